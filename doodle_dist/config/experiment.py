@@ -1,0 +1,120 @@
+"""The experiment: a frozen tree of typed settings, the same for every command and every driver.
+
+Presets and overrides are laid over the defaults in load.py. A component is given its own section only.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from doodle_dist.config.model import (
+    AdversarialConfig,
+    AugmentConfig,
+    ClassifierConfig,
+    CriticConfig,
+    EmaConfig,
+    GeneratorConfig,
+    LabelConfig,
+    NoiseConfig,
+    OptimizerConfig,
+    Section,
+)
+
+
+class DataConfig(Section):
+    uri: str = Field("", description="prepared dataset; empty means the one that DOODLE_DATA names")
+    categories: tuple[str, ...] = Field((), description="train on these only; empty means all")
+    lanes: int = Field(8, ge=1, description="virtual lanes of the stream: the most workers a run can have")
+    window_rows: int = Field(16384, ge=1, description="drawings a data task reads and rasterises at once")
+    buffer_bytes: int = Field(256 << 20, ge=1 << 20, description="object store that a rank's stream may hold")
+    audit: bool = Field(False, description="write the key_ids of every step beside the run")
+
+
+class TrainConfig(Section):
+    global_batch: int = Field(256, ge=1, description="drawings a step, over all workers")
+    epochs: float | None = Field(None, gt=0, description="length, in passes over the training split")
+    drawings: int | None = Field(None, gt=0, description="length, in drawings seen")
+    log_every_drawings: int = Field(5_000, ge=1)
+    checkpoint_every_drawings: int = Field(
+        100_000, ge=0, description="evaluate and checkpoint; 0: only at the end"
+    )
+    keep_checkpoints: int = Field(3, ge=1, description="the best so many; the latest is kept as well")
+    held_out_drawings: int = Field(20_000, ge=1, description="at most so many for an evaluation")
+    max_failures: int = Field(3, ge=0, description="how often dead workers are replaced")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.drawings is None):
+            raise ValueError("give one of train.epochs and train.drawings")
+        return self
+
+    def total_drawings(self, split_rows: int) -> int:
+        """The run's length in drawings seen, for a training split of ``split_rows``."""
+        return self.drawings if self.drawings is not None else round((self.epochs or 0) * split_rows)
+
+
+class ModelConfig(Section):
+    generator: GeneratorConfig | None = None
+    critic: CriticConfig | None = None
+    classifier: ClassifierConfig | None = None
+    augment: AugmentConfig = AugmentConfig()
+
+
+class GanConfig(Section):
+    adversarial: AdversarialConfig = AdversarialConfig()
+    labels: LabelConfig = LabelConfig()
+    noise: NoiseConfig = NoiseConfig()
+    judge: str = Field(
+        "", description="a classifier run that reads the samples at each checkpoint; empty: none does"
+    )
+    samples_per_category: int = Field(8, ge=1, description="columns of the sample grid")
+
+
+class OptimConfig(Section):
+    generator: OptimizerConfig | None = None
+    critic: OptimizerConfig | None = None
+    classifier: OptimizerConfig | None = None
+
+
+class ScalingConfig(Section):
+    workers: int = Field(1, ge=1)
+    cpus_per_worker: float = Field(1.0, gt=0)
+    gpus_per_worker: float = Field(0.0, ge=0)
+    threads_per_worker: int = Field(1, ge=1, description="torch's CPU threads in a worker")
+
+
+class Experiment(Section):
+    """A resolved experiment: everything a run does follows from it and from the dataset."""
+
+    task: Literal["classifier", "gan"]
+    preset: str = Field("", description="where it came from; for people")
+    seed: int = Field(0, ge=0)
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where a GPU has it")
+    data: DataConfig = DataConfig()
+    model: ModelConfig
+    gan: GanConfig = GanConfig()
+    optim: OptimConfig
+    ema: EmaConfig = EmaConfig()
+    train: TrainConfig
+    scaling: ScalingConfig = ScalingConfig()
+    storage: str = Field("runs", description="folder or URI under which runs lie")
+    run: str = Field("", description="the run's name; the same name goes on with the same run")
+
+    @model_validator(mode="after")
+    def _parts_of_the_task(self) -> Self:
+        parts = ("generator", "critic") if self.task == "gan" else ("classifier",)
+        for section in ("model", "optim"):
+            for part in parts:
+                if getattr(getattr(self, section), part) is None:
+                    raise ValueError(f"a {self.task} needs [{section}.{part}]")
+        if self.train.global_batch % self.data.lanes:
+            raise ValueError(
+                f"train.global_batch={self.train.global_batch} must be a multiple of "
+                f"data.lanes={self.data.lanes}"
+            )
+        if self.scaling.workers > self.data.lanes:
+            raise ValueError(
+                f"scaling.workers={self.scaling.workers} is more than data.lanes={self.data.lanes}; "
+                "each worker needs a lane"
+            )
+        return self

@@ -1,0 +1,115 @@
+"""Preset -> overrides -> Experiment, with one readable line for whatever is wrong."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from doodle_dist.config.experiment import Experiment
+
+DEFAULT_PRESET = "doodle-gan-small"
+
+
+class ConfigError(ValueError):
+    """A preset, key or value is wrong. The message is one line for the person who typed it."""
+
+
+def preset_names() -> list[str]:
+    """The names of the presets that ship with the package."""
+    folder = resources.files("doodle_dist.config") / "presets"
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def preset_text(name_or_file: str) -> str:
+    """A preset's TOML, by its name or as a file of one's own. Raises ConfigError for neither."""
+    if name_or_file.endswith(".toml"):
+        path = Path(name_or_file)
+        if not path.is_file():
+            raise ConfigError(f"preset {name_or_file}: no such file")
+        return path.read_text(encoding="utf-8")
+    names = preset_names()
+    if name_or_file not in names:
+        raise ConfigError(f"preset {name_or_file!r} is unknown{_nearest(name_or_file, names)}")
+    return (resources.files("doodle_dist.config") / "presets" / f"{name_or_file}.toml").read_text("utf-8")
+
+
+def load_experiment(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = ()) -> Experiment:
+    """A preset with ``key=value`` overrides laid over it, validated. Raises ConfigError."""
+    try:
+        tree = tomllib.loads(preset_text(preset))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"preset {preset}: {error}") from None
+    tree.setdefault("preset", preset)
+    return build(overlay(tree, dict(parse_override(text) for text in overrides)))
+
+
+def build(tree: Mapping[str, Any]) -> Experiment:
+    """Validate a tree of settings. Raises ConfigError naming the key, the value and what is allowed."""
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_readable(error)) from None
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """``optim.generator.lr=1e-4`` -> (key, value). The value is TOML; what isn't is a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r} is not key=value")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value
+
+
+def overlay(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``tree`` with dotted keys replaced. Setting one length of a run unsets the other."""
+    result = _copy(tree)
+    for dotted, value in overrides.items():
+        node, parts = result, dotted.split(".")
+        for part in parts[:-1]:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"{dotted}: {part} is a value, not a table")
+        node[parts[-1]] = value
+        other = {"train.epochs": "drawings", "train.drawings": "epochs"}.get(dotted)
+        if other and f"train.{other}" not in overrides:
+            node.pop(other, None)
+    return result
+
+
+def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
+
+
+def _readable(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        *parents, key = (str(part) for part in first["loc"])
+        siblings = [".".join([*parents, name]) for name in _fields_at(parents)]
+        return f"{where} is not a setting{_nearest(where, siblings)}"
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if first["type"] == "value_error":
+        return message if not where else f"{where}: {message}"
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    return f"{where}={first['input']!r}: should be {message}"
+
+
+def _fields_at(path: list[str]) -> list[str]:
+    model: type[BaseModel] = Experiment
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        options = [annotation, *get_args(annotation)]
+        model = next(t for t in options if isinstance(t, type) and issubclass(t, BaseModel))
+    return list(model.model_fields)
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(names)}"

@@ -1,0 +1,85 @@
+"""Kaggle's ``train_simplified`` CSV (``.csv``, ``.csv.gz``): countrycode,drawing,key_id,recognized,timestamp,word.
+
+``drawing`` is a quoted JSON array. A row never spans lines, so the file splits at newlines, and a quote that
+is never closed spoils one row and not the rest of the file.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+
+import orjson
+
+from doodle_dist.data import storage
+from doodle_dist.data.categories import Categories
+from doodle_dist.data.ndjson import append_record, blame_file_end
+from doodle_dist.data.records import Batch, Chunk, Columns, Reject, line_blocks, plan_line_chunks
+from doodle_dist.data.strokes import pack_strokes
+
+FIELDS = ("countrycode", "drawing", "key_id", "recognized", "word")
+
+
+def plan_chunks(uri: str, size: int, chunk_bytes: int) -> list[Chunk]:
+    """Byte ranges of about ``chunk_bytes``; a ``.gz`` file is one chunk."""
+    return plan_line_chunks(uri, size, chunk_bytes, "kaggle")
+
+
+def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
+    """The drawings of the rows that begin in the chunk. Line 0 of the file is its header.
+
+    Raises ValueError for a file whose first line lacks one of the columns.
+    """
+    order = read_header(chunk.uri)
+    first = 0
+    for block in line_blocks(chunk):
+        lines = block.data.split(b"\n")
+        ends_whole = not lines[-1]
+        if ends_whole:
+            lines.pop()
+        columns = Columns()
+        for number, line in enumerate(lines, first):
+            if not line or line.isspace() or (number == 0 and chunk.start == 0):
+                continue
+            try:
+                _add_row(columns, line, order, categories, number)
+            except ValueError as error:
+                columns.rejects.append(Reject(number, str(error)))
+        blame_file_end(columns, block.problem, ends_whole, first + len(lines))
+        first += len(lines)
+        yield columns.batch(len(lines))
+
+
+def read_header(uri: str) -> dict[str, int]:
+    """The place of each column, from the file's first line. Raises ValueError where one is missing."""
+    head = next(line_blocks(Chunk(uri, 0, None, "kaggle"), 1 << 12), None)
+    line = head.data.split(b"\n", 1)[0] if head else b""
+    names = line.decode("utf-8-sig", "replace").strip().split(",")
+    missing = [name for name in FIELDS if name not in names]
+    if missing:
+        raise ValueError(
+            f"{storage.public(uri)}: the first line has no column {', '.join(missing)}; expected Kaggle's "
+            "train_simplified CSV (countrycode,drawing,key_id,recognized,timestamp,word)"
+        )
+    return {"width": len(names)} | {name: names.index(name) for name in FIELDS}
+
+
+def _add_row(
+    columns: Columns, line: bytes, order: dict[str, int], categories: Categories, number: int
+) -> None:
+    try:
+        text = line.decode()
+        row = next(csv.reader([text.rstrip("\r")], strict=True))
+    except (UnicodeDecodeError, csv.Error, StopIteration) as error:
+        raise ValueError(f"not CSV: {error}") from None
+    if len(row) != order["width"]:
+        raise ValueError(f"{len(row)} columns, expected {order['width']}")
+    flag = row[order["recognized"]].lower()
+    if flag not in ("true", "false"):
+        raise ValueError("recognized is not True or False")
+    try:
+        drawing = orjson.loads(row[order["drawing"]])
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"drawing is not JSON: {error.msg}") from None
+    key, country, word = row[order["key_id"]], row[order["countrycode"]], row[order["word"]]
+    append_record(columns, categories, number, word, key, country, flag == "true", drawing, pack_strokes)

@@ -1,0 +1,279 @@
+"""What every reader has in common: chunks of a file to read in parallel, and batches of drawings.
+
+A reader is a module with two pure functions, ``plan_chunks(uri, size, chunk_bytes) -> list[Chunk]`` and
+``read_chunk(chunk, categories) -> Iterator[Batch]``. A bad record never stops a reader: it becomes a
+``Reject``. A file that cannot be read at all is a ValueError or a StorageError that names it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from doodle_dist.data import storage
+
+Kind = Literal["ndjson", "raw", "binary", "bitmap", "kaggle"]
+
+BATCH_ROWS = 32_768
+BLOCK_BYTES = 16 << 20  # about 35,000 drawings of simplified ndjson
+MAX_LINE_BYTES = 64 << 20  # a longer "line" is another kind of file; it is rejected without being kept
+MAX_KEY_ID = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of a file that one task reads: bytes [start, end), to the end where ``end`` is None.
+
+    In line formats a chunk owns the lines that *begin* in its range. ``category`` is given where the file's
+    name is all that tells it.
+    """
+
+    uri: str
+    start: int
+    end: int | None
+    kind: Kind
+    category: str | None = None
+
+
+class Reject(NamedTuple):
+    """A bad record: its line (0-based, relative to the chunk) and a short reason."""
+
+    line: int
+    reason: str
+
+
+@dataclass
+class Batch:
+    """Drawings in columns. Row i is the record at ``line[i]``, counted from 0 at the chunk's start.
+
+    ``strokes`` (packed, see data/strokes.py) or ``pixels`` (uint8, rows of side·side·channels) is given,
+    never both. ``lines_read`` counts the lines or records this batch stands for, blank, bad and skipped ones
+    included, so the lengths of a file's chunks add up to absolute line numbers.
+    """
+
+    key_id: NDArray[np.uint64]
+    label: NDArray[np.uint16]
+    countrycode: pa.DictionaryArray
+    recognized: NDArray[np.bool_]
+    line: NDArray[np.uint32]
+    strokes: pa.Array | None = None
+    pixels: pa.Array | None = None
+    rejects: list[Reject] = field(default_factory=list)
+    lines_read: int = 0
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.key_id)
+
+
+class Columns:
+    """Collects records one by one and turns them into a Batch."""
+
+    def __init__(self) -> None:
+        self.key_id: list[int] = []
+        self.label: list[int] = []
+        self.countrycode: list[str] = []
+        self.recognized: list[bool] = []
+        self.line: list[int] = []
+        self.strokes: list[bytes] = []
+        self.rejects: list[Reject] = []
+        self.skipped = 0
+
+    def batch(self, lines_read: int) -> Batch:
+        return Batch(
+            key_id=np.array(self.key_id, np.uint64),
+            label=np.array(self.label, np.uint16),
+            countrycode=countries(self.countrycode),
+            recognized=np.array(self.recognized, np.bool_),
+            line=np.array(self.line, np.uint32),
+            strokes=pa.array(self.strokes, pa.binary()),
+            rejects=self.rejects,
+            lines_read=lines_read,
+            skipped=self.skipped,
+        )
+
+
+def countries(codes: list[str]) -> pa.DictionaryArray:
+    """Country codes as a dictionary column (int16 indices, so at most 32,768 different ones)."""
+    index: dict[str, int] = {}
+    indices = np.fromiter((index.setdefault(code, len(index)) for code in codes), np.int16, len(codes))
+    return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(list(index), pa.string()))
+
+
+def parse_key_id(value: Any) -> int:
+    """A key_id from a string of digits or a number. Raises ValueError with a short reason."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value) if len(value) < 40 else MAX_KEY_ID + 1
+    elif isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"key_id {_short(value)} is not a number")
+    if not 0 <= value <= MAX_KEY_ID:
+        raise ValueError("key_id does not fit into 64 bits")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+_NAME_PREFIXES = ("full_simplified_", "full_raw_", "full_binary_", "full_numpy_bitmap_")
+_NAME_SUFFIXES = (".gz", ".ndjson", ".bin", ".npy", ".csv")
+
+
+def category_of(uri: str) -> str:
+    """The category that a file's name tells: "full_binary_cat.bin", "cat.bin" and "cat.ndjson.gz" are "cat"."""
+    name = storage.basename(uri)
+    if uri.lower().startswith(("http://", "https://", "gs://")):
+        name = unquote(name)
+    for suffix in _NAME_SUFFIXES:
+        name = name.removesuffix(suffix)
+    for prefix in _NAME_PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+# --- files of bytes --------------------------------------------------------------------------------------
+
+
+class ByteBlock(NamedTuple):
+    """A piece of a file. ``problem`` says why the file ends here although it should not."""
+
+    data: bytes
+    is_last: bool
+    problem: str | None = None
+
+
+def byte_blocks(chunk: Chunk, block_bytes: int = BLOCK_BYTES) -> Iterator[ByteBlock]:
+    """A whole file in blocks, decompressed if its name ends with ``.gz``. Errors as in ``line_blocks``."""
+    with storage.open_input(chunk.uri) as source:
+        if chunk.uri.endswith(".gz"):
+            with gzip.GzipFile(fileobj=source) as unzipped:
+                yield from _gzip_bytes(chunk, unzipped, block_bytes)
+            return
+        while True:
+            with storage.errors_about(chunk.uri):
+                piece = source.read(block_bytes)
+            yield ByteBlock(piece, not piece)
+            if not piece:
+                return
+
+
+def _gzip_bytes(chunk: Chunk, source: gzip.GzipFile, block_bytes: int) -> Iterator[ByteBlock]:
+    first = True
+    while True:
+        problem = None
+        try:
+            with storage.errors_about(chunk.uri):
+                # read1 gives what was decompressed before the damage, where read would raise instead.
+                piece = source.read1(block_bytes)
+        except EOFError:
+            piece, problem = b"", "the gzip file is cut off here"
+        except (gzip.BadGzipFile, zlib.error) as error:
+            if first:
+                raise ValueError(f"{storage.public(chunk.uri)} is not a gzip file ({error})") from error
+            piece, problem = b"", f"the gzip file is damaged from here on ({error})"
+        first = False
+        yield ByteBlock(piece, not piece, problem)
+        if not piece:
+            return
+
+
+# --- files of lines --------------------------------------------------------------------------------------
+
+
+def plan_line_chunks(uri: str, size: int, chunk_bytes: int, kind: Kind) -> list[Chunk]:
+    """Byte ranges of about ``chunk_bytes`` of a file of lines; a gzip file is one chunk."""
+    if chunk_bytes <= 0:
+        raise ValueError(f"chunk_bytes is {chunk_bytes}, it must be positive")
+    if uri.endswith(".gz"):
+        return [Chunk(uri, 0, None, kind)]
+    starts = range(0, max(size, 1), chunk_bytes)
+    return [Chunk(uri, start, min(start + chunk_bytes, size), kind) for start in starts]
+
+
+class LineBlock(NamedTuple):
+    """Whole lines: each ends with a newline, the file's last one perhaps not.
+
+    ``problem`` says why the file ends here although it should not; the last line is then a cut one.
+    """
+
+    data: bytes
+    problem: str | None = None
+
+
+def line_blocks(chunk: Chunk, block_bytes: int = BLOCK_BYTES) -> Iterator[LineBlock]:
+    """The lines that begin in the chunk, in blocks of about ``block_bytes``.
+
+    A gzip file is decompressed on the way; one that ends too early or is damaged gives its good part, then a
+    ``problem``. Raises ValueError for a ``.gz`` file that is no gzip file, StorageError for one that cannot
+    be read.
+    """
+    if chunk.uri.endswith(".gz"):
+        yield from _gzip_lines(chunk, block_bytes)
+        return
+    with storage.open_input(chunk.uri) as source:
+        yield from _plain_lines(chunk, source, block_bytes)
+
+
+def _plain_lines(chunk: Chunk, source: pa.NativeFile, block_bytes: int) -> Iterator[LineBlock]:
+    rest, offset = b"", chunk.start  # offset: where ``rest`` lies in the file
+    with storage.errors_about(chunk.uri):
+        if chunk.start:
+            # The line that begins before the start is the previous chunk's.
+            offset -= 1
+            source.seek(offset)
+            while (newline := rest.find(b"\n")) < 0:
+                offset += len(rest)
+                rest = source.read(1 << 16)
+                if not rest:
+                    return
+            rest, offset = rest[newline + 1 :], offset + newline + 1
+    while True:
+        if chunk.end is not None and offset >= chunk.end:
+            return
+        with storage.errors_about(chunk.uri):
+            wanted = block_bytes
+            if chunk.end is not None:  # near the end, read little more than the line that crosses it
+                wanted = min(wanted, max(chunk.end - offset - len(rest), 0) + (1 << 16))
+            piece = source.read(wanted)
+        rest += piece
+        if not piece:
+            if rest:
+                yield LineBlock(rest)
+            return
+        if chunk.end is not None and offset + len(rest) >= chunk.end:
+            last = rest.find(b"\n", chunk.end - 1 - offset)
+            if last >= 0:
+                yield LineBlock(rest[: last + 1])
+                return
+        cut = rest.rfind(b"\n") + 1
+        if cut:
+            yield LineBlock(rest[:cut])
+            rest, offset = rest[cut:], offset + cut
+        elif len(rest) > MAX_LINE_BYTES:
+            offset += len(rest) - 100
+            rest = rest[:100]
+
+
+def _gzip_lines(chunk: Chunk, block_bytes: int) -> Iterator[LineBlock]:
+    pieces: list[bytes] = []
+    length = 0
+    for block in byte_blocks(chunk):
+        pieces.append(block.data)
+        length += len(block.data)
+        if length < block_bytes and not block.is_last:
+            continue
+        data = b"".join(pieces)
+        cut = len(data) if block.is_last else data.rfind(b"\n") + 1
+        if cut or block.problem:
+            yield LineBlock(data[:cut], block.problem)
+        rest = data[cut:] if cut or len(data) <= MAX_LINE_BYTES else data[:100]
+        pieces, length = [rest], len(rest)

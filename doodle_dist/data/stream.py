@@ -1,0 +1,307 @@
+"""From a prepared dataset to the batches of one rank, through Ray Data.
+
+Each rank runs one Ray Data pipeline. Its input items are windows: a run of steps of one epoch. Its tasks
+read the row groups behind the rank's lanes in that window (see order.py), rasterise the drawings and hand
+them on in the order of their steps, one Arrow block a window. Which rows those are is arithmetic, so
+starting at a cursor reads nothing that was consumed, and the drawings of a step are the same for any number
+of ranks.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from doodle_dist.data import storage
+from doodle_dist.data.manifest import load_group_counts
+from doodle_dist.data.order import EpochOrder, lanes_of_rank
+from doodle_dist.data.raster import rasterize_packed
+from doodle_dist.data.schema import Kind, Manifest, binary_buffers, fixed_rows
+
+if TYPE_CHECKING:
+    import ray.data
+
+# One pipeline covers at most so many windows; a longer run chains pipelines, so that the driver of a
+# pipeline never holds the plan of fifty million drawings.
+WINDOWS_PER_PIPELINE = 1024
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """Everything that fixes a stream's order, small enough to travel with every task.
+
+    ``labels`` maps a label of the dataset to the label of the stream, or to -1 where the category is not
+    wanted; None means all, unchanged. ``group_rows`` counts wanted rows only.
+    """
+
+    uri: str
+    kind: Kind
+    side: int
+    channels: int
+    shards: tuple[str, ...]
+    group_shard: tuple[int, ...]
+    group_index: tuple[int, ...]
+    group_rows: tuple[int, ...]
+    labels: tuple[int, ...] | None
+    seed: int
+    lanes: int
+    global_batch: int
+    window_rows: int
+
+    def order(self, epoch: int) -> EpochOrder:
+        return EpochOrder(self.group_rows, self.seed, epoch, self.lanes, self.global_batch)
+
+    @property
+    def rows(self) -> int:
+        return sum(self.group_rows)
+
+    @property
+    def pixels(self) -> int:
+        return self.side * self.side * self.channels
+
+
+def plan_stream(
+    manifest: Manifest,
+    uri: str,
+    split: Split,
+    *,
+    categories: tuple[str, ...] = (),
+    seed: int = 0,
+    lanes: int = 8,
+    global_batch: int,
+    window_rows: int = 16384,
+) -> StreamPlan:
+    """Plan the stream of a split, or of some of its categories, which are then labelled in sorted order.
+
+    Raises ValueError for an unknown split or category, naming the nearest.
+    """
+    from doodle_dist.data.categories import nearest
+
+    if split not in manifest.splits:
+        raise ValueError(f"{uri} has no split {split!r}; it has {', '.join(manifest.splits)}")
+    info = manifest.splits[split]
+    group_rows = np.array([rows for shard in info.shards for rows in shard.row_groups], dtype=np.int64)
+    labels = None
+    if categories and tuple(sorted(categories)) != manifest.categories:
+        for name in categories:
+            if name not in manifest.categories:
+                raise ValueError(
+                    f"data.categories: {name!r} is not in {uri}{nearest(name, manifest.categories)}"
+                )
+        wanted = {name: k for k, name in enumerate(sorted(set(categories)))}
+        labels = tuple(wanted.get(name, -1) for name in manifest.categories)
+        counts = load_group_counts(uri, info)
+        group_rows = counts[:, [label >= 0 for label in labels]].sum(axis=1, dtype=np.int64)
+    return StreamPlan(
+        uri=uri,
+        kind=manifest.kind,
+        side=manifest.side,
+        channels=manifest.channels,
+        shards=tuple(shard.path for shard in info.shards),
+        group_shard=tuple(s for s, shard in enumerate(info.shards) for _ in shard.row_groups),
+        group_index=tuple(g for shard in info.shards for g in range(len(shard.row_groups))),
+        group_rows=tuple(int(n) for n in group_rows),
+        labels=labels,
+        seed=seed,
+        lanes=lanes,
+        global_batch=global_batch,
+        window_rows=window_rows,
+    )
+
+
+def stream_categories(manifest: Manifest, categories: tuple[str, ...]) -> tuple[str, ...]:
+    """The categories that a stream's labels index."""
+    return tuple(sorted(set(categories))) if categories else manifest.categories
+
+
+# --- inside a Ray Data task ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Window:
+    """Steps [first, stop) of an epoch."""
+
+    epoch: int
+    first: int
+    stop: int
+
+
+class _ShardReader:
+    """Row groups of a dataset's shards; the last few files stay open, since windows come back to them."""
+
+    def __init__(self, keep: int = 16) -> None:
+        self.files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
+        self.keep = keep
+
+    def read(self, uri: str, group: int, columns: list[str]) -> pa.Table:
+        if uri not in self.files:
+            filesystem, path = storage.filesystem(uri)
+            self.files[uri] = pq.ParquetFile(filesystem.open_input_file(path), pre_buffer=True)
+            if len(self.files) > self.keep:
+                self.files.popitem(last=False)[1].close()
+        self.files.move_to_end(uri)
+        return self.files[uri].read_row_group(group, columns=columns, use_threads=False)
+
+
+_reader = _ShardReader()
+
+
+def _wanted(plan: StreamPlan, group: int) -> pa.Table:
+    """The wanted rows of a row group, in the file's order, labelled as the stream labels them."""
+    picture = "strokes" if plan.kind == "strokes" else "pixels"
+    uri = storage.join(plan.uri, plan.shards[plan.group_shard[group]])
+    table = _reader.read(uri, plan.group_index[group], ["key_id", "label", picture])
+    if plan.labels is None:
+        return table
+    labels = np.asarray(plan.labels)[table["label"].to_numpy()]
+    table = table.set_column(1, "label", pa.array(np.maximum(labels, 0), pa.uint16()))
+    return table.filter(pa.array(labels >= 0))
+
+
+def read_window(plan: StreamPlan, lanes: range, window: Window) -> pa.Table:
+    """The drawings of a rank's lanes in a window: key_id, label and raster, step by step, lane by lane."""
+    order = plan.order(window.epoch)
+    tables: dict[int, tuple[int, pa.Table]] = {}  # row group -> where its rows begin, its rows
+    held = 0
+    picks: list[NDArray[np.int64]] = []
+    for lane in lanes:
+        start, _ = order.lane_rows(lane, window.first)
+        _, stop = order.lane_rows(lane, window.stop - 1)
+        rows = []
+        for piece in order.pieces(start, stop):
+            if piece.group not in tables:
+                table = _wanted(plan, piece.group)
+                tables[piece.group] = (held, table)
+                held += len(table)
+            rows.append(tables[piece.group][0] + order.shuffled(piece.group)[piece.start : piece.stop])
+        picks.append(np.concatenate(rows))
+    per_step = order.rows_per_lane_step
+    last = window.stop - window.first - 1
+    taken = np.concatenate(
+        [
+            lane_rows[k * per_step : None if k == last else (k + 1) * per_step]
+            for k in range(last + 1)
+            for lane_rows in picks
+        ]
+    )
+    table = pa.concat_tables([table for _, table in tables.values()]).combine_chunks()
+    table = table.take(pa.array(taken)).combine_chunks()
+    return pa.table({"key_id": table["key_id"], "label": table["label"], "raster": _rasters(plan, table)})
+
+
+def _rasters(plan: StreamPlan, table: pa.Table) -> pa.Array:
+    if plan.kind == "pixels":
+        return table["pixels"]
+    buffer, offsets = binary_buffers(table["strokes"].chunk(0))
+    rasters = rasterize_packed(buffer, offsets, side=plan.side)
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(plan.pixels), len(table), [None, pa.py_buffer(rasters)]
+    )
+
+
+# --- inside a rank ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's part of a global batch.
+
+    ``pixels`` uint8 [B, channels, side, side], ``labels`` int64 [B], ``key_ids`` uint64 [B], rows lane by
+    lane; ``lane_rows`` gives the lanes and their row counts. ``global_rows`` counts all ranks' rows.
+    ``consumed`` drawings of ``epoch`` lie behind once this step is done.
+    """
+
+    epoch: int
+    step_in_epoch: int
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    key_ids: NDArray[np.uint64]
+    lane_rows: tuple[tuple[int, int], ...]
+    global_rows: int
+    consumed: int
+
+
+def windows(
+    plan: StreamPlan, rank_lanes: int, epoch: int, consumed: int, epochs: int | None
+) -> Iterator[Window]:
+    """The windows from a cursor on: to the end of epoch ``epochs - 1``, or for ever."""
+    while epochs is None or epoch < epochs:
+        order = plan.order(epoch)
+        length = max(1, plan.window_rows // (rank_lanes * order.rows_per_lane_step))
+        first = order.step_at(consumed)
+        while first < order.steps:
+            stop = min(first + length, order.steps)
+            yield Window(epoch, first, stop)
+            first = stop
+        epoch, consumed = epoch + 1, 0
+
+
+def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: int) -> "ray.data.Dataset":
+    import ray.data
+
+    def read(ids: dict[str, NDArray[np.int64]]) -> pa.Table:
+        return pa.concat_tables([read_window(plan, lanes, todo[int(i)]) for i in ids["id"]])
+
+    dataset = ray.data.range(len(todo), override_num_blocks=len(todo)).map_batches(
+        read, batch_size=None, num_cpus=1
+    )
+    options = dataset.context.execution_options
+    options.preserve_order = True
+    options.resource_limits = options.resource_limits.copy(object_store_memory=buffer_bytes)
+    dataset.context.enable_progress_bars = False
+    return dataset
+
+
+def rank_batches(
+    plan: StreamPlan,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    epoch: int = 0,
+    consumed: int = 0,
+    epochs: int | None = 1,
+    buffer_bytes: int = 256 << 20,
+) -> Iterator[Batch]:
+    """Batches of a rank from the cursor (epoch, drawings consumed of it) on, to the end of ``epochs``.
+
+    ``epochs=None`` goes on for ever. Raises ValueError where ranks, lanes, batch and drawings don't fit.
+    """
+    lanes = lanes_of_rank(rank, world_size, plan.lanes)
+    coming = windows(plan, len(lanes), epoch, consumed, epochs)
+    while todo := [window for _, window in zip(range(WINDOWS_PER_PIPELINE), coming, strict=False)]:
+        blocks = _pipeline(plan, lanes, todo, buffer_bytes).iter_batches(
+            batch_size=None, batch_format="pyarrow", prefetch_batches=2
+        )
+        for window, block in zip(todo, blocks, strict=True):
+            yield from _steps(plan, lanes, window, block)
+
+
+def _steps(plan: StreamPlan, lanes: range, window: Window, block: pa.Table) -> Iterator[Batch]:
+    order = plan.order(window.epoch)
+    block = block.combine_chunks()
+    key_ids = block["key_id"].to_numpy()
+    labels = block["label"].to_numpy().astype(np.int64)
+    pixels = fixed_rows(block["raster"].chunk(0), plan.pixels)
+    at = 0
+    for step in range(window.first, window.stop):
+        sizes = [stop - start for start, stop in (order.lane_rows(lane, step) for lane in lanes)]
+        part = slice(at, at + sum(sizes))
+        at = part.stop
+        yield Batch(
+            epoch=window.epoch,
+            step_in_epoch=step,
+            pixels=pixels[part].reshape(-1, plan.channels, plan.side, plan.side),
+            labels=labels[part],
+            key_ids=key_ids[part],
+            lane_rows=tuple(zip(lanes, sizes, strict=True)),
+            global_rows=order.step_rows(step),
+            consumed=step * plan.global_batch + order.step_rows(step),
+        )
+    assert at == len(block), f"a window of {at} drawings came as {len(block)}"

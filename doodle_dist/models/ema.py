@@ -1,0 +1,27 @@
+"""Exponential moving average of a network's weights, with the decay given as a half-life in drawings."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class ExponentialMovingAverage:
+    """Keeps ``average``, a copy of a network in evaluation mode whose parameters follow it slowly.
+
+    After a half-life of drawings, what was in the average counts half (EDM2: Karras et al. 2024, section 3,
+    in its first form; R3GAN: Huang et al. 2024, settings). Buffers such as BatchNorm's running statistics
+    are copied as they are. Save and load it by ``average.state_dict()``.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.average = copy.deepcopy(network).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, drawings: float, halflife_drawings: float) -> None:
+        """Move the average towards ``network``, which has just been trained on ``drawings``; 0: copy it."""
+        keep = 0.5 ** (drawings / halflife_drawings) if halflife_drawings > 0 else 0.0
+        ours, theirs = list(self.average.parameters()), list(network.parameters())
+        torch._foreach_lerp_(ours, theirs, 1.0 - keep)
+        for mine, its in zip(self.average.buffers(), network.buffers(), strict=True):
+            mine.copy_(its)

@@ -1,0 +1,21 @@
+"""The networks by name. ``REGISTRY[config.name](config, num_categories=…, side=…, channels=…)`` builds one."""
+
+from torch import nn
+
+from doodle_dist.models.classifiers import CnnSmall
+from doodle_dist.models.critics import CdcganCritic, DoodleSmallCritic
+from doodle_dist.models.generators import CdcganGenerator, DoodleSmallGenerator
+
+GENERATORS: dict[str, type[DoodleSmallGenerator | CdcganGenerator]] = {
+    "doodle-small": DoodleSmallGenerator,
+    "cdcgan": CdcganGenerator,
+}
+
+CRITICS: dict[str, type[DoodleSmallCritic | CdcganCritic]] = {
+    "doodle-small": DoodleSmallCritic,
+    "cdcgan": CdcganCritic,
+}
+
+CLASSIFIERS: dict[str, type[CnnSmall]] = {
+    "cnn-small": CnnSmall,
+}

@@ -1,0 +1,79 @@
+"""Finding a Ray cluster or starting one on this machine, and saying at once where one is too small."""
+
+import math
+import os
+import time
+from dataclasses import dataclass
+
+import ray
+
+# Ray Data's tasks need a CPU of their own beside the workers, or the workers wait for data for ever.
+DATA_CPUS = 1.0
+
+
+class NotEnoughResourcesError(ValueError):
+    """The cluster can't run what was asked for."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a run takes of a cluster."""
+
+    workers: int
+    cpus_per_worker: float
+    gpus_per_worker: float
+
+    @property
+    def cpus(self) -> float:
+        return self.workers * self.cpus_per_worker + DATA_CPUS
+
+    @property
+    def gpus(self) -> float:
+        return self.workers * self.gpus_per_worker
+
+    def __str__(self) -> str:
+        gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""
+        return (
+            f"{self.workers} workers of {self.cpus_per_worker:g} CPUs, and {DATA_CPUS:g} for Ray Data, take "
+            f"{self.cpus:g} CPUs{gpus}"
+        )
+
+
+def connect(need: Need, *, local: bool, debug: bool = False) -> None:
+    """Connect to the cluster of RAY_ADDRESS or on this machine; without one, or ``local``, start one.
+
+    A Ray of our own has as many CPUs as the run needs, at least as many as the machine: on a small laptop
+    the workers share its cores.
+    """
+    if ray.is_initialized():
+        return
+    quiet = {"log_to_driver": debug, "logging_level": "INFO" if debug else "ERROR"}
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    if not local:
+        try:
+            ray.init(address="auto", **quiet)
+        except ConnectionError:
+            if os.environ.get("RAY_ADDRESS"):
+                raise
+        else:
+            return
+    cpus = max(os.cpu_count() or 1, math.ceil(need.cpus))
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+
+
+def check_resources(need: Need, wait_s: float = 0.0) -> None:
+    """Raise NotEnoughResourcesError where the cluster can't hold ``need``, after ``wait_s`` for an autoscaler."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        have = ray.cluster_resources()
+        cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
+        if cpus >= need.cpus and gpus >= need.gpus:
+            return
+        if time.monotonic() >= deadline:
+            break
+        print(f"waiting for an autoscaler: {need}; the cluster has {cpus:g} CPUs and {gpus:g} GPUs", flush=True)
+        time.sleep(min(10.0, max(0.1, deadline - time.monotonic())))
+    raise NotEnoughResourcesError(
+        f"--workers {need.workers}: {need}, and the cluster has {cpus:g} CPUs and {gpus:g} GPUs; "
+        "ask for fewer workers or --cpus per worker, or let it grow and give --wait SECONDS"
+    )

@@ -1,0 +1,120 @@
+"""The classifier task: cross-entropy with label smoothing, augmentation, EMA; judged on held-out drawings."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.evaluation.classifier_metrics import Confusion, confusion_picture
+from doodle_dist.losses import cross_entropy
+from doodle_dist.models.augment import random_affine
+from doodle_dist.models.ema import Ema
+from doodle_dist.models.registry import CLASSIFIERS
+from doodle_dist.training.metrics import sum_over_ranks
+from doodle_dist.training.optim import Optimizer
+from doodle_dist.training.task import Clock, Report, StepInput, Wrap
+
+
+class _Loss(nn.Module):
+    """A whole update's loss as one module's forward, which is what DistributedDataParallel wraps."""
+
+    def __init__(self, net: nn.Module, smoothing: float) -> None:
+        super().__init__()
+        self.net = net
+        self.smoothing = smoothing
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.net(images)
+        return cross_entropy(logits, labels, smoothing=self.smoothing), logits
+
+
+class ClassifierTask:
+    """See training/task.py for the contract."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        categories: tuple[str, ...],
+        *,
+        side: int,
+        channels: int,
+        device: torch.device,
+        world_size: int,
+        wrap: Wrap,
+    ) -> None:
+        model, optim = experiment.model.classifier, experiment.optim.classifier
+        assert model is not None
+        assert optim is not None
+        self.categories = categories
+        self.augment = experiment.model.augment
+        self.world_size = world_size
+        self.autocast = autocast_dtype(experiment.precision, device)
+        self.device = device
+        self.net = CLASSIFIERS[model.name](
+            model, num_categories=len(categories), side=side, channels=channels
+        ).to(device)
+        self.loss = wrap(_Loss(self.net, model.label_smoothing))
+        self.optimizer = Optimizer(self.net, optim)
+        self.ema = Ema(self.net, experiment.ema)
+        self._health = torch.zeros(())
+
+    def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
+        images = random_affine(batch.images, self.augment, batch.random)
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            losses, logits = self.loss(images, batch.labels)
+        loss = losses.sum() / batch.global_rows
+        # DDP averages gradients over ranks, and the losses of ranks are to be added.
+        self.optimizer.zero_grad()
+        (loss * self.world_size).backward()
+        norm = self.optimizer.step(clock)
+        self.ema.update(clock.drawings_seen + batch.global_rows, batch.global_rows)
+        self._health = norm
+        right = (logits.detach().argmax(1) == batch.labels).sum() / batch.global_rows
+        return {"loss/classifier": loss, "train/top1": right.float()}
+
+    def gauges(self) -> Mapping[str, float]:
+        return {"optim/lr": self.optimizer.lr, "optim/gradient_norm": float(self._health)}
+
+    def health(self) -> Tensor:
+        return self._health
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+        net = self.ema.model.eval()
+        confusion = Confusion(len(self.categories), self.device)
+        for batch in batches:
+            confusion.add(net(batch.images), batch.labels)
+        figures = confusion.reduced(sum_over_ranks).figures()
+        if figures is None:
+            return Report({})
+        scalars = {f"val/{name}": value for name, value in figures.scalars.items()}
+        per_category = dict(zip(self.categories, figures.per_category.tolist(), strict=True))
+        scalars |= {f"val_category/{k}": v for k, v in per_category.items() if not np.isnan(v)}
+        picture = confusion_picture(figures.matrix, self.categories)
+        return Report(scalars, score=figures.scalars["top1"], pictures={"val/confusion": picture})
+
+    def state_dict(self) -> dict[str, object]:
+        return {
+            "net": self.net.state_dict(),
+            "ema": self.ema.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.net.load_state_dict(state["net"])  # type: ignore[arg-type]
+        self.ema.model.load_state_dict(state["ema"])  # type: ignore[arg-type]
+        self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
+
+    def snapshot(self) -> dict[str, Tensor]:
+        return self.ema.model.state_dict()
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """bfloat16 where asked for, or where 'auto' finds a GPU that has it; None is full precision."""
+    if precision == "bf16" or (
+        precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    ):
+        return torch.bfloat16
+    return None

@@ -1,0 +1,178 @@
+"""The training loop: stream -> step -> log -> evaluate -> checkpoint. It knows no models and no Ray."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import orjson
+import torch
+
+from doodle_dist.config.experiment import TrainConfig
+from doodle_dist.data import storage
+from doodle_dist.data.order import step_seed
+from doodle_dist.data.stream import Batch
+from doodle_dist.training.audit import AuditWriter
+from doodle_dist.training.checkpoint import Cursor, save_checkpoint
+from doodle_dist.training.context import Context, new_checkpoint_folder
+from doodle_dist.training.metrics import Meter
+from doodle_dist.training.task import Clock, LaneRandom, StepInput, Task, to_device
+from doodle_dist.training.tensorboard import TensorBoard
+
+class NonFiniteError(Exception):
+    """A loss or a gradient became NaN or infinite. All ranks raise it at the same step."""
+
+
+@dataclass
+class Run:
+    """Everything a run's loop works with. ``tensorboard`` is rank 0's alone."""
+
+    task: Task
+    config: TrainConfig
+    context: Context
+    uri: str
+    total_drawings: int
+    experiment: dict[str, object]
+    meta: dict[str, object]
+    held_out: Callable[[], Iterator[Batch]]
+    progress: Callable[[dict[str, float]], None]
+    tensorboard: TensorBoard | None
+    audit: AuditWriter | None
+
+
+def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepInput:
+    """A batch of the stream as a task takes it, with the random numbers that belong to its step."""
+    return StepInput(
+        images=to_device(batch.pixels, device),
+        labels=torch.from_numpy(batch.labels).to(device),
+        global_rows=batch.global_rows,
+        random=LaneRandom(seed, step, batch.lane_rows, device),
+    )
+
+
+def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
+    """Train from ``cursor`` until ``run.total_drawings`` were seen; the cursor at the end.
+
+    Raises NonFiniteError, on every rank, where a loss or gradient is NaN or infinite.
+    """
+    config, meter, speed = run.config, Meter(), Speedometer()
+    stream = iter(batches)
+    while cursor.drawings_seen < run.total_drawings:
+        with speed.waiting():
+            batch = next(stream)
+        # Dropout is the one thing drawn from torch's own generator: seeded so that a resumed run repeats it.
+        torch.manual_seed(step_seed(cursor.seed, cursor.step, _DROPOUT_LANES + run.context.rank))
+        clock = Clock(cursor.step, cursor.drawings_seen, run.total_drawings)
+        meter.add(run.task.step(to_input(batch, cursor.seed, cursor.step, run.context.device), clock))
+        if run.audit:
+            run.audit.add(cursor.step, batch.epoch, batch.lane_rows, batch.key_ids)
+        _stop_if_not_finite(run, batch, cursor)
+        before, cursor = cursor, cursor.after(batch.epoch, batch.consumed, batch.global_rows)
+        speed.drawings += batch.global_rows
+
+        done = cursor.drawings_seen >= run.total_drawings
+        if done or _passed(before, cursor, config.log_every_drawings):
+            _log(run, meter.take() | dict(run.task.gauges()) | speed.take(), cursor)
+        if done or _passed(before, cursor, config.checkpoint_every_drawings):
+            with speed.paused():
+                _checkpoint(run, cursor)
+    return cursor
+
+
+# Lanes number from 0; dropout's seeds lie above any of them.
+_DROPOUT_LANES = 1 << 20
+
+
+def _passed(before: Cursor, after: Cursor, every: int) -> bool:
+    """Whether a multiple of ``every`` drawings lies between two cursors; never for 0."""
+    return every > 0 and before.drawings_seen // every != after.drawings_seen // every
+
+
+class Speedometer:
+    """Drawings per second and the share of time spent waiting for data, evaluations left out."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self.began, self.waited, self.drawings = time.perf_counter(), 0.0, 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - began
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - began
+
+    def take(self) -> dict[str, float]:
+        elapsed = max(time.perf_counter() - self.began, 1e-9)
+        figures = {
+            "speed/drawings_per_s": self.drawings / elapsed,
+            "speed/data_wait_fraction": self.waited / elapsed,
+        }
+        self._start()
+        return figures
+
+
+def _log(run: Run, scalars: dict[str, float], cursor: Cursor) -> None:
+    if run.tensorboard:
+        run.tensorboard.scalars(scalars, cursor.drawings_seen)
+    run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | scalars)
+
+
+def _stop_if_not_finite(run: Run, batch: Batch, cursor: Cursor) -> None:
+    # Reading the value waits for the device, once a step: on a GPU about as long as one kernel's launch.
+    health = float(run.task.health())
+    if math.isfinite(health):
+        return
+    what = {
+        "step": cursor.step,
+        "drawings_seen": cursor.drawings_seen,
+        "rank": run.context.rank,
+        "key_ids": batch.key_ids.tolist(),
+    }
+    name = f"not-finite-step-{cursor.step}-rank-{run.context.rank}.json"
+    storage.write_atomic(storage.join(run.uri, name), orjson.dumps(what))
+    keys = ", ".join(map(str, batch.key_ids[:4].tolist()))
+    raise NonFiniteError(
+        f"a loss or gradient is not finite ({health}) at step {cursor.step}, drawing {cursor.drawings_seen:,}; "
+        f"the batch's key_ids begin {keys}: all are in {storage.join(run.uri, name)}"
+    )
+
+
+def _checkpoint(run: Run, cursor: Cursor) -> None:
+    """Evaluate, draw, save and report; every rank takes part."""
+    held_out = (
+        to_input(batch, cursor.seed, k, run.context.device) for k, batch in enumerate(run.held_out())
+    )
+    report = run.task.evaluate(
+        held_out, Clock(cursor.step, cursor.drawings_seen, run.total_drawings)
+    )
+    metrics = {"drawings_seen": float(cursor.drawings_seen), "step": float(cursor.step)} | report.scalars
+    if report.score is not None:
+        metrics["score"] = report.score
+    if run.audit:
+        run.audit.flush()
+    folder = None
+    if run.context.rank == 0:
+        folder = new_checkpoint_folder()
+        save_checkpoint(
+            folder,
+            state=run.task.state_dict(),
+            cursor=cursor,
+            snapshot=run.task.snapshot(),
+            experiment=run.experiment,
+            meta=run.meta | {"metrics": metrics},
+        )
+    if run.tensorboard:
+        run.tensorboard.scalars(report.scalars, cursor.drawings_seen)
+        run.tensorboard.pictures(report.pictures, cursor.drawings_seen)
+        run.tensorboard.flush()
+    run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | report.scalars)
+    run.context.report(metrics, folder)

@@ -1,0 +1,70 @@
+"""An optimiser with its schedule in drawings seen."""
+
+import torch
+from torch import Tensor, nn
+
+from doodle_dist.config.model import OptimizerConfig
+from doodle_dist.schedules import beta2, learning_rate
+from doodle_dist.training.task import Clock
+
+
+class Optimizer:
+    """torch's optimiser of one net. ``step`` sets the rate for the clock, and returns the gradient's norm."""
+
+    def __init__(self, net: nn.Module, config: OptimizerConfig) -> None:
+        self.config = config
+        self.parameters = [p for p in net.parameters() if p.requires_grad]
+        self.inner = _build(self.parameters, config)
+        self.lr = config.lr
+
+    def zero_grad(self) -> None:
+        self.inner.zero_grad(set_to_none=True)
+
+    def step(self, clock: Clock) -> Tensor:
+        """Apply the gradients; their L2 norm over all parameters."""
+        self.lr = learning_rate(self.config, clock.drawings_seen, clock.total_drawings)
+        for group in self.inner.param_groups:
+            group["lr"] = self.lr
+            if "betas" in group and self.config.beta2_end is not None:
+                group["betas"] = (
+                    self.config.beta1,
+                    beta2(self.config, clock.drawings_seen, clock.total_drawings),
+                )
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.inner.step()
+        return norm.detach()
+
+    def state_dict(self) -> dict[str, object]:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.inner.load_state_dict(state)
+
+
+def _build(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    match config.name:
+        case "adam":
+            kind: type[torch.optim.Adam] = torch.optim.Adam
+        case "adamw":
+            kind = torch.optim.AdamW
+        case "sgd":
+            return torch.optim.SGD(
+                parameters, config.lr, momentum=config.beta1, weight_decay=config.weight_decay
+            )
+        case "rmsprop":
+            return torch.optim.RMSprop(
+                parameters,
+                config.lr,
+                alpha=config.beta2,
+                eps=config.eps,
+                momentum=config.beta1,
+                weight_decay=config.weight_decay,
+            )
+    return kind(
+        parameters,
+        config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+    )

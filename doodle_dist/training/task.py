@@ -1,0 +1,114 @@
+"""What a training task is: the contract between the loop, which knows no models, and the tasks.
+
+A task owns its nets, optimisers and schedules. The loop owns the stream, the clock, logging and checkpoints.
+Neither knows of Ray; of torch.distributed a task knows only the `wrap` that it was given.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from doodle_dist.data.order import step_seed
+
+# Applied to the module whose forward returns an update's whole loss: DistributedDataParallel, or nothing.
+Wrap = Callable[[nn.Module], nn.Module]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where a run is. Every schedule ticks in ``drawings_seen``; ``step`` counts global batches."""
+
+    step: int
+    drawings_seen: int
+    total_drawings: int
+
+
+class LaneRandom:
+    """Random numbers of one rank's part of a step, the same whichever rank draws them.
+
+    Each lane has its own generator, seeded by (seed, step, lane); every method draws each lane's rows from
+    its own, and joins them in the order of the batch's rows.
+    """
+
+    def __init__(
+        self, seed: int, step: int, lane_rows: tuple[tuple[int, int], ...], device: torch.device
+    ) -> None:
+        self.device = device
+        self.lanes = [
+            (torch.Generator(device).manual_seed(step_seed(seed, step, lane)), rows)
+            for lane, rows in lane_rows
+        ]
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal, [B, *shape]."""
+        return torch.cat(
+            [torch.randn(rows, *shape, generator=g, device=self.device) for g, rows in self.lanes]
+        )
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Uniform in [low, high), [B, *shape]."""
+        drawn = [torch.rand(rows, *shape, generator=g, device=self.device) for g, rows in self.lanes]
+        return low + (high - low) * torch.cat(drawn)
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """One rank's part of a global batch, on its device.
+
+    ``images`` float [B, C, H, W] in [-1, 1], ``labels`` int64 [B]. A loss averaged over the global batch is
+    the sum over ranks of ``(per_sample_loss / global_rows).sum()``.
+    """
+
+    images: Tensor
+    labels: Tensor
+    global_rows: int
+    random: LaneRandom
+
+
+@dataclass
+class Report:
+    """What an evaluation found. ``score`` is the figure that keep-best maximises, None where there is none."""
+
+    scalars: dict[str, float]
+    score: float | None = None
+    pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # [H, W] or [H, W, 3]
+
+
+class Task(Protocol):
+    """A thing to train. Every method is called by all ranks, at the same steps."""
+
+    def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
+        """One update of everything. Returns scalars that, *summed* over ranks, are the global batch's."""
+        ...
+
+    def gauges(self) -> Mapping[str, float]:
+        """Values that all ranks agree on: learning rates, gradient norms, the noise level."""
+        ...
+
+    def health(self) -> Tensor:
+        """A scalar that is finite exactly where the last step's losses and gradients were, on every rank."""
+        ...
+
+    def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+        """Judge the EMA weights on held-out drawings; the same report on every rank."""
+        ...
+
+    def state_dict(self) -> dict[str, object]:
+        """All that is needed to go on as if never interrupted, tensors and plain values only."""
+        ...
+
+    def load_state_dict(self, state: dict[str, object]) -> None: ...
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """The EMA weights for inference."""
+        ...
+
+
+def to_device(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """uint8 [B, C, H, W] in 0..255 -> float32 in [-1, 1] on the device (the copy travels as bytes)."""
+    return torch.from_numpy(np.ascontiguousarray(pixels).copy()).to(device).float().div_(127.5).sub_(1.0)

@@ -1,0 +1,58 @@
+"""TensorBoard on rank 0, continuous over restarts, on any storage.
+
+Event files are written to a local disk. Where the run lies in an object store, whose files can't be appended
+to, each is closed and uploaded at every checkpoint and a new one begun: what a checkpoint counts has been
+uploaded before it, wherever rank 0 starts next.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+
+from doodle_dist.data import storage
+
+
+class TensorBoard:
+    """Writes to ``<run>/tensorboard``. The x axis of everything is drawings seen."""
+
+    def __init__(self, run_uri: str, drawings_seen: int) -> None:
+        self.where = storage.join(run_uri, "tensorboard")
+        self.is_remote = "://" in run_uri
+        self.folder = Path(tempfile.mkdtemp(prefix="doodle-dist-events-") if self.is_remote else self.where)
+        # What an interrupted attempt drew past the checkpoint is drawn again: purge_step hides the old points.
+        self.writer = SummaryWriter(str(self.folder), purge_step=drawings_seen + 1 if drawings_seen else None)
+        self.files = 0
+
+    def scalars(self, values: dict[str, float], drawings_seen: int) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, drawings_seen)
+
+    def pictures(self, pictures: dict[str, NDArray[np.uint8]], drawings_seen: int) -> None:
+        for name, picture in pictures.items():
+            self.writer.add_image(
+                name, picture, drawings_seen, dataformats="HW" if picture.ndim == 2 else "HWC"
+            )
+
+    def text(self, name: str, text: str) -> None:
+        self.writer.add_text(name, text, 0)
+
+    def flush(self) -> None:
+        """Make what was written durable. Call it before each checkpoint."""
+        if not self.is_remote:
+            self.writer.flush()
+            return
+        self.writer.close()
+        for file in sorted(self.folder.iterdir()):
+            storage.put_file(file, storage.join(self.where, file.name))
+            file.unlink()
+        self.files += 1
+        self.writer = SummaryWriter(str(self.folder), filename_suffix=f".{self.files}")
+
+    def close(self) -> None:
+        self.writer.close()
+        if self.is_remote:
+            for file in sorted(self.folder.iterdir()):
+                storage.put_file(file, storage.join(self.where, file.name))
