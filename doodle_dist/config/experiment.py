@@ -60,6 +60,10 @@ class ModelConfig(Section):
     augment: AugmentConfig = AugmentConfig()
 
 
+class ClassifierTaskConfig(Section):
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all labels")
+
+
 class GanConfig(Section):
     adversarial: AdversarialConfig = AdversarialConfig()
     labels: LabelConfig = LabelConfig()
@@ -92,6 +96,7 @@ class Experiment(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where a GPU has it")
     data: DataConfig = DataConfig()
     model: ModelConfig
+    classifier: ClassifierTaskConfig = ClassifierTaskConfig()
     gan: GanConfig = GanConfig()
     optim: OptimConfig
     ema: EmaConfig = EmaConfig()

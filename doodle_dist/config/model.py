@@ -18,7 +18,9 @@ class Section(BaseModel):
 class GeneratorConfig(Section):
     """``[model.generator]``"""
 
-    name: Literal["doodle-small", "cdcgan"] = Field("doodle-small", description="entry of registry.GENERATORS")
+    name: Literal["doodle-small", "cdcgan"] = Field(
+        "doodle-small", description="entry of registry.GENERATORS"
+    )
     width: int = Field(
         96,
         ge=8,
@@ -28,7 +30,10 @@ class GeneratorConfig(Section):
     )
     latent_dim: int = Field(64, ge=1, le=4096, description="components of the Gaussian latent z")
     embedding_dim: int = Field(
-        32, ge=1, le=4096, description="components of the label's embedding (cdcgan has one-hot labels: unused)"
+        32,
+        ge=1,
+        le=4096,
+        description="components of the label's embedding (cdcgan has one-hot labels: unused)",
     )
     blocks: int = Field(
         1, ge=1, le=8, description="residual blocks at each resolution up to half the side (doodle-small)"
@@ -52,18 +57,29 @@ class ClassifierConfig(Section):
     """``[model.classifier]``"""
 
     name: Literal["cnn-small"] = Field("cnn-small", description="entry of registry.CLASSIFIERS")
-    width: int = Field(32, ge=4, le=1024, description="channels of the first convolution; the last has 4 times as many")
+    width: int = Field(
+        24,
+        ge=4,
+        le=1024,
+        description="channels of the first and last convolution; 2 to 4 times as many between",
+    )
     feature_dim: int = Field(64, ge=1, le=64, description="components of the penultimate features")
-    dropout: float = Field(0.2, ge=0, lt=1, description="probability that a feature is dropped before the last layer")
+    dropout: float = Field(
+        0.2, ge=0, lt=1, description="probability that a feature is dropped before the last layer"
+    )
 
 
 class AugmentConfig(Section):
     """``[model.augment]``: random changes on the device, the same for real and generated pictures."""
 
-    probability: float = Field(1.0, ge=0, le=1, description="share of pictures that are moved, turned and scaled")
+    probability: float = Field(
+        1.0, ge=0, le=1, description="share of pictures that are moved, turned and scaled"
+    )
     translate_px: float = Field(0.0, ge=0, le=64, description="largest shift along each axis, pixels")
     rotate_deg: float = Field(0.0, ge=0, le=180, description="largest rotation either way, degrees")
-    scale_log: float = Field(0.0, ge=0, le=1, description="largest |log| of the scale: 0.1 is 0.905 to 1.105 times")
+    scale_log: float = Field(
+        0.0, ge=0, le=1, description="largest |log| of the scale: 0.1 is 0.905 to 1.105 times"
+    )
     cutout_px: int = Field(0, ge=0, le=64, description="side of the blanked square, pixels; 0 is none")
     cutout_probability: float = Field(1.0, ge=0, le=1, description="share of pictures with a blanked square")
 
@@ -71,8 +87,12 @@ class AugmentConfig(Section):
 class NoiseConfig(Section):
     """``[gan.noise]``: Gaussian noise added to the critic's inputs, real and generated."""
 
-    sigma_start: float = Field(0.0, ge=0, le=10, description="standard deviation at the start, pictures in [-1, 1]")
-    decay: Literal["none", "linear", "exponential"] = Field("none", description="how sigma falls with drawings seen")
+    sigma_start: float = Field(
+        0.0, ge=0, le=10, description="standard deviation at the start, pictures in [-1, 1]"
+    )
+    decay: Literal["none", "linear", "exponential"] = Field(
+        "none", description="how sigma falls with drawings seen"
+    )
     decay_drawings: int | None = Field(
         None, gt=0, description="linear: drawings until sigma is 0; exponential: drawings in which it halves"
     )
@@ -98,9 +118,14 @@ class LabelConfig(Section):
     generator_low: float = Field(1.0, ge=0, le=2, description="lowest target in the generator's update")
     generator_high: float = Field(1.0, ge=0, le=2, description="highest target in the generator's update")
     clip: bool = Field(True, description="clip every target to at most 1")
-    per: Literal["drawing", "batch"] = Field("drawing", description="one random target per drawing or per global batch")
+    per: Literal["drawing", "batch"] = Field(
+        "drawing", description="one random target per drawing or per global batch"
+    )
     fake_flip_probability: float = Field(
-        0.0, ge=0, le=1, description="share of generated pictures given a real drawing's target, in the critic's update"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of generated pictures given a real drawing's target, in the critic's update",
     )
     real_flip_probability: float = Field(
         0.0, ge=0, le=1, description="share of real drawings given a generated picture's target"
@@ -121,12 +146,18 @@ class AdversarialConfig(Section):
     loss: Literal["non-saturating", "hinge", "relativistic"] = Field(
         "relativistic", description="functions of losses.py"
     )
-    r1_gamma_start: float = Field(0.0, ge=0, description="gamma of (gamma/2)|grad critic(real)|^2 at the start")
+    r1_gamma_start: float = Field(
+        0.0, ge=0, description="gamma of (gamma/2)|grad critic(real)|^2 at the start"
+    )
     r1_gamma_end: float = Field(0.0, ge=0, description="the same at the end of the ramp")
-    r2_gamma_start: float = Field(0.0, ge=0, description="gamma of (gamma/2)|grad critic(generated)|^2 at the start")
+    r2_gamma_start: float = Field(
+        0.0, ge=0, description="gamma of (gamma/2)|grad critic(generated)|^2 at the start"
+    )
     r2_gamma_end: float = Field(0.0, ge=0, description="the same at the end of the ramp")
     gamma_ramp_drawings: int | None = Field(
-        None, gt=0, description="drawings over which gamma goes from start to end (cosine); none: the whole run"
+        None,
+        gt=0,
+        description="drawings over which gamma goes from start to end (cosine); none: the whole run",
     )
     penalty_every: int = Field(
         1, ge=1, le=1024, description="lazy penalties: in every n-th critic update, multiplied by n"
@@ -151,14 +182,23 @@ class OptimizerConfig(Section):
     schedule: Literal["constant", "linear", "cosine", "one-cycle"] = Field(
         "constant", description="course of lr over the run, after the warm-up"
     )
-    warmup_drawings: int = Field(0, ge=0, description="drawings over which lr rises linearly (one-cycle: by a cosine)")
-    final_lr_fraction: float = Field(1.0, ge=0, le=1, description="lr at the end of the run, as a fraction of lr")
+    warmup_drawings: int = Field(
+        0, ge=0, description="drawings over which lr rises linearly (one-cycle: by a cosine)"
+    )
+    final_lr_fraction: float = Field(
+        1.0, ge=0, le=1, description="lr at the end of the run, as a fraction of lr"
+    )
 
 
 class EmaConfig(Section):
     """``[ema]``: exponential moving average of the weights, by half-life (EDM2, R3GAN)."""
 
-    halflife_drawings: float = Field(0.0, ge=0, description="drawings in which an old weight's share halves; 0: no average")
+    halflife_drawings: float = Field(
+        0.0, ge=0, description="drawings in which an old weight's share halves; 0: no average"
+    )
     rampup_fraction: float | None = Field(
-        0.05, gt=0, le=1, description="the half-life is at most this fraction of the drawings seen; none: no ramp"
+        0.05,
+        gt=0,
+        le=1,
+        description="the half-life is at most this fraction of the drawings seen; none: no ramp",
     )

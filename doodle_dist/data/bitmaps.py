@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,7 +20,7 @@ _HEADER_BYTES = 1 << 12  # the header of such a file has 80 to 128 bytes
 
 
 def plan_chunks(uri: str, size: int, chunk_bytes: int) -> list[Chunk]:
-    """Ranges of whole rows, of about ``chunk_bytes``. Reads the header; raises ValueError as ``read_header``."""
+    """Ranges of whole rows of about ``chunk_bytes``. Raises what ``read_header`` raises."""
     rows, offset = read_header(uri, size)
     step = max(chunk_bytes // ROW_BYTES, 1)
     return [
@@ -34,8 +35,6 @@ def read_header(uri: str, size: int | None = None) -> tuple[int, int]:
     Raises ValueError that names the file and what was expected: for a file that is no .npy file, for another
     shape or type, and for one that is shorter than its header says. Nothing is ever unpickled.
     """
-    import io
-
     name = storage.public(uri)
     head = io.BytesIO(storage.read_bytes(uri, 0, _HEADER_BYTES))
     try:
@@ -58,7 +57,7 @@ def read_header(uri: str, size: int | None = None) -> tuple[int, int]:
     size = storage.size(uri) if size is None else size
     if size != offset + rows * ROW_BYTES:
         raise ValueError(
-            f"{name} is {size} bytes long, but its header says {rows} rows, {offset + rows * ROW_BYTES} bytes: "
+            f"{name} has {size} bytes, its header says {rows} rows, {offset + rows * ROW_BYTES} bytes: "
             "it is cut off or damaged"
         )
     return rows, offset

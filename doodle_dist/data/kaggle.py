@@ -1,7 +1,8 @@
-"""Kaggle's ``train_simplified`` CSV (``.csv``, ``.csv.gz``): countrycode,drawing,key_id,recognized,timestamp,word.
+"""Kaggle's ``train_simplified`` CSV (``.csv``, ``.csv.gz``).
 
-``drawing`` is a quoted JSON array. A row never spans lines, so the file splits at newlines, and a quote that
-is never closed spoils one row and not the rest of the file.
+Its columns are countrycode,drawing,key_id,recognized,timestamp,word, in any order; ``drawing`` is a quoted
+JSON array. A row never spans lines, so the file splits at newlines, and a quote that is never closed spoils
+one row and not the rest of the file.
 """
 
 from __future__ import annotations
@@ -34,8 +35,7 @@ def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
     first = 0
     for block in line_blocks(chunk):
         lines = block.data.split(b"\n")
-        ends_whole = not lines[-1]
-        if ends_whole:
+        if not lines[-1]:
             lines.pop()
         columns = Columns()
         for number, line in enumerate(lines, first):
@@ -45,7 +45,7 @@ def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
                 _add_row(columns, line, order, categories, number)
             except ValueError as error:
                 columns.rejects.append(Reject(number, str(error)))
-        blame_file_end(columns, block.problem, ends_whole, first + len(lines))
+        blame_file_end(columns, block, first + len(lines))
         first += len(lines)
         yield columns.batch(len(lines))
 

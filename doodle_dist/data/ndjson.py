@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import orjson
+import pyarrow as pa
 
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.records import (
@@ -14,10 +16,13 @@ from doodle_dist.data.records import (
     Columns,
     LineBlock,
     Reject,
+    count_lines,
     line_blocks,
+    merge,
     parse_key_id,
     plan_line_chunks,
 )
+from doodle_dist.data.scan import scan_lines
 from doodle_dist.data.strokes import pack_strokes
 
 
@@ -28,47 +33,92 @@ def plan_chunks(uri: str, size: int, chunk_bytes: int) -> list[Chunk]:
 
 def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
     """The drawings of the lines that begin in the chunk, in batches of some 35,000."""
-    return read_lines(chunk, categories, pack_strokes)
+    for block, first in _numbered_blocks(chunk):
+        yield _parse_fast(block, categories, first)
 
 
 def read_lines(chunk: Chunk, categories: Categories, pack: Callable[[Any], bytes]) -> Iterator[Batch]:
     """Like ``read_chunk``, for any packing of a line's ``drawing`` (ValueError: why it is a bad one)."""
+    for block, first in _numbered_blocks(chunk):
+        lines = block.data.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        columns = Columns()
+        _add_lines(columns, enumerate(lines, first), categories, pack)
+        blame_file_end(columns, block, first + len(lines))
+        yield columns.batch(len(lines))
+
+
+def _numbered_blocks(chunk: Chunk) -> Iterator[tuple[LineBlock, int]]:
     first = 0
     for block in line_blocks(chunk):
-        batch = parse_block(block, categories, pack, first, bom=chunk.start == 0 and first == 0)
-        first += batch.lines_read
-        yield batch
+        if chunk.start == 0 and first == 0:
+            block = block._replace(data=block.data.removeprefix(b"\xef\xbb\xbf"))  # a byte order mark
+        yield block, first
+        first += count_lines(block.data)
 
 
-def parse_block(
-    block: LineBlock, categories: Categories, pack: Callable[[Any], bytes], first: int, bom: bool = False
-) -> Batch:
-    """One block of lines, the first of which is line ``first`` of the chunk."""
-    data = block.data.removeprefix(b"\xef\xbb\xbf") if bom else block.data
-    lines = data.split(b"\n")
-    ends_whole = not lines[-1]
-    if ends_whole:
-        lines.pop()
+def _parse_fast(block: LineBlock, categories: Categories, first: int) -> Batch:
+    """Simplified drawings: compiled for lines beyond doubt, one by one for the others and for the reasons."""
+    found = scan_lines(block.data)
+    labels = np.array([categories.labels.get(word, -1) for word in found.words], np.int64)
+    label = labels[found.word] if len(labels) else np.zeros(0, np.int64)
+    skip = np.array([word in categories.others for word in found.words], np.bool_)
+    known = label >= 0
     columns = Columns()
-    for number, line in enumerate(lines, first):
+    for row in np.flatnonzero(~known):
+        if skip[found.word[row]]:
+            columns.skipped += 1
+        else:
+            reason = categories.unknown(found.words[found.word[row]])
+            columns.rejects.append(Reject(first + int(found.line[row]), reason))
+    slow = ((first + number, block.data[start:end]) for number, start, end in found.left.tolist())
+    _add_lines(columns, slow, categories, pack_strokes)
+    columns.rejects.sort()
+    blame_file_end(columns, block, first + found.lines)
+    fast = Batch(
+        key_id=found.key_id,
+        label=label.astype(np.uint16),
+        countrycode=pa.DictionaryArray.from_arrays(
+            pa.array(found.country), pa.array(found.countries, pa.string())
+        ),
+        recognized=found.recognized,
+        line=found.line + np.uint32(first),
+        strokes=pa.Array.from_buffers(
+            pa.binary(), len(found.line), [None, pa.py_buffer(found.offsets), pa.py_buffer(found.packed)]
+        ),
+    )
+    if not known.all():
+        fast = fast.take(np.flatnonzero(known))
+    batch = merge(fast, columns.batch(0)) if columns.line else fast
+    batch.rejects, batch.skipped, batch.lines_read = columns.rejects, columns.skipped, found.lines
+    return batch
+
+
+def _add_lines(
+    columns: Columns,
+    lines: Iterable[tuple[int, bytes]],
+    categories: Categories,
+    pack: Callable[[Any], bytes],
+) -> None:
+    for number, line in lines:
         if not line or line.isspace():
             continue
         try:
             add_record(columns, line, categories, pack, number)
         except ValueError as error:
             columns.rejects.append(Reject(number, str(error)))
-    blame_file_end(columns, block.problem, ends_whole, first + len(lines))
-    return columns.batch(len(lines))
 
 
-def blame_file_end(columns: Columns, problem: str | None, ends_whole: bool, next_line: int) -> None:
+def blame_file_end(columns: Columns, block: LineBlock, next_line: int) -> None:
     """Say of a block's last line that the file ends in it, where that is why it is bad."""
+    ends_whole = not block.data or block.data.endswith(b"\n")
     last = next_line if ends_whole else next_line - 1
     blamed = bool(columns.rejects) and columns.rejects[-1].line == last
-    if problem:
+    if block.problem:
         if blamed:
             columns.rejects.pop()
-        columns.rejects.append(Reject(last, problem))
+        columns.rejects.append(Reject(last, block.problem))
     elif blamed and not ends_whole:
         reason = columns.rejects.pop().reason
         columns.rejects.append(Reject(last, f"the file ends within this line ({reason})"))

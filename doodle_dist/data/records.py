@@ -73,6 +73,32 @@ class Batch:
     def __len__(self) -> int:
         return len(self.key_id)
 
+    def take(self, rows: NDArray[np.int64]) -> Batch:
+        """The rows at these places, in this order; rejects and counts stay behind."""
+        return Batch(
+            key_id=self.key_id[rows],
+            label=self.label[rows],
+            countrycode=self.countrycode.take(pa.array(rows)),
+            recognized=self.recognized[rows],
+            line=self.line[rows],
+            strokes=None if self.strokes is None else self.strokes.take(pa.array(rows)),
+            pixels=None if self.pixels is None else self.pixels.take(pa.array(rows)),
+        )
+
+
+def merge(a: Batch, b: Batch) -> Batch:
+    """The drawings of two batches of strokes in the order of their lines; rejects and counts stay behind."""
+    codes = pa.chunked_array([a.countrycode, b.countrycode]).unify_dictionaries()
+    both = Batch(
+        key_id=np.concatenate((a.key_id, b.key_id)),
+        label=np.concatenate((a.label, b.label)),
+        countrycode=codes.combine_chunks(),
+        recognized=np.concatenate((a.recognized, b.recognized)),
+        line=np.concatenate((a.line, b.line)),
+        strokes=pa.concat_arrays([a.strokes, b.strokes]),
+    )
+    return both.take(np.argsort(both.line, kind="stable"))
+
 
 class Columns:
     """Collects records one by one and turns them into a Batch."""
@@ -129,7 +155,7 @@ _NAME_SUFFIXES = (".gz", ".ndjson", ".bin", ".npy", ".csv")
 
 
 def category_of(uri: str) -> str:
-    """The category that a file's name tells: "full_binary_cat.bin", "cat.bin" and "cat.ndjson.gz" are "cat"."""
+    """The category in a file's name: "full_binary_cat.bin", "cat.bin" and "cat.ndjson.gz" hold "cat"."""
     name = storage.basename(uri)
     if uri.lower().startswith(("http://", "https://", "gs://")):
         name = unquote(name)
@@ -197,6 +223,11 @@ def plan_line_chunks(uri: str, size: int, chunk_bytes: int, kind: Kind) -> list[
         return [Chunk(uri, 0, None, kind)]
     starts = range(0, max(size, 1), chunk_bytes)
     return [Chunk(uri, start, min(start + chunk_bytes, size), kind) for start in starts]
+
+
+def count_lines(data: bytes) -> int:
+    """How many lines ``data`` holds; the last one may lack its newline."""
+    return data.count(b"\n") + (0 if not data or data.endswith(b"\n") else 1)
 
 
 class LineBlock(NamedTuple):

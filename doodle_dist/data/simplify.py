@@ -2,31 +2,41 @@
 
 The steps are those of quickdraw-dataset's README: align to the top-left corner, scale uniformly to a maximum
 of 255, resample all strokes with a 1 pixel spacing, simplify with Ramer–Douglas–Peucker at epsilon 2.0. The
-README leaves details open; those here were found by comparing with the official files:
+README leaves details open. Those here were found by comparing with the official files, until all 2,007
+drawings that are there in both forms came out identical:
 
 - the scale is ``value · 255 / maximum``, one maximum over x and y of the whole drawing;
 - points lie at arc lengths 0, 1, 2, … of the whole stroke, and its last point is added; so a stroke that
   never moves becomes the same point twice;
+- between a and b a point is ``a · (1 − u) + b · u`` and a length is ``sqrt(dx² + dy²)``: straight lines give
+  many points at the same distance, and the last bit decides which is the farthest (other ways of writing the
+  same formulas lose 1 to 5 % of the drawings);
 - the distance is to the line through both ends, not to the segment; of equal distances the first wins;
 - the result is rounded half to even, last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from doodle_dist.data.strokes import unpack_strokes
+
 EPSILON = 2.0
-_MAX_COORDINATE = 1e9  # what a resampled stroke needs is bounded by its shape, and its shape by a finite size
+_MAX_COORDINATE = 1e9
+_MAX_LENGTH = (
+    4_000_000.0  # pixels of ink a drawing may have once scaled; bounds memory, real ones have ~3,000
+)
 
 
 def simplify(
-    strokes: list[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    strokes: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
 ) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """The official simplified strokes, uint8 (x, y), of raw ones. Raises ValueError where there is no point."""
+    """The official simplified strokes, uint8 (x, y), of raw ones. Raises ValueError for no points at all."""
     counts = np.array([len(x) for x, _ in strokes], np.int64)
     if not len(counts) or not counts.all():
         raise ValueError("empty drawing" if not len(counts) else "empty stroke")
@@ -35,8 +45,6 @@ def simplify(
         np.concatenate([y for _, y in strokes]).astype(np.float64),
         counts,
     )
-    from doodle_dist.data.strokes import unpack_strokes
-
     return unpack_strokes(packed)
 
 
@@ -83,7 +91,7 @@ def _flatten(drawing: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], ND
 def _simplify_flat(x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArray[np.int64]) -> bytes:
     out = _simplify(x, y, counts, EPSILON)
     if not len(out):
-        raise ValueError("more than 65535 points in a stroke")
+        raise ValueError("too long to be a drawing")
     return out.tobytes()
 
 
@@ -91,7 +99,7 @@ def _simplify_flat(x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArr
 def _simplify(
     x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArray[np.int64], epsilon: float
 ) -> NDArray[np.uint8]:
-    """The packed drawing; empty if a stroke has too many points to pack. Works in place on x and y."""
+    """The packed drawing; empty if it is too long to pack. Works in place on x and y."""
     x -= x.min()
     y -= y.min()
     largest = max(x.max(), y.max())
@@ -100,12 +108,14 @@ def _simplify(
             x[i] = x[i] * 255.0 / largest
             y[i] = y[i] * 255.0 / largest
     n_strokes = len(counts)
-    room = 2
+    total = 0.0
     begin = 0
     for s in range(n_strokes):
-        room += 2 + 2 * (np.int64(_length(x, y, begin, begin + counts[s])) + 3)
+        total += _length(x, y, begin, begin + counts[s])
         begin += counts[s]
-    out = np.empty(room, np.uint8)
+    if total > _MAX_LENGTH:
+        return np.empty(0, np.uint8)
+    out = np.empty(2 + 2 * int(total) + 8 * n_strokes, np.uint8)
     out[0], out[1] = n_strokes & 255, n_strokes >> 8
     at = 2
     begin = 0
@@ -113,7 +123,7 @@ def _simplify(
         px, py = _resample(x, y, begin, begin + counts[s])
         begin += counts[s]
         keep = _rdp(px, py, epsilon)
-        n = keep.sum()
+        n = int(keep.sum())
         if n > 65_535:
             return out[:0]
         out[at], out[at + 1] = n & 255, n >> 8
@@ -129,10 +139,16 @@ def _simplify(
 
 
 @numba.njit(cache=True)
+def _distance(x: NDArray[np.float64], y: NDArray[np.float64], i: int, j: int) -> float:
+    dx, dy = x[j] - x[i], y[j] - y[i]
+    return np.sqrt(dx * dx + dy * dy)
+
+
+@numba.njit(cache=True)
 def _length(x: NDArray[np.float64], y: NDArray[np.float64], begin: int, end: int) -> float:
     total = 0.0
-    for i in range(begin + 1, end):
-        total += np.hypot(x[i] - x[i - 1], y[i] - y[i - 1])
+    for i in range(begin, end - 1):
+        total += _distance(x, y, i, i + 1)
     return total
 
 
@@ -142,23 +158,22 @@ def _resample(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points at arc lengths 0, 1, 2, … of a stroke, and its last one."""
     total = _length(x, y, begin, end)
-    n = np.int64(np.ceil(total)) + 1
-    if total == 0.0:
-        n = 2
+    n = int(np.ceil(total)) + 1 if total > 0.0 else 2
     px, py = np.empty(n), np.empty(n)
     px[0], py[0] = x[begin], y[begin]
-    i = begin + 1
-    before = 0.0  # arc length at point i - 1
-    step = np.hypot(x[i] - x[i - 1], y[i] - y[i - 1]) if i < end else 0.0
+    px[n - 1], py[n - 1] = x[end - 1], y[end - 1]
+    if n == 2:
+        return px, py
+    i = begin
+    before, step = 0.0, _distance(x, y, i, i + 1)  # arc length at point i; from there to the next
     for k in range(1, n - 1):
-        while i + 1 < end and before + step <= k:
+        while i + 2 < end and before + step <= k:
             before += step
             i += 1
-            step = np.hypot(x[i] - x[i - 1], y[i] - y[i - 1])
-        part = k - before
-        px[k] = (x[i] - x[i - 1]) / step * part + x[i - 1]
-        py[k] = (y[i] - y[i - 1]) / step * part + y[i - 1]
-    px[n - 1], py[n - 1] = x[end - 1], y[end - 1]
+            step = _distance(x, y, i, i + 1)
+        u = (k - before) / step
+        px[k] = x[i] * (1.0 - u) + x[i + 1] * u
+        py[k] = y[i] * (1.0 - u) + y[i + 1] * u
     return px, py
 
 

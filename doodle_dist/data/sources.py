@@ -36,7 +36,7 @@ _PEEK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Source:
-    """One input file. ``category`` is what its name (or its first record) tells, None for a file of several."""
+    """An input file. ``category`` is what its name or first record tells, None for a file of several."""
 
     uri: str
     size: int

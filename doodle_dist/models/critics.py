@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from doodle_dist.config.model import CriticConfig
-from doodle_dist.models.generators import initialise_dcgan, quarter_of
 from doodle_dist.models.layers import (
     LEAKY_GAIN,
     GlobalBatchNorm2d,
@@ -14,7 +13,10 @@ from doodle_dist.models.layers import (
     ResidualBlock,
     conv,
     dense,
+    initialise_dcgan,
+    initialise_normal,
     leaky,
+    quarter_of,
 )
 
 
@@ -32,11 +34,10 @@ class DoodleSmallCritic(nn.Module):
         narrow, wide = config.width, 2 * config.width
         end = (quarter_of(side) + 1) // 2
         self.entry = nn.Conv2d(channels, narrow, 4, 2, 1)
-        nn.init.normal_(self.entry.weight, 0.0, 1 / math.sqrt(16 * channels))
-        nn.init.zeros_(self.entry.bias)  # type: ignore[arg-type]
-        self.half = nn.ModuleList(ResidualBlock(narrow) for _ in range(config.blocks))
+        initialise_normal(self.entry, 1 / math.sqrt(16 * channels))
+        self.half_side = nn.ModuleList(ResidualBlock(narrow) for _ in range(config.blocks))
         self.widen = conv(narrow, wide, 1)
-        self.quarter = nn.ModuleList(ResidualBlock(wide) for _ in range(config.blocks))
+        self.quarter_side = nn.ModuleList(ResidualBlock(wide) for _ in range(config.blocks))
         self.shrink = conv(wide, wide, 3, stride=2, gain=LEAKY_GAIN)
         self.features = dense(wide * end**2, config.feature_dim, gain=LEAKY_GAIN)
         self.verdict = dense(config.feature_dim, 1)
@@ -44,10 +45,10 @@ class DoodleSmallCritic(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         x = self.entry(x)  # [B, width, side/2, side/2]
-        for block in self.half:
+        for block in self.half_side:
             x = block(x)
         x = F.avg_pool2d(self.widen(x), 2)
-        for block in self.quarter:
+        for block in self.quarter_side:
             x = block(x)
         x = leaky(self.shrink(leaky(x)))
         features = leaky(self.features(x.flatten(1)))  # [B, F]

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class ExponentialMovingAverage:
@@ -21,7 +21,8 @@ class ExponentialMovingAverage:
     def update(self, network: nn.Module, drawings: float, halflife_drawings: float) -> None:
         """Move the average towards ``network``, which has just been trained on ``drawings``; 0: copy it."""
         keep = 0.5 ** (drawings / halflife_drawings) if halflife_drawings > 0 else 0.0
-        ours, theirs = list(self.average.parameters()), list(network.parameters())
+        ours: list[Tensor] = list(self.average.parameters())
+        theirs: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(ours, theirs, 1.0 - keep)
         for mine, its in zip(self.average.buffers(), network.buffers(), strict=True):
             mine.copy_(its)

@@ -1,5 +1,7 @@
 """Generators: (z [B, latent_dim], y int64 [B]) -> pictures [B, channels, side, side] in [-1, 1]."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,16 +13,12 @@ from doodle_dist.models.layers import (
     ResidualBlock,
     conv,
     dense,
-    initialise_normal,
+    initialise_dcgan,
     leaky,
+    quarter_of,
 )
 
-
-def quarter_of(side: int) -> int:
-    """A quarter of the side, where generators start and critics end."""
-    if side < 8 or side % 4:
-        raise ValueError(f"side: {side} is not allowed; it must be a multiple of 4, at least 8")
-    return side // 4
+STYLE_DIM = 128  # components of the mapped latent that modulates the blocks
 
 
 class DoodleSmallGenerator(nn.Module):
@@ -46,9 +44,7 @@ class DoodleSmallGenerator(nn.Module):
             nn.ModuleList(ResidualBlock(width, STYLE_DIM) for _ in range(blocks))
             for width, blocks in zip(widths, (config.blocks, config.blocks, 1), strict=True)
         )
-        self.narrow = nn.ModuleList(
-            conv(wide, narrow, 1) for wide, narrow in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.narrow = nn.ModuleList(conv(wide, narrow, 1) for wide, narrow in pairwise(widths))
         self.exit = conv(widths[-1], channels, 3)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
@@ -62,9 +58,6 @@ class DoodleSmallGenerator(nn.Module):
             for block in blocks:  # type: ignore[attr-defined]
                 x = block(x, style)
         return torch.tanh(self.exit(leaky(x)))
-
-
-STYLE_DIM = 128
 
 
 class CdcganGenerator(nn.Module):
@@ -89,12 +82,3 @@ class CdcganGenerator(nn.Module):
         x = F.relu(self.entry_norm(self.entry(z, y)))
         x = F.relu(self.middle_norm(self.middle(x)))
         return torch.tanh(self.exit(x))
-
-
-def initialise_dcgan(network: nn.Module) -> None:
-    """Weights N(0, 0.02), BatchNorm scales N(1, 0.02) (DCGAN: Radford et al. 2016, section 4)."""
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            initialise_normal(layer, 0.02)
-        elif isinstance(layer, GlobalBatchNorm2d):
-            nn.init.normal_(layer.weight, 1.0, 0.02)

@@ -6,7 +6,14 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd.function import FunctionCtx
+
+
+def quarter_of(side: int) -> int:
+    """A quarter of the side, where generators start and critics end."""
+    if side < 8 or side % 4:
+        raise ValueError(f"side: {side} is not allowed; it must be a multiple of 4, at least 8")
+    return side // 4
 
 
 def initialise_normal(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, std: float) -> None:
@@ -62,6 +69,20 @@ class ResidualBlock(nn.Module):
         return x + self.second(leaky(h))
 
 
+class _SumOverRanks(torch.autograd.Function):
+    """Sum of a tensor over the processes of the default group; its derivative is that sum of gradients."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> Tensor:
+        return _SumOverRanks.apply(gradients[0])
+
+
 class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over the global batch, whatever the number of processes that share it.
 
@@ -81,12 +102,12 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         axes = [0, *range(2, x.dim())]
         shape = [1, channels] + [1] * (x.dim() - 2)
         count = x.new_tensor([x.numel() // channels])
-        totals = all_reduce(torch.cat([x.sum(axes), count]))  # [C + 1]
+        totals = _SumOverRanks.apply(torch.cat([x.sum(axes), count]))  # [C + 1]
         total = totals[-1].detach()
         mean = totals[:-1] / total
         centred = x - mean.view(shape)
         # A second reduction rather than a sum of squares: E[x²] - E[x]² cancels in float32.
-        variance = all_reduce(centred.square().sum(axes)) / total  # [C]
+        variance = _SumOverRanks.apply(centred.square().sum(axes)) / total  # [C]
         self._track(mean.detach(), variance.detach(), total)
         x = centred * torch.rsqrt(variance + self.eps).view(shape)
         return x * self.weight.view(shape) + self.bias.view(shape) if self.affine else x
@@ -134,7 +155,11 @@ class LabelPlaneConv2d(nn.Conv2d):
 
     def _taps_inside(self, size_in: int, size_out: int, dimension: int) -> Tensor:
         """[size_out, k]: 1 where tap k of output i reads inside the picture, else 0."""
-        stride, padding, kernel = self.stride[dimension], int(self.padding[dimension]), self.kernel_size[dimension]
+        stride, padding, kernel = (
+            self.stride[dimension],
+            int(self.padding[dimension]),
+            self.kernel_size[dimension],
+        )
         device = self.weight.device
         first = torch.arange(size_out, device=device)[:, None] * stride - padding
         tap = first + torch.arange(kernel, device=device)
@@ -155,3 +180,12 @@ class LabelConvTranspose2d(nn.ConvTranspose2d):
         """[B, latent_dim], int64 [B] -> [B, out, k, k]."""
         from_latent = torch.einsum("bz,zckl->bckl", z, self.weight[: self.latent_dim])
         return from_latent + self.weight[self.latent_dim + y]
+
+
+def initialise_dcgan(network: nn.Module) -> None:
+    """Weights N(0, 0.02), BatchNorm scales N(1, 0.02) (DCGAN: Radford et al. 2016, section 4)."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            initialise_normal(layer, 0.02)
+        elif isinstance(layer, GlobalBatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, 0.02)

@@ -1,6 +1,4 @@
-"""The networks by name. ``REGISTRY[config.name](config, num_categories=…, side=…, channels=…)`` builds one."""
-
-from torch import nn
+"""The networks by name; each is built by ``(config, *, num_categories, side=28, channels=1)``."""
 
 from doodle_dist.models.classifiers import CnnSmall
 from doodle_dist.models.critics import CdcganCritic, DoodleSmallCritic

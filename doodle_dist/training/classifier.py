@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.evaluation.classifier_metrics import Confusion, confusion_picture
-from doodle_dist.losses import cross_entropy
-from doodle_dist.models.augment import random_affine
-from doodle_dist.models.ema import Ema
+from doodle_dist import losses
+from doodle_dist.models import augment
+from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.registry import CLASSIFIERS
+from doodle_dist.schedules import ema_halflife
 from doodle_dist.training.metrics import sum_over_ranks
 from doodle_dist.training.optim import Optimizer
 from doodle_dist.training.task import Clock, Report, StepInput, Wrap
@@ -27,7 +28,7 @@ class _Loss(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.net(images)
-        return cross_entropy(logits, labels, smoothing=self.smoothing), logits
+        return losses.classification(logits, labels, self.smoothing), logits
 
 
 class ClassifierTask:
@@ -55,21 +56,24 @@ class ClassifierTask:
         self.net = CLASSIFIERS[model.name](
             model, num_categories=len(categories), side=side, channels=channels
         ).to(device)
-        self.loss = wrap(_Loss(self.net, model.label_smoothing))
+        self.loss = wrap(_Loss(self.net, experiment.classifier.label_smoothing))
         self.optimizer = Optimizer(self.net, optim)
-        self.ema = Ema(self.net, experiment.ema)
+        self.ema_config = experiment.ema
+        self.ema = ExponentialMovingAverage(self.net)
         self._health = torch.zeros(())
 
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
-        images = random_affine(batch.images, self.augment, batch.random)
+        changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), self.augment)
+        images = augment.apply(batch.images, changes, self.augment)
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            losses, logits = self.loss(images, batch.labels)
-        loss = losses.sum() / batch.global_rows
+            per_drawing, logits = self.loss(images, batch.labels)
+        loss = per_drawing.sum() / batch.global_rows
         # DDP averages gradients over ranks, and the losses of ranks are to be added.
         self.optimizer.zero_grad()
         (loss * self.world_size).backward()
         norm = self.optimizer.step(clock)
-        self.ema.update(clock.drawings_seen + batch.global_rows, batch.global_rows)
+        halflife = ema_halflife(self.ema_config, clock.drawings_seen)
+        self.ema.update(self.net, batch.global_rows, halflife)
         self._health = norm
         right = (logits.detach().argmax(1) == batch.labels).sum() / batch.global_rows
         return {"loss/classifier": loss, "train/top1": right.float()}
@@ -82,7 +86,7 @@ class ClassifierTask:
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
-        net = self.ema.model.eval()
+        net = self.ema.average
         confusion = Confusion(len(self.categories), self.device)
         for batch in batches:
             confusion.add(net(batch.images), batch.labels)
@@ -98,17 +102,17 @@ class ClassifierTask:
     def state_dict(self) -> dict[str, object]:
         return {
             "net": self.net.state_dict(),
-            "ema": self.ema.model.state_dict(),
+            "ema": self.ema.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         self.net.load_state_dict(state["net"])  # type: ignore[arg-type]
-        self.ema.model.load_state_dict(state["ema"])  # type: ignore[arg-type]
+        self.ema.average.load_state_dict(state["ema"])  # type: ignore[arg-type]
         self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
 
     def snapshot(self) -> dict[str, Tensor]:
-        return self.ema.model.state_dict()
+        return self.ema.average.state_dict()
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -1,0 +1,125 @@
+"""Random changes of picture batches on their own device, differentiable by the picture.
+
+Drawing the random numbers is apart from applying them: draw once for the global batch from a generator
+seeded by (seed, step), and give each rank its rows, so that the run doesn't depend on the number of ranks.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from doodle_dist.config.model import AugmentConfig
+
+BLANK = -1.0  # the background's value
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to each of B pictures.
+
+    ``matrices`` [B, 2, 2] turn and scale, ``shifts`` [B, 2] move by (x, y) pixels, ``cutout_centres`` [B, 2]
+    are (row, column) of the blanked squares as fractions of the side, ``cutout_on`` bool [B] says which
+    pictures have one.
+    """
+
+    matrices: Tensor
+    shifts: Tensor
+    cutout_centres: Tensor
+    cutout_on: Tensor
+
+    def rows(self, start: int, stop: int) -> Self:
+        """The part for pictures start to stop of the batch."""
+        return type(self)(
+            self.matrices[start:stop],
+            self.shifts[start:stop],
+            self.cutout_centres[start:stop],
+            self.cutout_on[start:stop],
+        )
+
+
+# Uniform random numbers in [0, 1) that one picture's changes take, whatever the config.
+NUMBERS = 8
+
+
+def draw(count: int, config: AugmentConfig, generator: torch.Generator) -> Augmentation:
+    """Random changes for ``count`` pictures, on the generator's device."""
+    return changes(torch.rand(count, NUMBERS, generator=generator, device=generator.device), config)
+
+
+def changes(uniform: Tensor, config: AugmentConfig) -> Augmentation:
+    """The changes that uniform random numbers [B, NUMBERS] stand for.
+
+    Without rotation and scale the shifts are whole pixels, as in DiffAugment (Zhao et al. 2020, section 3).
+    """
+    moved = (uniform[:, 0] < config.probability).to(uniform.dtype)
+    signed = (uniform[:, 1:5] * 2 - 1) * moved[:, None]
+    angle = signed[:, 0] * math.radians(config.rotate_deg)
+    scale = torch.exp(signed[:, 1] * config.scale_log)
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    matrices = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+    if is_rigid_shift(config):
+        whole = math.floor(config.translate_px)
+        # Every shift from -whole to whole is equally likely: floor of [-whole, whole + 1).
+        shifts = torch.floor((signed[:, 2:4] + 1) / 2 * (2 * whole + 1)).clamp(max=2 * whole) - whole
+        shifts = shifts * moved[:, None]
+    else:
+        shifts = signed[:, 2:4] * config.translate_px
+    return Augmentation(matrices, shifts, uniform[:, 5:7], uniform[:, 7] < config.cutout_probability)
+
+
+def is_rigid_shift(config: AugmentConfig) -> bool:
+    """Whether pictures are only moved, by whole pixels, so that no resampling is needed."""
+    return config.rotate_deg == 0 and config.scale_log == 0
+
+
+def apply(x: Tensor, augmentation: Augmentation, config: AugmentConfig) -> Tensor:
+    """Change pictures [B, C, H, W] in [-1, 1]; what comes in from outside is background (-1)."""
+    if is_rigid_shift(config):
+        if config.translate_px >= 1:
+            x = _shift(x, augmentation.shifts.to(x.device).long(), math.floor(config.translate_px))
+    else:
+        x = _affine(x, augmentation.matrices.to(x), augmentation.shifts.to(x))
+    if config.cutout_px > 0 and config.cutout_probability > 0:
+        x = _cutout(x, augmentation, config.cutout_px)
+    return x
+
+
+def augment(x: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Draw for, and apply to, one whole batch [B, C, H, W] in [-1, 1]."""
+    return apply(x, draw(x.shape[0], config, generator), config)
+
+
+def _shift(x: Tensor, shifts: Tensor, most: int) -> Tensor:
+    """Move picture b by ``shifts[b]`` = (x, y) whole pixels, right and down."""
+    batch, _, height, width = x.shape
+    padded = F.pad(x, (most, most, most, most), value=BLANK)
+    rows = torch.arange(height, device=x.device) + most - shifts[:, 1:]  # [B, H]
+    columns = torch.arange(width, device=x.device) + most - shifts[:, :1]  # [B, W]
+    picture = torch.arange(batch, device=x.device)[:, None, None]
+    moved = padded.permute(0, 2, 3, 1)[picture, rows[:, :, None], columns[:, None, :]]  # [B, H, W, C]
+    return moved.permute(0, 3, 1, 2)
+
+
+def _affine(x: Tensor, matrices: Tensor, shifts: Tensor) -> Tensor:
+    """Turn and scale about the centre, then move: output at p is input at M⁻¹ (p - shift), bilinear."""
+    size = shifts.new_tensor([x.shape[3], x.shape[2]])
+    inverse = torch.linalg.inv(matrices)
+    offset = -inverse @ (shifts * 2 / size)[:, :, None]  # in affine_grid's units, where a side is 2
+    grid = F.affine_grid(torch.cat([inverse, offset], dim=2), list(x.shape), align_corners=False)
+    return F.grid_sample(x - BLANK, grid, align_corners=False) + BLANK
+
+
+def _cutout(x: Tensor, augmentation: Augmentation, side: int) -> Tensor:
+    """Blank a square of ``side`` pixels (DeVries & Taylor 2017), partly outside near the border."""
+    centres = augmentation.cutout_centres.to(x.device)
+    top = torch.floor(centres[:, 0] * x.shape[2]).long() - side // 2
+    left = torch.floor(centres[:, 1] * x.shape[3]).long() - side // 2
+    rows = torch.arange(x.shape[2], device=x.device) - top[:, None]
+    columns = torch.arange(x.shape[3], device=x.device) - left[:, None]
+    inside = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
+    hidden = inside & augmentation.cutout_on.to(x.device)[:, None, None]
+    return torch.where(hidden[:, None], BLANK, x)

@@ -1,0 +1,103 @@
+"""`doodle-dist train` and `python -m doodle_dist.train`: parse, build, run, close."""
+
+from dataclasses import dataclass
+
+import orjson
+import ray
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.data import storage
+from doodle_dist.data.manifest import check_files, load_manifest
+from doodle_dist.ray_cluster import Need, check_resources, connect
+from doodle_dist.training import progress
+from doodle_dist.training.worker import STOPPED, train_loop_per_worker, training_plan
+
+
+class RunFailedError(Exception):
+    """The run was under way and could not go on."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """``metrics`` are those of the last checkpoint, ``checkpoint`` its URI, ``uri`` the run's."""
+
+    uri: str
+    metrics: dict[str, float]
+    checkpoint: str | None
+
+
+def train(
+    experiment: Experiment,
+    *,
+    local: bool = False,
+    wait_s: float = 0.0,
+    quiet: bool = False,
+    debug: bool = False,
+) -> TrainResult:
+    """Train an experiment, or go on with it where its run was left.
+
+    Raises ValueError for a request that can't be met, StorageError, and RunFailedError.
+    """
+    manifest = load_manifest(experiment.data.uri)
+    check_files(experiment.data.uri, manifest)
+    training_plan(experiment, manifest).order(0)
+
+    scaling = experiment.scaling
+    need = Need(scaling.workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
+    connect(need, local=local, debug=debug)
+    check_resources(need, wait_s)
+
+    run_uri = storage.join(experiment.storage, experiment.run)
+    stopped = storage.join(run_uri, STOPPED)
+    if storage.exists(stopped):
+        storage.write_atomic(stopped, b"{}")
+    board = progress.new_board()
+    with progress.shown(board, quiet):
+        result = _trainer(experiment, run_uri, board).fit()
+    checkpoint = f"{run_uri}/{storage.basename(result.checkpoint.path)}" if result.checkpoint else None
+    reason = orjson.loads(storage.read_bytes(stopped)).get("reason") if storage.exists(stopped) else None
+    if reason:
+        raise RunFailedError(f"{reason}; last good checkpoint: {checkpoint or 'none yet'}")
+    return TrainResult(run_uri, dict(result.metrics or {}), checkpoint)
+
+
+def _trainer(experiment: Experiment, run_uri: str, board: ray.actor.ActorHandle) -> TorchTrainer:
+    filesystem, path = storage.train_filesystem(experiment.storage)
+    scaling = experiment.scaling
+    resources = {"CPU": scaling.cpus_per_worker}
+    if scaling.gpus_per_worker:
+        resources["GPU"] = scaling.gpus_per_worker
+    return TorchTrainer(
+        train_loop_per_worker,
+        train_loop_config={
+            "experiment": experiment.model_dump(mode="json"),
+            "run_uri": run_uri,
+            "board": board,
+        },
+        torch_config=TorchConfig(backend="nccl" if scaling.gpus_per_worker else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=scaling.workers,
+            use_gpu=scaling.gpus_per_worker > 0,
+            resources_per_worker=resources,
+        ),
+        run_config=ray.train.RunConfig(
+            name=experiment.run,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(
+                max_failures=experiment.train.max_failures, controller_failure_limit=3
+            ),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=experiment.train.keep_checkpoints,
+                checkpoint_score_attribute="score",
+            ),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    from doodle_dist.cli import train_main
+
+    train_main()

@@ -1,0 +1,4 @@
+"""The conditional GAN task (being written)."""
+
+class GanTask:
+    pass

@@ -1,0 +1,192 @@
+"""What runs on each worker of Ray Train: build everything from the experiment, resume, train."""
+
+import os
+from collections.abc import Iterator
+from itertools import takewhile
+from typing import TypedDict
+
+import orjson
+import ray
+import torch
+import torch.distributed as dist
+from ray.actor import ActorHandle
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.data import storage
+from doodle_dist.data.manifest import load_manifest
+from doodle_dist.data.schema import Manifest
+from doodle_dist.data.stream import Batch, StreamPlan, plan_stream, rank_batches, stream_categories
+from doodle_dist.training.audit import AuditWriter, next_attempt
+from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state
+from doodle_dist.training.classifier import ClassifierTask
+from doodle_dist.training.context import RayContext, latest_checkpoint
+from doodle_dist.training.gan import GanTask
+from doodle_dist.training.loop import NonFiniteError, Run, train
+from doodle_dist.training.task import Task, Wrap
+from doodle_dist.training.tensorboard import TensorBoard
+
+# Written where a run stopped itself; the driver reads it, and the next start of the run removes it.
+STOPPED = "stopped.json"
+_HELD_OUT_ROWS_PER_RANK = 512
+
+
+class WorkerConfig(TypedDict):
+    """What the driver hands every worker: plain values, and the actor that shows progress."""
+
+    experiment: dict[str, object]
+    run_uri: str
+    board: ActorHandle | None
+
+
+def train_loop_per_worker(config: WorkerConfig) -> None:
+    """The function that Ray Train runs on every worker, at every start of the worker group."""
+    experiment = Experiment.model_validate(config["experiment"])
+    context, run_uri, board = RayContext(), config["run_uri"], config["board"]
+    torch.set_num_threads(experiment.scaling.threads_per_worker)
+    torch.manual_seed(experiment.seed)
+    quiet_ray_data()
+
+    manifest = load_manifest(experiment.data.uri)
+    plan = training_plan(experiment, manifest)
+    categories = stream_categories(manifest, experiment.data.categories)
+    total = experiment.train.total_drawings(plan.rows)
+    task = build_task(experiment, manifest, categories, context)
+    cursor = Cursor(experiment.seed, experiment.train.global_batch)
+    with latest_checkpoint() as folder:
+        if folder is not None:
+            cursor = load_cursor(folder, experiment.seed, experiment.train.global_batch)
+            task.load_state_dict(load_state(folder, context.device))
+
+    def show(figures: dict[str, float]) -> None:
+        if board is not None and context.rank == 0:
+            board.update.remote(figures)
+
+    attempt = _agreed_attempt(run_uri, context) if experiment.data.audit else 0
+    run = Run(
+        task=task,
+        config=experiment.train,
+        context=context,
+        uri=run_uri,
+        total_drawings=total,
+        experiment=experiment.model_dump(mode="json"),
+        meta={
+            "categories": list(categories),
+            "side": manifest.side,
+            "channels": manifest.channels,
+            "drawings": plan.rows,
+        },
+        held_out=lambda: _held_out(experiment, manifest, context),
+        progress=show,
+        tensorboard=_tensorboard(run_uri, experiment, cursor) if context.rank == 0 else None,
+        audit=AuditWriter(run_uri, attempt, context.rank) if experiment.data.audit else None,
+    )
+    batches = rank_batches(
+        plan,
+        rank=context.rank,
+        world_size=context.world_size,
+        epoch=cursor.epoch,
+        consumed=cursor.consumed,
+        epochs=-(-total // plan.rows),
+        buffer_bytes=experiment.data.buffer_bytes,
+    )
+    try:
+        train(run, batches, cursor)
+    except NonFiniteError as error:
+        # Raising would have Ray Train try the same steps again, to the same end.
+        if context.rank == 0:
+            storage.write_atomic(storage.join(run_uri, STOPPED), orjson.dumps({"reason": str(error)}))
+    finally:
+        if run.tensorboard:
+            run.tensorboard.close()
+
+
+def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
+    """The stream of the training split as the experiment asks for it."""
+    data = experiment.data
+    return plan_stream(
+        manifest,
+        data.uri,
+        "train",
+        categories=data.categories,
+        seed=experiment.seed,
+        lanes=data.lanes,
+        global_batch=experiment.train.global_batch,
+        window_rows=data.window_rows,
+    )
+
+
+def _held_out(experiment: Experiment, manifest: Manifest, context: RayContext) -> Iterator[Batch]:
+    """This rank's part of the first ``held_out_drawings`` drawings of the validation split."""
+    if not manifest.splits["val"].rows:
+        return iter(())
+    plan = plan_stream(
+        manifest,
+        experiment.data.uri,
+        "val",
+        categories=experiment.data.categories,
+        lanes=context.world_size,
+        global_batch=_HELD_OUT_ROWS_PER_RANK * context.world_size,
+        window_rows=experiment.data.window_rows,
+    )
+    if plan.rows < context.world_size:
+        return iter(())
+    batches = rank_batches(plan, rank=context.rank, world_size=context.world_size)
+    wanted = experiment.train.held_out_drawings
+    return takewhile(lambda batch: batch.consumed - batch.global_rows < wanted, batches)
+
+
+def build_task(
+    experiment: Experiment, manifest: Manifest, categories: tuple[str, ...], context: RayContext
+) -> Task:
+    """The experiment's task on this worker's device, its losses wrapped for this number of workers."""
+    kind = {"classifier": ClassifierTask, "gan": GanTask}[experiment.task]
+    return kind(
+        experiment,
+        categories,
+        side=manifest.side,
+        channels=manifest.channels,
+        device=context.device,
+        world_size=context.world_size,
+        wrap=_wrap(context),
+    )
+
+
+def _wrap(context: RayContext) -> Wrap:
+    if context.world_size == 1:
+        return lambda module: module
+    devices = [context.device] if context.device.type == "cuda" else None
+
+    def wrap(module: nn.Module) -> nn.Module:
+        # Buffers need no broadcast: batch statistics are those of the global batch, the same on all ranks.
+        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+
+    return wrap
+
+
+def _agreed_attempt(run_uri: str, context: RayContext) -> int:
+    """The number of this start of the worker group: rank 0 looks, and tells the others."""
+    attempt = [next_attempt(run_uri) if context.rank == 0 else 0]
+    if context.world_size > 1:
+        dist.broadcast_object_list(attempt, src=0)
+    return attempt[0]
+
+
+def _tensorboard(run_uri: str, experiment: Experiment, cursor: Cursor) -> TensorBoard:
+    board = TensorBoard(run_uri, cursor.drawings_seen)
+    if cursor.drawings_seen == 0:
+        text = orjson.dumps(experiment.model_dump(mode="json"), option=orjson.OPT_INDENT_2).decode()
+        board.text("config", f"```json\n{text}\n```")
+    return board
+
+
+def quiet_ray_data() -> None:
+    """No progress bars and log lines of Ray Data's between ours."""
+    import logging
+
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")

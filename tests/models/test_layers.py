@@ -1,0 +1,132 @@
+"""Label layers equal the one-hot versions they replace; BatchNorm is the same on any number of ranks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from doodle_dist.models.layers import (
+    GlobalBatchNorm1d,
+    GlobalBatchNorm2d,
+    LabelConvTranspose2d,
+    LabelPlaneConv2d,
+    ResidualBlock,
+    quarter_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("side", "channels", "kernel", "stride", "padding"),
+    [(28, 1, 4, 2, 1), (32, 3, 4, 2, 1), (28, 1, 5, 2, 2), (9, 1, 3, 1, 1), (8, 2, 3, 2, 0)],
+)
+def test_label_planes_are_equal_to_concatenated_planes(
+    side: int, channels: int, kernel: int, stride: int, padding: int
+) -> None:
+    torch.manual_seed(0)
+    layer = LabelPlaneConv2d(channels, 5, 6, kernel, stride, padding).double()
+    x = torch.randn(7, channels, side, side, dtype=torch.float64)
+    y = torch.tensor([0, 4, 1, 1, 2, 3, 0])
+    planes = F.one_hot(y, 5).double()[:, :, None, None].expand(-1, -1, side, side)
+    naive = F.conv2d(torch.cat([x, planes], 1), layer.weight, None, stride, padding)
+    ours = layer(x, y)
+    torch.testing.assert_close(ours, naive, rtol=1e-12, atol=1e-12)
+    probe = torch.randn_like(naive)
+    (naive_gradient,) = torch.autograd.grad((naive * probe).sum(), layer.weight)
+    (our_gradient,) = torch.autograd.grad((ours * probe).sum(), layer.weight)
+    torch.testing.assert_close(our_gradient, naive_gradient, rtol=1e-12, atol=1e-12)
+
+
+def test_label_transposed_convolution_is_equal_to_a_concatenated_one_hot_vector() -> None:
+    torch.manual_seed(0)
+    layer = LabelConvTranspose2d(6, 4, 5, 7).double()
+    z, y = torch.randn(3, 6, dtype=torch.float64), torch.tensor([3, 0, 3])
+    both = torch.cat([z, F.one_hot(y, 4).double()], 1)[:, :, None, None]
+    torch.testing.assert_close(layer(z, y), F.conv_transpose2d(both, layer.weight), rtol=1e-12, atol=1e-12)
+
+
+def test_a_residual_block_starts_as_the_identity_and_its_modulation_acts() -> None:
+    torch.manual_seed(0)
+    block, x = ResidualBlock(8, modulation_dim=3), torch.randn(2, 8, 7, 7)
+    style = torch.randn(2, 3)
+    assert torch.equal(block(x, style), x)
+    nn.init.normal_(block.second.weight)
+    assert block.modulation is not None
+    nn.init.normal_(block.modulation.weight)
+    assert not torch.allclose(block(x, style), block(x, -style))
+
+
+def test_side_must_halve_twice() -> None:
+    assert quarter_of(28) == 7
+    with pytest.raises(ValueError, match="side: 30"):
+        quarter_of(30)
+
+
+def _norm(dimensions: int) -> nn.Module:
+    torch.manual_seed(1)
+    norm = GlobalBatchNorm2d(4) if dimensions == 4 else GlobalBatchNorm1d(4)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    return norm.train()
+
+
+def _batch(dimensions: int) -> Tensor:
+    shape = (8, 4, 5, 5) if dimensions == 4 else (8, 4)
+    # A mean far from 0: where E[x²] - E[x]² would lose the variance.
+    return torch.randn(shape, generator=torch.Generator().manual_seed(2)) * 0.5 + 30.0
+
+
+def _outcome(dimensions: int, rows: slice, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Two updates of the statistics; output, first gradients, and those of a gradient penalty."""
+    norm, x = _norm(dimensions).to(dtype), _batch(dimensions)[rows].to(dtype).requires_grad_()
+    norm(x)
+    out = norm(x)
+    (slope,) = torch.autograd.grad((out**3).sum(), x, create_graph=True)
+    (slope.square().sum() + (out.tanh() * (out + 1)).sum()).backward()
+    parameters = {f"grad_{name}": p.grad for name, p in norm.named_parameters() if p.grad is not None}
+    assert len(parameters) == 2
+    assert x.grad is not None
+    return {"out": out.detach(), "slope": slope.detach(), "grad_x": x.grad, **parameters, **norm.state_dict()}
+
+
+# Rows of the first of two ranks: unequal parts, and a second rank without rows.
+CASES = [(4, 3, torch.float64), (4, 3, torch.float32), (2, 8, torch.float64)]
+
+
+def _rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    for index, (dimensions, cut, dtype) in enumerate(CASES):
+        rows = slice(0, cut) if rank == 0 else slice(cut, 8)
+        torch.save(_outcome(dimensions, rows, dtype), f"{folder}/{index}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_batch_norm_is_the_same_on_two_ranks_as_on_one(tmp_path: Path) -> None:
+    """Outputs, first and second gradients and running statistics."""
+    mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    for index, (dimensions, _, dtype) in enumerate(CASES):
+        ranks = [torch.load(tmp_path / f"{index}-{rank}.pt") for rank in range(2)]
+        alone = _outcome(dimensions, slice(0, 8), dtype)
+        close = {"rtol": 1e-9, "atol": 1e-9} if dtype == torch.float64 else {"rtol": 1e-5, "atol": 1e-5}
+        torch.testing.assert_close(torch.cat([r["out"] for r in ranks]), alone["out"], **close)
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            assert torch.equal(ranks[0][name], ranks[1][name])
+            torch.testing.assert_close(ranks[0][name], alone[name], **close)
+        if dtype == torch.float64:  # in float32 one process alone is off by more, at this mean
+            for name in ("slope", "grad_x"):
+                torch.testing.assert_close(torch.cat([r[name] for r in ranks]), alone[name], **close)
+            for name in ("grad_weight", "grad_bias"):
+                torch.testing.assert_close(ranks[0][name] + ranks[1][name], alone[name], **close)
+
+
+def test_batch_norm_alone_is_torch_s_and_shares_its_state_dict() -> None:
+    ours, theirs = _norm(4), nn.BatchNorm2d(4)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    theirs.load_state_dict(ours.state_dict())
+    x = _batch(4)
+    assert torch.equal(ours(x), theirs(x))
+    assert torch.equal(ours.eval()(x), theirs.eval()(x))
