@@ -71,7 +71,9 @@ def check_resources(need: Need, wait_s: float = 0.0) -> None:
             return
         if time.monotonic() >= deadline:
             break
-        print(f"waiting for an autoscaler: {need}; the cluster has {cpus:g} CPUs and {gpus:g} GPUs", flush=True)
+        print(
+            f"waiting for an autoscaler: {need}; the cluster has {cpus:g} CPUs and {gpus:g} GPUs", flush=True
+        )
         time.sleep(min(10.0, max(0.1, deadline - time.monotonic())))
     raise NotEnoughResourcesError(
         f"--workers {need.workers}: {need}, and the cluster has {cpus:g} CPUs and {gpus:g} GPUs; "

@@ -1,22 +1,20 @@
 """`doodle-dist train` and `python -m doodle_dist.train`: parse, build, run, close."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import orjson
 import ray
 import ray.train
+from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import check_files, load_manifest
+from doodle_dist.errors import WorkFailedError, one_line, root_cause
 from doodle_dist.ray_cluster import Need, check_resources, connect
 from doodle_dist.training import progress
 from doodle_dist.training.worker import STOPPED, train_loop_per_worker, training_plan
-
-
-class RunFailedError(Exception):
-    """The run was under way and could not go on."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ def train(
 ) -> TrainResult:
     """Train an experiment, or go on with it where its run was left.
 
-    Raises ValueError for a request that can't be met, StorageError, and RunFailedError.
+    Raises ValueError for a request that can't be met, StorageError, and WorkFailedError.
     """
     manifest = load_manifest(experiment.data.uri)
     check_files(experiment.data.uri, manifest)
@@ -54,12 +52,15 @@ def train(
     if storage.exists(stopped):
         storage.write_atomic(stopped, b"{}")
     board = progress.new_board()
-    with progress.shown(board, quiet):
-        result = _trainer(experiment, run_uri, board).fit()
+    try:
+        with progress.shown(board, quiet):
+            result = _trainer(experiment, run_uri, board).fit()
+    except TrainingFailedError as error:
+        raise WorkFailedError(f"run {experiment.run} failed: {one_line(root_cause(error))}") from error
     checkpoint = f"{run_uri}/{storage.basename(result.checkpoint.path)}" if result.checkpoint else None
     reason = orjson.loads(storage.read_bytes(stopped)).get("reason") if storage.exists(stopped) else None
     if reason:
-        raise RunFailedError(f"{reason}; last good checkpoint: {checkpoint or 'none yet'}")
+        raise WorkFailedError(f"{reason}; last good checkpoint: {checkpoint or 'none yet'}")
     return TrainResult(run_uri, dict(result.metrics or {}), checkpoint)
 
 
@@ -95,6 +96,19 @@ def _trainer(experiment: Experiment, run_uri: str, board: ray.actor.ActorHandle)
             ),
         ),
     )
+
+
+def print_result(result: TrainResult, *, as_json: bool) -> None:
+    """What a person, or a program, wants to know after a run."""
+    if as_json:
+        print(orjson.dumps(asdict(result)).decode())
+        return
+    shown = {name: value for name, value in result.metrics.items() if name.startswith(("val/", "judge/"))}
+    for name, value in shown.items():
+        print(f"{name:32} {value:.4f}")
+    print(f"run         {result.uri}")
+    print(f"checkpoint  {result.checkpoint or 'none'}")
+    print(f"watch       tensorboard --logdir {result.uri}/tensorboard")
 
 
 if __name__ == "__main__":

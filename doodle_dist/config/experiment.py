@@ -103,7 +103,11 @@ class Experiment(Section):
     train: TrainConfig
     scaling: ScalingConfig = ScalingConfig()
     storage: str = Field("runs", description="folder or URI under which runs lie")
-    run: str = Field("", description="the run's name; the same name goes on with the same run")
+    run: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,127})?$",
+        description="the run's name; the same name goes on with the same run",
+    )
 
     @model_validator(mode="after")
     def _parts_of_the_task(self) -> Self:

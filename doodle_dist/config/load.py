@@ -1,6 +1,7 @@
 """Preset -> overrides -> Experiment, with one readable line for whatever is wrong."""
 
 import difflib
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -45,6 +46,41 @@ def load_experiment(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = ())
         raise ConfigError(f"preset {preset}: {error}") from None
     tree.setdefault("preset", preset)
     return build(overlay(tree, dict(parse_override(text) for text in overrides)))
+
+
+def load_run(
+    preset: str, overrides: Iterable[str], options: Mapping[str, Any], environ: Mapping[str, str] = os.environ
+) -> Experiment:
+    """An experiment that is ready to run: with command-line ``options``, a dataset and a run's name.
+
+    Without a dataset it is the one that DOODLE_DATA names. A run without a name is named after its preset.
+    Raises ConfigError.
+    """
+    experiment = load_experiment(preset, overrides)
+    tree = overlay(experiment.model_dump(exclude_unset=True), options)
+    if not tree.get("data", {}).get("uri"):
+        if not environ.get("DOODLE_DATA"):
+            raise ConfigError(
+                "no dataset: give --data URI or set DOODLE_DATA; `doodle-dist data synth --to raw` and "
+                "`doodle-dist data prepare --source raw --to prepared` make one"
+            )
+        tree = overlay(tree, {"data.uri": environ["DOODLE_DATA"]})
+    if not tree.get("run"):
+        tree["run"] = Path(experiment.preset).stem
+    for key in (("data", "uri"), ("storage",), ("gan", "judge")):
+        node = tree
+        for part in key[:-1]:
+            node = node.get(part, {})
+        if node.get(key[-1]):
+            node[key[-1]] = absolute(node[key[-1]])
+    if "storage" not in tree:
+        tree["storage"] = absolute("runs")
+    return build(tree)
+
+
+def absolute(location: str) -> str:
+    """A local path made absolute, since workers have other working directories; a URI as it is."""
+    return location if "://" in location else str(Path(location).expanduser().absolute())
 
 
 def build(tree: Mapping[str, Any]) -> Experiment:

@@ -99,7 +99,7 @@ def _scan(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int, NDArray[np.u
         for k in (8, 9):
             if data[at + k] > 127:
                 state = _BAD_COUNTRY
-        n_strokes = data[at + 15] + 256 * data[at + 16]
+        n_strokes = int(data[at + 15]) + 256 * int(data[at + 16])
         if n_strokes == 0:
             state = _EMPTY_DRAWING
         end = at + HEADER_BYTES + 2
@@ -108,7 +108,7 @@ def _scan(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int, NDArray[np.u
             if end + 2 > size:
                 whole = False
                 break
-            n_points = np.int64(data[end]) + 256 * np.int64(data[end + 1])
+            n_points = int(data[end]) + 256 * int(data[end + 1])
             if n_points == 0:
                 state = _EMPTY_STROKE
             end += 2 + 2 * n_points

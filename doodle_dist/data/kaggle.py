@@ -53,7 +53,21 @@ def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
 def read_header(uri: str) -> dict[str, int]:
     """The place of each column, from the file's first line. Raises ValueError where one is missing."""
     head = next(line_blocks(Chunk(uri, 0, None, "kaggle"), 1 << 12), None)
-    line = head.data.split(b"\n", 1)[0] if head else b""
+    return _header(uri, head.data.split(b"\n", 1)[0] if head else b"")
+
+
+def first_word(uri: str, head: bytes) -> str | None:
+    """The category of the first drawing in ``head``, the beginning of the file. Errors as ``read_header``."""
+    lines = head.split(b"\n")
+    order = _header(uri, lines[0])
+    for line in lines[1:-1]:
+        fields = next(csv.reader([line.decode("utf-8", "replace").rstrip("\r")]), [])
+        if len(fields) == order["width"]:
+            return fields[order["word"]]
+    return None
+
+
+def _header(uri: str, line: bytes) -> dict[str, int]:
     names = line.decode("utf-8-sig", "replace").strip().split(",")
     missing = [name for name in FIELDS if name not in names]
     if missing:

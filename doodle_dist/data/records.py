@@ -196,16 +196,16 @@ def _gzip_bytes(chunk: Chunk, source: gzip.GzipFile, block_bytes: int) -> Iterat
     first = True
     while True:
         problem = None
-        try:
-            with storage.errors_about(chunk.uri):
+        with storage.errors_about(chunk.uri):
+            try:
                 # read1 gives what was decompressed before the damage, where read would raise instead.
                 piece = source.read1(block_bytes)
-        except EOFError:
-            piece, problem = b"", "the gzip file is cut off here"
-        except (gzip.BadGzipFile, zlib.error) as error:
-            if first:
-                raise ValueError(f"{storage.public(chunk.uri)} is not a gzip file ({error})") from error
-            piece, problem = b"", f"the gzip file is damaged from here on ({error})"
+            except EOFError:
+                piece, problem = b"", "the gzip file is cut off here"
+            except (gzip.BadGzipFile, zlib.error) as error:
+                if first:
+                    raise ValueError(f"{storage.public(chunk.uri)} is not a gzip file ({error})") from error
+                piece, problem = b"", f"the gzip file is damaged from here on ({error})"
         first = False
         yield ByteBlock(piece, not piece, problem)
         if not piece:
@@ -267,31 +267,31 @@ def _plain_lines(chunk: Chunk, source: pa.NativeFile, block_bytes: int) -> Itera
                 if not rest:
                     return
             rest, offset = rest[newline + 1 :], offset + newline + 1
-    while True:
-        if chunk.end is not None and offset >= chunk.end:
-            return
-        with storage.errors_about(chunk.uri):
-            wanted = block_bytes
-            if chunk.end is not None:  # near the end, read little more than the line that crosses it
-                wanted = min(wanted, max(chunk.end - offset - len(rest), 0) + (1 << 16))
-            piece = source.read(wanted)
-        rest += piece
-        if not piece:
-            if rest:
-                yield LineBlock(rest)
-            return
+    ended = False
+    while chunk.end is None or offset < chunk.end:
         if chunk.end is not None and offset + len(rest) >= chunk.end:
             last = rest.find(b"\n", chunk.end - 1 - offset)
             if last >= 0:
                 yield LineBlock(rest[: last + 1])
                 return
-        cut = rest.rfind(b"\n") + 1
-        if cut:
-            yield LineBlock(rest[:cut])
-            rest, offset = rest[cut:], offset + cut
-        elif len(rest) > MAX_LINE_BYTES:
-            offset += len(rest) - 100
-            rest = rest[:100]
+        if ended:
+            if rest:
+                yield LineBlock(rest)
+            return
+        if len(rest) >= block_bytes:
+            cut = rest.rfind(b"\n") + 1
+            if cut:
+                yield LineBlock(rest[:cut])
+                rest, offset = rest[cut:], offset + cut
+            elif len(rest) > MAX_LINE_BYTES:
+                rest, offset = rest[:100], offset + len(rest) - 100
+        wanted = block_bytes
+        if chunk.end is not None:  # near the end, read little more than the line that crosses it
+            wanted = min(wanted, max(chunk.end - offset - len(rest), 0) + (1 << 16))
+        with storage.errors_about(chunk.uri):
+            piece = source.read(wanted)
+        rest += piece
+        ended = not piece
 
 
 def _gzip_lines(chunk: Chunk, block_bytes: int) -> Iterator[LineBlock]:

@@ -42,6 +42,7 @@ from doodle_dist.data.schema import (
 )
 from doodle_dist.data.sources import Source, plan_chunks, read_chunk
 from doodle_dist.data.split import SPLITS, place_of, shard_of, split_of
+from doodle_dist.errors import WorkFailedError, one_line, root_cause
 
 STAGING = "_staging"
 # A scattered part is written when it holds so many drawings: about 30 MB of strokes, 200 MB of pixels.
@@ -50,6 +51,7 @@ PART_ROWS = 262_144
 _BYTES_PER_DRAWING = {"ndjson": 420, "raw": 2500, "binary": 110, "bitmap": 784, "kaggle": 400}
 _GZIP_RATIO = 4
 _REJECTS_SHOWN = 5
+_LEAST_BLOCKS = 8
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Progress:
     records: int
 
 
-class TooManyRejectsError(Exception):
+class TooManyRejectsError(WorkFailedError):
     """More bad records than ``max_rejects`` allows."""
 
 
@@ -131,7 +133,9 @@ def scatter(request: PrepareRequest, staging: str, number: int, chunk: Chunk) ->
         if not held:
             return
         path = f"chunk-{number:06d}-{len(parts):04d}.arrow"
-        parts.append({"path": path, "buckets": _write_part(storage.join(staging, path), held, request, shards)})
+        parts.append(
+            {"path": path, "buckets": _write_part(storage.join(staging, path), held, request, shards)}
+        )
         held.clear()
 
     for batch in read_chunk(chunk, request.categories):
@@ -252,9 +256,7 @@ def _without_repeats(
     ordered = key_id[order]
     # place_of is a bijection of key_id, so the same key_ids lie side by side, the earliest first.
     again = np.concatenate([[False], ordered[1:] == ordered[:-1]])
-    rejects = [
-        (int(chunk[row]), int(line[row]), f"key_id {key_id[row]} came before") for row in order[again]
-    ]
+    rejects = [(int(chunk[row]), int(line[row]), f"key_id {key_id[row]} came before") for row in order[again]]
     return table.take(pa.array(order[~again])).combine_chunks(), rejects
 
 
@@ -292,12 +294,15 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
     staging = storage.join(request.to, STAGING)
     _open_staging(staging, fingerprint)
     chunks = [chunk for source in request.sources for chunk in plan_chunks(source, request.chunk_bytes)]
-    _run_round("reading", staging, "chunk", len(chunks), partial(_scatter_one, request, staging, chunks), progress)
+    # Many small files are read by few Ray tasks, each taking about as many bytes as a chunk may have.
+    blocks = max(_LEAST_BLOCKS, sum(s.size for s in request.sources) // request.chunk_bytes)
+    scatter_one = partial(_scatter_one, request, staging, chunks)
+    _run_round("reading", staging, "chunk", len(chunks), scatter_one, blocks, progress)
     notes = [_note(staging, "chunk", k) for k in range(len(chunks))]
     _refuse_too_many(request, chunks, notes, [])
     buckets = _buckets(request, notes)
     gather_one = partial(_gather_one, request, staging, buckets)
-    _run_round("writing", staging, "shard", len(buckets), gather_one, progress)
+    _run_round("writing", staging, "shard", len(buckets), gather_one, len(buckets), progress)
     shards = [_note(staging, "shard", k) for k in range(len(buckets))]
     manifest = _finish(request, fingerprint, chunks, notes, shards)
     storage.write_atomic(
@@ -326,10 +331,12 @@ def _run_round(
     name: str,
     total: int,
     task: Callable[[int], dict[str, object]],
+    blocks: int,
     progress: Callable[[Progress], None],
 ) -> None:
-    """Run the tasks of a round that left no note yet, as one Ray Data pipeline."""
+    """Run the tasks of a round that left no note yet, as one Ray Data pipeline of ``blocks`` Ray tasks."""
     import ray.data
+    import ray.exceptions
 
     files = storage.list_files(staging, (".json",)) if storage.exists(staging) else []
     there = {storage.basename(file.uri) for file in files}
@@ -343,11 +350,16 @@ def _run_round(
         results = [task(todo[int(i)]) for i in ids["id"]]
         return {"records": [result["records"] for result in results]}
 
-    dataset = ray.data.range(len(todo), override_num_blocks=len(todo)).map_batches(run, batch_size=None)
+    dataset = ray.data.range(len(todo), override_num_blocks=min(len(todo), blocks)).map_batches(
+        run, batch_size=None
+    )
     dataset.context.enable_progress_bars = False
-    for row in dataset.iter_rows():
-        done, records = done + 1, records + int(row["records"])
-        progress(Progress(stage, done, total, records))
+    try:
+        for row in dataset.iter_rows():
+            done, records = done + 1, records + int(row["records"])
+            progress(Progress(stage, done, total, records))
+    except (ray.exceptions.RayError, ray.exceptions.UserCodeException) as error:
+        raise WorkFailedError(one_line(root_cause(error))) from error
 
 
 def _scatter_one(

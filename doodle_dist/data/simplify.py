@@ -82,9 +82,9 @@ def _flatten(drawing: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], ND
         counts.append(len(x))
     if not set(map(type, xs)) | set(map(type, ys)) <= {int, float}:
         raise ValueError("coordinate is not a number")
-    flat_x, flat_y = np.array(xs, np.float64), np.array(ys, np.float64)
-    if max(np.abs(flat_x).max(), np.abs(flat_y).max()) > _MAX_COORDINATE:
+    if max(max(xs), -min(xs), max(ys), -min(ys)) > _MAX_COORDINATE:
         raise ValueError("coordinate is too large")
+    flat_x, flat_y = np.array(xs, np.float64), np.array(ys, np.float64)
     return flat_x, flat_y, np.array(counts, np.int64)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from doodle_dist.data import binary, bitmaps, kaggle, ndjson, raw, storage
-from doodle_dist.data.categories import OFFICIAL_345, Categories, unknown_category
+from doodle_dist.data.categories import OFFICIAL_345, Categories
 from doodle_dist.data.records import Batch, Chunk, Kind, category_of
 
 SUFFIXES: dict[str, Kind] = {
@@ -36,12 +36,12 @@ _PEEK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Source:
-    """An input file. ``category`` is what its name or first record tells, None for a file of several."""
+    """An input file (bytes). ``category`` is what its first drawing, or else its name, tells."""
 
     uri: str
     size: int
     kind: Kind
-    category: str | None
+    category: str
 
 
 def plan_chunks(source: Source, chunk_bytes: int) -> list[Chunk]:
@@ -60,8 +60,8 @@ def find_sources(uris: Sequence[str], categories: Sequence[str] | None = None) -
     """The input files at ``uris`` (files, folders, globs), sorted by name, each with its kind.
 
     With ``categories``, files that by their name hold another official category are left out. Raises
-    ValueError for an empty folder, an unknown extension, a mix of drawings and bitmaps, or a wanted category
-    that no file holds; StorageError where a location cannot be read.
+    ValueError for an empty folder, an unknown extension, a mix of drawings and bitmaps, or a file that is
+    there twice (plain and ``.gz``); StorageError where a location cannot be read.
     """
     if not uris:
         raise ValueError("source: none given")
@@ -77,6 +77,7 @@ def find_sources(uris: Sequence[str], categories: Sequence[str] | None = None) -
     with ThreadPoolExecutor(16) as pool:  # on an object store each look takes tens of milliseconds
         sources = list(pool.map(_look_at, kept))
     _refuse_mixtures(sources)
+    _refuse_twins(sources)
     return sorted(sources, key=lambda source: (storage.basename(source.uri), source.uri))
 
 
@@ -86,15 +87,15 @@ def categories_of(sources: Sequence[Source], wanted: Sequence[str] | None = None
     Where some are wanted, drawings of other known categories are skipped. Raises ValueError for one that no
     source holds.
     """
-    found = {source.category for source in sources if source.category is not None}
+    found = {source.category for source in sources}
     if wanted is None:
-        if not found:
-            raise ValueError("categories: the sources do not tell them; give --categories")
         return Categories(tuple(sorted(found)))
-    several = any(source.category is None for source in sources)
-    for name in wanted:
-        if name not in found and not several:
-            raise ValueError(f"categories: no source holds '{name}'; {unknown_category(name, sorted(found))}")
+    # A file that is not named after its first drawing's category may hold several.
+    several = any(source.category != category_of(source.uri) for source in sources)
+    missing = [name for name in wanted if name not in found]
+    if missing and not several:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise ValueError(f"categories: no source holds '{missing[0]}'{more}")
     names = tuple(sorted(set(wanted)))
     return Categories(names, frozenset({*OFFICIAL_345, *found}.difference(names)))
 
@@ -119,25 +120,32 @@ def _suffix_of(uri: str) -> str | None:
 
 def _look_at(entry: storage.FileEntry) -> Source:
     kind = SUFFIXES[_suffix_of(entry.uri) or ""]
-    name = category_of(entry.uri)
+    category: Any = None
     if kind == "ndjson":
         # Simplified and raw ndjson have the same name; their first drawing tells them apart.
-        record = _first_record(entry.uri)
-        word = record.get("word")
+        record = _first_record(_head(entry.uri))
+        category = record.get("word")
         if _is_raw(record.get("drawing")):
             kind = "raw"
-        return Source(entry.uri, entry.size, kind, word if isinstance(word, str) else name)
-    return Source(entry.uri, entry.size, kind, name)
+    elif kind == "kaggle":
+        category = kaggle.first_word(entry.uri, _head(entry.uri))
+    if not isinstance(category, str):
+        category = category_of(entry.uri)
+    return Source(entry.uri, entry.size, kind, category)
 
 
-def _first_record(uri: str) -> dict[str, Any]:
+def _head(uri: str) -> bytes:
     data = storage.read_bytes(uri, 0, _PEEK_BYTES)
     if uri.endswith(".gz"):
         try:
             data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, 16 * _PEEK_BYTES)
         except zlib.error as error:
             raise ValueError(f"source: {storage.public(uri)} is not a gzip file ({error})") from None
-    for line in data.split(b"\n"):
+    return data
+
+
+def _first_record(head: bytes) -> dict[str, Any]:
+    for line in head.split(b"\n"):
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError:
@@ -164,6 +172,13 @@ def _refuse_mixtures(sources: Sequence[Source]) -> None:
             f"source: {storage.public(bitmap.uri)} holds bitmaps and {storage.public(vector.uri)} drawings; "
             "prepare them as two datasets"
         )
+
+
+def _refuse_twins(sources: Sequence[Source]) -> None:
+    names = {source.uri for source in sources}
+    for name in sorted(names):
+        if f"{name}.gz" in names:
+            raise ValueError(f"source: {storage.public(name)} is there twice, plain and as .gz; keep one")
 
 
 def _listed(uris: Sequence[str]) -> str:

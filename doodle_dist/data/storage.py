@@ -208,8 +208,17 @@ def _native_s3(endpoint: str | None, bucket: str, pid: int) -> pa.fs.S3FileSyste
         connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=READ_TIMEOUT_S,
         retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=MAX_ATTEMPTS),
+        allow_delayed_open=True,  # a small file is one put and not a multipart upload of three requests
         **options,
     )
+
+
+def forget_filesystems() -> None:
+    """Build filesystems anew, after the environment's keys have changed."""
+    _native_s3.cache_clear()
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def _other_filesystem(kind: str) -> pa.fs.FileSystem:
@@ -447,9 +456,11 @@ def list_files(
     first = next(i for i, part in enumerate(parts) if any(sign in part for sign in "*?["))
     base = "/".join(parts[:first]) or "/"
     found = _walk(kind, base, uri_or_glob, True, hidden) if first else []
-    pattern = _glob_regex(path)
     return [
-        entry for entry in found if pattern.match(split_uri(entry.uri)[1]) and entry.uri.endswith(suffixes)
+        entry
+        for entry in found
+        if _matches(split_uri(entry.uri)[1].split("/")[first:], parts[first:])
+        and entry.uri.endswith(suffixes)
     ]
 
 
@@ -470,25 +481,23 @@ def _walk(kind: str, base: str, uri: str, recursive: bool, hidden: bool) -> list
     )
 
 
-def _glob_regex(pattern: str) -> re.Pattern[str]:
-    """A regex for a path glob: ``*`` stays within one folder, ``**`` spans any number of them."""
-    parts = []
-    for part in pattern.split("/"):
-        if part == "**":
-            parts.append("(?:[^/]+/)*")
-        else:
-            parts.append(fnmatch.translate(part)[4:-3].replace(".*", "[^/]*") + "/")
-    return re.compile("".join(parts)[:-1] + r"\Z")
+def _matches(parts: list[str], pattern: list[str]) -> bool:
+    """Whether a path fits a glob, part by part; ``**`` stands for any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_matches(parts[skip:], pattern[1:]) for skip in range(len(parts)))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 # --- writing ---------------------------------------------------------------------------------------------
 
 
-def _writable(uri: str) -> tuple[pa.fs.FileSystem, str, str]:
+def _writable(uri: str) -> tuple[str, str]:
     kind, path = split_uri(uri)
     if kind == "http":
         raise ValueError(f"'{public(uri)}' is read-only: write to a local path, s3:// or gs://")
-    return filesystem(uri)[0], kind, path
+    return kind, path
 
 
 def write_atomic(uri: str, data: bytes) -> None:
@@ -496,10 +505,10 @@ def write_atomic(uri: str, data: bytes) -> None:
 
     Local: a temporary file beside it, fsync, rename. Object stores: one put, which is atomic.
     """
-    fs, kind, path = _writable(uri)
+    kind, path = _writable(uri)
     with errors_about(uri):
         if kind != "file":
-            with fs.open_output_stream(path) as stream:
+            with filesystem(uri)[0].open_output_stream(path) as stream:
                 stream.write(data)
             return
         target = Path(path)
@@ -517,7 +526,7 @@ def write_atomic(uri: str, data: bytes) -> None:
 
 def put_file(local: str | Path, uri: str) -> None:
     """Copy a local file to ``uri``; it appears there whole or not at all."""
-    fs, kind, path = _writable(uri)
+    kind, path = _writable(uri)
     with errors_about(uri), open(local, "rb") as source:
         if kind == "file":
             target = Path(path)
@@ -534,7 +543,7 @@ def put_file(local: str | Path, uri: str) -> None:
                 temporary.unlink(missing_ok=True)
             return
         # An object exists once its upload is completed: a copy that is cut off here leaves none.
-        with fs.open_output_stream(path) as stream:
+        with filesystem(uri)[0].open_output_stream(path) as stream:
             while block := source.read(1 << 22):
                 stream.write(block)
 
@@ -544,7 +553,7 @@ def delete_prefix(uri: str) -> None:
 
     Raises ValueError for a disk's root, a home, the working directory or one above it, or a whole bucket.
     """
-    _, kind, path = _writable(uri)
+    kind, path = _writable(uri)
     if kind == "file":
         here, home = Path.cwd().resolve(), Path.home().resolve()
         real = Path(path).resolve()

@@ -94,8 +94,6 @@ def confusion_picture(
         for row, column in zip(*np.nonzero(shares >= 0.005), strict=True):
             share = shares[row, column]
             colour = "white" if share > 0.5 else "black"
-            axes.text(
-                column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6, color=colour
-            )
+            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6, color=colour)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -78,6 +78,8 @@ def is_rigid_shift(config: AugmentConfig) -> bool:
 
 def apply(x: Tensor, augmentation: Augmentation, config: AugmentConfig) -> Tensor:
     """Change pictures [B, C, H, W] in [-1, 1]; what comes in from outside is background (-1)."""
+    if x.shape[0] == 0:  # a rank's part of a short batch; grid_sample refuses it
+        return x
     if is_rigid_shift(config):
         if config.translate_px >= 1:
             x = _shift(x, augmentation.shifts.to(x.device).long(), math.floor(config.translate_px))

@@ -101,16 +101,19 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         channels = x.shape[1]
         axes = [0, *range(2, x.dim())]
         shape = [1, channels] + [1] * (x.dim() - 2)
-        count = x.new_tensor([x.numel() // channels])
-        totals = _SumOverRanks.apply(torch.cat([x.sum(axes), count]))  # [C + 1]
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # as torch's own statistics
+        count = wide.new_tensor([x.numel() // channels])
+        totals = _SumOverRanks.apply(torch.cat([wide.sum(axes), count]))  # [C + 1]
         total = totals[-1].detach()
         mean = totals[:-1] / total
-        centred = x - mean.view(shape)
+        centred = wide - mean.view(shape)
         # A second reduction rather than a sum of squares: E[x²] - E[x]² cancels in float32.
         variance = _SumOverRanks.apply(centred.square().sum(axes)) / total  # [C]
         self._track(mean.detach(), variance.detach(), total)
-        x = centred * torch.rsqrt(variance + self.eps).view(shape)
-        return x * self.weight.view(shape) + self.bias.view(shape) if self.affine else x
+        normal = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            normal = normal * self.weight.view(shape) + self.bias.view(shape)
+        return normal.to(x.dtype)
 
     def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:

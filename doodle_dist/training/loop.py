@@ -20,6 +20,7 @@ from doodle_dist.training.metrics import Meter
 from doodle_dist.training.task import Clock, LaneRandom, StepInput, Task, to_device
 from doodle_dist.training.tensorboard import TensorBoard
 
+
 class NonFiniteError(Exception):
     """A loss or a gradient became NaN or infinite. All ranks raise it at the same step."""
 
@@ -148,12 +149,8 @@ def _stop_if_not_finite(run: Run, batch: Batch, cursor: Cursor) -> None:
 
 def _checkpoint(run: Run, cursor: Cursor) -> None:
     """Evaluate, draw, save and report; every rank takes part."""
-    held_out = (
-        to_input(batch, cursor.seed, k, run.context.device) for k, batch in enumerate(run.held_out())
-    )
-    report = run.task.evaluate(
-        held_out, Clock(cursor.step, cursor.drawings_seen, run.total_drawings)
-    )
+    held_out = (to_input(batch, cursor.seed, k, run.context.device) for k, batch in enumerate(run.held_out()))
+    report = run.task.evaluate(held_out, Clock(cursor.step, cursor.drawings_seen, run.total_drawings))
     metrics = {"drawings_seen": float(cursor.drawings_seen), "step": float(cursor.step)} | report.scalars
     if report.score is not None:
         metrics["score"] = report.score

@@ -44,7 +44,9 @@ def line(figures: dict[str, float], began_seen: float, began: float) -> str:
     if average > 0:
         left = int((total - seen) / average)
         parts.append(f"ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}")
-    parts += [f"{name} {value:.3f}" for name, value in figures.items() if name.startswith(("loss/", "val/top1"))]
+    parts += [
+        f"{name} {value:.3f}" for name, value in figures.items() if name.startswith(("loss/", "val/top1"))
+    ]
     return "  ".join(parts)
 
 

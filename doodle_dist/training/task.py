@@ -28,6 +28,10 @@ class Clock:
     total_drawings: int
 
 
+# Above every lane and every rank's dropout: what a step draws once for the whole global batch.
+_SHARED_LANE = 1 << 30
+
+
 class LaneRandom:
     """Random numbers of one rank's part of a step, the same whichever rank draws them.
 
@@ -39,6 +43,7 @@ class LaneRandom:
         self, seed: int, step: int, lane_rows: tuple[tuple[int, int], ...], device: torch.device
     ) -> None:
         self.device = device
+        self.shared = torch.Generator(device).manual_seed(step_seed(seed, step, _SHARED_LANE))
         self.lanes = [
             (torch.Generator(device).manual_seed(step_seed(seed, step, lane)), rows)
             for lane, rows in lane_rows
@@ -54,6 +59,10 @@ class LaneRandom:
         """Uniform in [low, high), [B, *shape]."""
         drawn = [torch.rand(rows, *shape, generator=g, device=self.device) for g, rows in self.lanes]
         return low + (high - low) * torch.cat(drawn)
+
+    def shared_uniform(self, low: float, high: float) -> Tensor:
+        """One number, uniform in [low, high), the same on every rank."""
+        return low + (high - low) * torch.rand((), generator=self.shared, device=self.device)
 
 
 @dataclass(frozen=True)

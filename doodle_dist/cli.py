@@ -1,0 +1,360 @@
+"""The command line. Heavy imports (ray, torch) happen only inside commands."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from typer._click.exceptions import ClickException
+
+app = typer.Typer(
+    name="doodle-dist",
+    help="Train doodle generators and classifiers on Quick, Draw!, from a laptop to a Ray cluster.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(no_args_is_help=True, help="Fetch, make, prepare and look at drawings.")
+config_app = typer.Typer(no_args_is_help=True, help="List, show and check presets.")
+bench_app = typer.Typer(
+    no_args_is_help=True, help="Measure this machine; the README's figures come from here."
+)
+app.add_typer(data_app, name="data")
+app.add_typer(config_app, name="config")
+app.add_typer(bench_app, name="bench")
+
+Preset = Annotated[str, typer.Argument(help="a preset's name, or a .toml file")]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045  typer reads the annotation
+    typer.Option("--set", metavar="KEY=VALUE", help="override a setting; may be given many times"),
+]
+Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and Ray's own log")] = False,
+) -> None:
+    _Settings.debug = debug
+
+
+class _Settings:
+    debug = False
+
+
+# --- training -------------------------------------------------------------------------------------------
+
+
+@app.command()
+def train(
+    preset: Preset = "doodle-gan-small",
+    overrides: Overrides = None,
+    workers: Annotated[Optional[int], typer.Option(help="Ray Train workers (DDP ranks)")] = None,  # noqa: UP045
+    gpus: Annotated[Optional[float], typer.Option(help="GPUs per worker")] = None,  # noqa: UP045
+    cpus: Annotated[Optional[float], typer.Option(help="CPUs per worker")] = None,  # noqa: UP045
+    run: Annotated[str, typer.Option(help="the run's name; the same name goes on with the run")] = "",
+    storage: Annotated[str, typer.Option(help="folder or URI for runs (default: runs)")] = "",
+    data: Annotated[str, typer.Option(help="prepared dataset (default: $DOODLE_DATA)")] = "",
+    local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
+    wait: Annotated[float, typer.Option(help="seconds to wait for an autoscaler")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Train a preset, or go on with a run of the same name."""
+    from doodle_dist.config.load import load_run
+
+    given = {
+        "scaling.workers": workers,
+        "scaling.gpus_per_worker": gpus,
+        "scaling.cpus_per_worker": cpus,
+        "run": run or None,
+        "storage": storage or None,
+        "data.uri": data or None,
+    }
+    experiment = load_run(preset, overrides or (), {k: v for k, v in given.items() if v is not None})
+
+    from doodle_dist import train as driver
+
+    result = driver.train(experiment, local=local, wait_s=wait, quiet=as_json, debug=_Settings.debug)
+    driver.print_result(result, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="a run's folder or URI, or one of its checkpoints")],
+    data: Annotated[
+        str, typer.Option(help="prepared dataset (default: the one the run was trained on)")
+    ] = "",
+    split: Annotated[str, typer.Option(help="train, val or test")] = "test",
+    checkpoint: Annotated[str, typer.Option(help="best or latest")] = "best",
+    local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
+    as_json: Json = False,
+) -> None:
+    """Judge a classifier on held-out drawings."""
+    from doodle_dist.evaluation.evaluate import evaluate_classifier, print_figures
+
+    figures = evaluate_classifier(run, data=data, split=split, which=checkpoint, local=local)
+    print_figures(figures, as_json=as_json)
+
+
+@app.command()
+def sample(
+    run: Annotated[str, typer.Argument(help="a GAN run's folder or URI, or one of its checkpoints")],
+    categories: Annotated[str, typer.Option(help="comma list (default: all)")] = "",
+    count: Annotated[int, typer.Option("-n", min=1, help="drawings per category")] = 8,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    output: Annotated[Path, typer.Option("-o", help="PNG to write")] = Path("samples.png"),
+    checkpoint: Annotated[str, typer.Option(help="best or latest")] = "best",
+    neighbours: Annotated[
+        str, typer.Option(help="a classifier run: show the nearest training drawing under each sample")
+    ] = "",
+    data: Annotated[str, typer.Option(help="training drawings for --neighbours (default: the run's)")] = "",
+) -> None:
+    """Draw a grid of samples with a trained generator, one row per category."""
+    from doodle_dist.evaluation.sample import write_samples
+
+    path = write_samples(
+        run,
+        categories=_names(categories),
+        count=count,
+        seed=seed,
+        output=output,
+        which=checkpoint,
+        judge=neighbours,
+        data=data,
+    )
+    print(path)
+
+
+@app.command()
+def audit(
+    run: Annotated[str, typer.Argument(help="a run trained with --set data.audit=true")],
+    data: Annotated[
+        str, typer.Option(help="prepared dataset (default: the one the run was trained on)")
+    ] = "",
+) -> None:
+    """Check that a run consumed every training drawing exactly once per epoch."""
+    from doodle_dist.evaluation.audit_check import check_run
+
+    for problem in check_run(run, data):
+        print(problem)
+        raise typer.Exit(1)
+
+
+# --- data -----------------------------------------------------------------------------------------------
+
+
+@data_app.command()
+def fetch(
+    to: Annotated[str, typer.Option(help="folder or URI")],
+    categories: Annotated[str, typer.Option(help="comma list, kaggle-340 or all")] = "kaggle-340",
+    format: Annotated[str, typer.Option(help="simplified, raw, binary or bitmap")] = "simplified",
+    base_url: Annotated[str, typer.Option(help="where the published files are", hidden=True)] = "",
+) -> None:
+    """Download the published Quick, Draw! files; run again, it goes on."""
+    from doodle_dist.data.commands import fetch_files
+
+    fetch_files(to, categories, format, base_url)
+
+
+@data_app.command()
+def synth(
+    to: Annotated[str, typer.Option(help="folder")],
+    drawings: Annotated[int, typer.Option(min=1)] = 20_000,
+    categories: Annotated[int, typer.Option(min=1)] = 12,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Make up drawings, as official simplified ndjson."""
+    from doodle_dist.data.commands import synthesize_files
+
+    synthesize_files(to, drawings, categories, seed)
+
+
+@data_app.command()
+def prepare(
+    source: Annotated[list[str], typer.Option(help="file, folder, glob or URI; may be given many times")],
+    to: Annotated[str, typer.Option(help="folder or URI of the prepared dataset")],
+    categories: Annotated[
+        str, typer.Option(help="comma list, kaggle-340 or all (default: the sources')")
+    ] = "",
+    recognized_only: Annotated[bool, typer.Option("--recognized-only")] = False,
+    shards: Annotated[Optional[int], typer.Option(min=1, help="files in all (default: by size)")] = None,  # noqa: UP045
+    split: Annotated[str, typer.Option(help="percent for train,val,test")] = "98,1,1",
+    row_group: Annotated[int, typer.Option(min=16, help="drawings per Parquet row group")] = 2048,
+    max_rejects: Annotated[float, typer.Option(min=0, max=1, help="share of bad records allowed")] = 0.001,
+    local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn official files into a shuffled, split, checksummed dataset; run again, it goes on."""
+    from doodle_dist.data.commands import prepare_dataset
+
+    prepare_dataset(
+        source,
+        to,
+        categories=categories,
+        recognized_only=recognized_only,
+        shards=shards,
+        split=split,
+        row_group=row_group,
+        max_rejects=max_rejects,
+        local=local,
+        as_json=as_json,
+        debug=_Settings.debug,
+    )
+
+
+@data_app.command()
+def inspect(
+    uri: Annotated[str, typer.Argument(help="prepared dataset")],
+    output: Annotated[Path, typer.Option("-o", help="contact sheet to write")] = Path("contact-sheet.png"),
+    count: Annotated[int, typer.Option("-n", min=1, help="drawings per category")] = 12,
+    as_json: Json = False,
+) -> None:
+    """Print a dataset's counts and write a contact sheet."""
+    from doodle_dist.data.commands import inspect_dataset
+
+    inspect_dataset(uri, output, count, as_json=as_json)
+
+
+@data_app.command()
+def verify(uri: Annotated[str, typer.Argument(help="prepared dataset")]) -> None:
+    """Check every file of a dataset against its manifest."""
+    from doodle_dist.data.commands import verify_dataset
+
+    if not verify_dataset(uri):
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def rasterize(
+    file: Annotated[str, typer.Argument(help="drawings in any official format")],
+    output: Annotated[Path, typer.Argument(help=".npy to write, uint8 [N, side, side]")],
+    side: Annotated[int, typer.Option(min=8, max=512)] = 28,
+) -> None:
+    """Rasterise a file of drawings as Google's bitmaps were."""
+    from doodle_dist.data.commands import rasterize_file
+
+    rasterize_file(file, output, side)
+
+
+# --- config ---------------------------------------------------------------------------------------------
+
+
+@config_app.command("list")
+def config_list() -> None:
+    """The presets that ship with the package, each with its first line."""
+    from doodle_dist.config.load import preset_names, preset_text
+
+    for name in preset_names():
+        print(f"{name:20} {preset_text(name).splitlines()[0].lstrip('# ')}")
+
+
+@config_app.command("show")
+def config_show(preset: Preset = "doodle-gan-small", overrides: Overrides = None) -> None:
+    """The resolved experiment, every setting of it, as JSON."""
+    from doodle_dist.config.load import load_experiment
+
+    print(load_experiment(preset, overrides or ()).model_dump_json(indent=2))
+
+
+@config_app.command("validate")
+def config_validate(file: Annotated[str, typer.Argument(help="a .toml file")]) -> None:
+    """Check a preset file of one's own."""
+    from doodle_dist.config.load import load_experiment
+
+    load_experiment(file)
+    print(f"{file}: fine")
+
+
+# --- bench ----------------------------------------------------------------------------------------------
+
+BenchOutput = Annotated[Optional[Path], typer.Option("-o", help="also write the figures as JSON")]  # noqa: UP045
+
+
+@bench_app.command("raster")
+def bench_raster(
+    shared: Annotated[Path, typer.Option(help="folder with simplified/ and google_bitmaps/")] = Path(
+        "../shared/data"
+    ),
+    output: BenchOutput = None,
+) -> None:
+    """The rasteriser against cairo: error on official pairs, drawings/s on one core."""
+    from doodle_dist.bench import raster
+
+    raster.main(shared, output)
+
+
+@bench_app.command("prepare")
+def bench_prepare(
+    drawings: Annotated[int, typer.Option(min=1000)] = 500_000,
+    output: BenchOutput = None,
+    folder: Annotated[
+        Optional[Path], typer.Option(help="where to work (default: a temporary folder)")
+    ] = None,  # noqa: UP045
+) -> None:
+    """Prepare made-up drawings: drawings/s and memory of all Ray processes."""
+    from doodle_dist.bench import prepare as bench
+
+    bench.main(drawings, folder, output)
+
+
+@bench_app.command("ingest")
+def bench_ingest(
+    data: Annotated[str, typer.Argument(help="prepared dataset of strokes (default: $DOODLE_DATA)")] = "",
+    workers: Annotated[int, typer.Option(min=1)] = 2,
+    output: BenchOutput = None,
+) -> None:
+    """The stream to workers against the rasteriser alone, on the same cores."""
+    from doodle_dist.bench import ingest
+
+    ingest.main(data, workers, output)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+# --- entry points ---------------------------------------------------------------------------------------
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`doodle-dist`: exit code 0 done, 1 the work failed, 2 the request was wrong."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        sys.exit(app(args=arguments, prog_name="doodle-dist", standalone_mode=False) or 0)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("stopped; run the same command to go on", 130)
+    except ClickException as error:
+        _fail(error.format_message(), 2)
+    except Exception as error:
+        if _Settings.debug or "--debug" in arguments:
+            raise
+        _fail(*_explain(error))
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """One line and an exit code for what went wrong. What nobody foresaw keeps its type's name."""
+    from doodle_dist.data.storage import StorageError
+    from doodle_dist.errors import WorkFailedError, one_line
+
+    if isinstance(error, WorkFailedError):
+        return one_line(error), 1
+    if isinstance(error, (ValueError, StorageError)):
+        return one_line(error), 2
+    return f"{type(error).__name__}: {one_line(error)} (--debug shows where)", 1
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"doodle-dist: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def train_main() -> None:
+    """`python -m doodle_dist.train`: the same function as `doodle-dist train`."""
+    main(["train", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""The failure that is nobody's typing: it exits with 1, where a wrong request (ValueError) exits with 2."""
+
+
+class WorkFailedError(Exception):
+    """Work that was under way could not go on. The message is one line for a person."""
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What a chain of wrappers (Ray's, mostly) was raised about."""
+    seen = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        error = getattr(error, "cause", None) or error.__cause__ or error
+    return error
+
+
+def one_line(error: BaseException, limit: int = 600) -> str:
+    """An error as one line: its message, or its type where it has none."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"

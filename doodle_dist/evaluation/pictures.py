@@ -1,0 +1,64 @@
+"""Pictures of drawings: grids and contact sheets, as uint8 arrays and PNG files."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+_GAP = 2
+_PAPER, _NAME = 255, 0
+
+
+def to_pixels(images: Tensor) -> NDArray[np.uint8]:
+    """float [N, C, H, W] in [-1, 1] -> uint8 [N, C, H, W]."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()
+
+
+def grid(pixels: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+    """uint8 [N, C, H, W] -> one picture [rows·(H+2)+2, columns·(W+2)+2] or [..., 3], row by row."""
+    count, channels, height, width = pixels.shape
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, channels), 96, np.uint8)
+    for k, picture in enumerate(pixels):
+        top = _GAP + (k // columns) * (height + _GAP)
+        left = _GAP + (k % columns) * (width + _GAP)
+        sheet[top : top + height, left : left + width] = picture.transpose(1, 2, 0)
+    return sheet[..., 0] if channels == 1 else sheet
+
+
+def named_rows(
+    rows: Sequence[tuple[str, NDArray[np.uint8]]], *, scale: int = 2, ink_on_paper: bool = True
+) -> Image.Image:
+    """A contact sheet: each row a name and its pictures uint8 [N, C, H, W].
+
+    ``ink_on_paper`` shows white ink on black as black on white, as doodles are drawn.
+    """
+    font = ImageFont.load_default(size=6 * scale)
+    name_width = max(int(font.getlength(name)) for name, _ in rows) + 6 * scale
+    strips = []
+    for _, pixels in rows:
+        shown = 255 - pixels if ink_on_paper else pixels
+        strip = grid(shown, max(len(pixels), 1))
+        strips.append(np.kron(strip, np.ones((scale, scale) + (1,) * (strip.ndim - 2), np.uint8)))
+    width = name_width + max(strip.shape[1] for strip in strips)
+    mode = "L" if strips[0].ndim == 2 else "RGB"
+    sheet = Image.new(
+        mode, (width, sum(strip.shape[0] for strip in strips)), _PAPER if mode == "L" else "white"
+    )
+    pen, top = ImageDraw.Draw(sheet), 0
+    for (name, _), strip in zip(rows, strips, strict=True):
+        sheet.paste(Image.fromarray(strip), (name_width, top))
+        pen.text((3 * scale, top + strip.shape[0] // 2), name, fill=_NAME, font=font, anchor="lm")
+        top += strip.shape[0]
+    return sheet
+
+
+def png(picture: Image.Image | NDArray[np.uint8]) -> bytes:
+    """A picture as a PNG file's bytes."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    sink = io.BytesIO()
+    image.save(sink, "PNG")
+    return sink.getvalue()

@@ -1,0 +1,83 @@
+"""Finding and loading a run's snapshot: EMA weights, the experiment, and what they were trained on."""
+
+from dataclasses import dataclass
+
+import orjson
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import nn
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.data import storage
+from doodle_dist.models.registry import CLASSIFIERS, GENERATORS
+
+# The files' names as training/checkpoint.py writes them.
+EXPERIMENT, SNAPSHOT, META = "experiment.json", "snapshot.safetensors", "meta.json"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A trained net in evaluation mode. ``metrics`` are the ones it was checkpointed with."""
+
+    uri: str
+    experiment: Experiment
+    categories: tuple[str, ...]
+    side: int
+    channels: int
+    metrics: dict[str, float]
+    net: nn.Module
+
+
+def load_snapshot(run: str, *, device: torch.device | None = None, which: str = "best") -> Snapshot:
+    """The ``best`` (by score, else the latest) or the ``latest`` snapshot of a run, or of a checkpoint's folder.
+
+    Raises ValueError where there is none.
+    """
+    found = _checkpoints(run)
+    if not found:
+        raise ValueError(f"{run} has no snapshot: it is no run, or it has not reached its first checkpoint")
+
+    def rank(item: tuple[str, dict]) -> tuple[float, float]:
+        metrics = item[1]["metrics"]
+        score = metrics.get("score", float("-inf")) if which == "best" else 0.0
+        return score, metrics["drawings_seen"]
+
+    where, meta = max(found, key=rank)
+    experiment = Experiment.model_validate_json(storage.read_bytes(storage.join(where, EXPERIMENT)))
+    net = build_net(experiment, len(meta["categories"]), meta["side"], meta["channels"])
+    net.load_state_dict(load_safetensors(storage.read_bytes(storage.join(where, SNAPSHOT))))
+    net = net.to(device or torch.device("cpu")).eval().requires_grad_(False)
+    return Snapshot(
+        uri=where,
+        experiment=experiment,
+        categories=tuple(meta["categories"]),
+        side=meta["side"],
+        channels=meta["channels"],
+        metrics=meta["metrics"],
+        net=net,
+    )
+
+
+def build_net(experiment: Experiment, categories: int, side: int, channels: int) -> nn.Module:
+    """The net that a snapshot of this experiment holds: the generator or the classifier."""
+    if experiment.task == "gan":
+        generator = experiment.model.generator
+        assert generator is not None
+        return GENERATORS[generator.name](generator, num_categories=categories, side=side, channels=channels)
+    classifier = experiment.model.classifier
+    assert classifier is not None
+    return CLASSIFIERS[classifier.name](classifier, num_categories=categories, side=side, channels=channels)
+
+
+def _checkpoints(run: str) -> list[tuple[str, dict]]:
+    """(URI, meta) of every complete checkpoint at ``run``, which may be one itself."""
+    try:
+        files = {file.uri for file in storage.list_files(run, (".json", ".safetensors"), recursive=True)}
+    except storage.StorageError:
+        return []
+    found = []
+    for uri in sorted(files):
+        folder, _, name = uri.rpartition("/")
+        if name == META and {f"{folder}/{other}" for other in (EXPERIMENT, SNAPSHOT)} <= files:
+            found.append((folder, orjson.loads(storage.read_bytes(uri))))
+    return found

