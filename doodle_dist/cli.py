@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from typer._click.exceptions import ClickException
+from typer.exceptions import TyperException
 
 app = typer.Typer(
     name="doodle-dist",
@@ -134,10 +134,11 @@ def audit(
     ] = "",
 ) -> None:
     """Check that a run consumed every training drawing exactly once per epoch."""
-    from doodle_dist.evaluation.audit_check import check_run
+    from doodle_dist.evaluation.audit_check import check_run, print_result
 
-    for problem in check_run(run, data):
-        print(problem)
+    result = check_run(run, data)
+    print_result(run, result)
+    if result.problems:
         raise typer.Exit(1)
 
 
@@ -288,9 +289,7 @@ def bench_raster(
 def bench_prepare(
     drawings: Annotated[int, typer.Option(min=1000)] = 500_000,
     output: BenchOutput = None,
-    folder: Annotated[
-        Optional[Path], typer.Option(help="where to work (default: a temporary folder)")
-    ] = None,  # noqa: UP045
+    folder: Annotated[Path | None, typer.Option(help="where to work (default: a temporary folder)")] = None,
 ) -> None:
     """Prepare made-up drawings: drawings/s and memory of all Ray processes."""
     from doodle_dist.bench import prepare as bench
@@ -300,8 +299,8 @@ def bench_prepare(
 
 @bench_app.command("ingest")
 def bench_ingest(
-    data: Annotated[str, typer.Argument(help="prepared dataset of strokes (default: $DOODLE_DATA)")] = "",
-    workers: Annotated[int, typer.Option(min=1)] = 2,
+    data: Annotated[list[str], typer.Argument(help="prepared datasets of strokes, folders or URIs")],
+    workers: Annotated[int, typer.Option(min=1, help="worker processes, and cores for Ray Data")] = 2,
     output: BenchOutput = None,
 ) -> None:
     """The stream to workers against the rasteriser alone, on the same cores."""
@@ -326,8 +325,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(stop.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         _fail("stopped; run the same command to go on", 130)
-    except ClickException as error:
-        _fail(error.format_message(), 2)
+    except TyperException as error:
+        _fail(str(error) or error.format_message(), 2)
     except Exception as error:
         if _Settings.debug or "--debug" in arguments:
             raise

@@ -38,6 +38,7 @@ def train(
 
     Raises ValueError for a request that can't be met, StorageError, and WorkFailedError.
     """
+    experiment = _with_absolute_locations(experiment)
     manifest = load_manifest(experiment.data.uri)
     check_files(experiment.data.uri, manifest)
     training_plan(experiment, manifest).order(0)
@@ -62,6 +63,18 @@ def train(
     if reason:
         raise WorkFailedError(f"{reason}; last good checkpoint: {checkpoint or 'none yet'}")
     return TrainResult(run_uri, dict(result.metrics or {}), checkpoint)
+
+
+def _with_absolute_locations(experiment: Experiment) -> Experiment:
+    """Local paths made absolute: workers have other working directories."""
+    judge = storage.absolute(experiment.gan.judge) if experiment.gan.judge else ""
+    return experiment.model_copy(
+        update={
+            "storage": storage.absolute(experiment.storage),
+            "data": experiment.data.model_copy(update={"uri": storage.absolute(experiment.data.uri)}),
+            "gan": experiment.gan.model_copy(update={"judge": judge}),
+        }
+    )
 
 
 def _trainer(experiment: Experiment, run_uri: str, board: ray.actor.ActorHandle) -> TorchTrainer:

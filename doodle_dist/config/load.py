@@ -67,20 +67,7 @@ def load_run(
         tree = overlay(tree, {"data.uri": environ["DOODLE_DATA"]})
     if not tree.get("run"):
         tree["run"] = Path(experiment.preset).stem
-    for key in (("data", "uri"), ("storage",), ("gan", "judge")):
-        node = tree
-        for part in key[:-1]:
-            node = node.get(part, {})
-        if node.get(key[-1]):
-            node[key[-1]] = absolute(node[key[-1]])
-    if "storage" not in tree:
-        tree["storage"] = absolute("runs")
     return build(tree)
-
-
-def absolute(location: str) -> str:
-    """A local path made absolute, since workers have other working directories; a URI as it is."""
-    return location if "://" in location else str(Path(location).expanduser().absolute())
 
 
 def build(tree: Mapping[str, Any]) -> Experiment:
@@ -126,7 +113,7 @@ def _readable(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        *parents, key = (str(part) for part in first["loc"])
+        *parents, _ = (str(part) for part in first["loc"])
         siblings = [".".join([*parents, name]) for name in _fields_at(parents)]
         return f"{where} is not a setting{_nearest(where, siblings)}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

@@ -119,6 +119,11 @@ def join(uri: str, *parts: str) -> str:
     return "/".join(piece for piece in pieces if piece).replace("//", "/", 1 if uri == "/" else 0)
 
 
+def absolute(uri: str) -> str:
+    """A local path made absolute, since workers have other working directories; a URI as it is."""
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
+
+
 def basename(uri: str) -> str:
     """The last part of a location, without an http query."""
     return public(uri).rstrip("/").rsplit("/", 1)[-1]

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from doodle_dist.data import storage
+from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.manifest import load_group_counts
 from doodle_dist.data.order import EpochOrder, lanes_of_rank
 from doodle_dist.data.raster import rasterize_packed
@@ -82,8 +83,6 @@ def plan_stream(
 
     Raises ValueError for an unknown split or category, naming the nearest.
     """
-    from doodle_dist.data.categories import nearest
-
     if split not in manifest.splits:
         raise ValueError(f"{uri} has no split {split!r}; it has {', '.join(manifest.splits)}")
     info = manifest.splits[split]
@@ -92,9 +91,7 @@ def plan_stream(
     if categories and tuple(sorted(categories)) != manifest.categories:
         for name in categories:
             if name not in manifest.categories:
-                raise ValueError(
-                    f"data.categories: {name!r} is not in {uri}{nearest(name, manifest.categories)}"
-                )
+                raise ValueError(f"data.categories: {unknown_category(name, manifest.categories)} (in {uri})")
         wanted = {name: k for k, name in enumerate(sorted(set(categories)))}
         labels = tuple(wanted.get(name, -1) for name in manifest.categories)
         counts = load_group_counts(uri, info)
@@ -163,6 +160,24 @@ def _wanted(plan: StreamPlan, group: int) -> pa.Table:
     labels = np.asarray(plan.labels)[table["label"].to_numpy()]
     table = table.set_column(1, "label", pa.array(np.maximum(labels, 0), pa.uint16()))
     return table.filter(pa.array(labels >= 0))
+
+
+def split_key_ids(plan: StreamPlan) -> Iterator[NDArray[np.uint64]]:
+    """The key_ids of the wanted drawings, row group by row group."""
+    for group, rows in enumerate(plan.group_rows):
+        if rows:
+            yield _wanted(plan, group)["key_id"].to_numpy()
+
+
+def packed_drawings(plan: StreamPlan, count: int) -> pa.Array:
+    """The first ``count`` drawings of a stream of strokes, still packed, in the files' order."""
+    tables, held = [], 0
+    for group in range(len(plan.group_rows)):
+        tables.append(_wanted(plan, group))
+        held += len(tables[-1])
+        if held >= count:
+            break
+    return pa.concat_tables(tables)["strokes"].combine_chunks().slice(0, count)
 
 
 def read_window(plan: StreamPlan, lanes: range, window: Window) -> pa.Table:

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 import orjson
 import torch
 from safetensors.torch import load as load_safetensors
-from torch import nn
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import storage
+from doodle_dist.models.classifiers import CnnSmall
+from doodle_dist.models.generators import CdcganGenerator, DoodleSmallGenerator
 from doodle_dist.models.registry import CLASSIFIERS, GENERATORS
+
+Generator = DoodleSmallGenerator | CdcganGenerator
+Net = Generator | CnnSmall
 
 # The files' names as training/checkpoint.py writes them.
 EXPERIMENT, SNAPSHOT, META = "experiment.json", "snapshot.safetensors", "meta.json"
@@ -25,7 +29,21 @@ class Snapshot:
     side: int
     channels: int
     metrics: dict[str, float]
-    net: nn.Module
+    net: Net
+
+    @property
+    def classifier(self) -> CnnSmall:
+        """The net of a classifier's run. Raises ValueError for another."""
+        if not isinstance(self.net, CnnSmall):
+            raise ValueError(f"{self.uri} is of a GAN; a classifier's run is needed here")
+        return self.net
+
+    @property
+    def generator(self) -> Generator:
+        """The net of a GAN's run. Raises ValueError for another."""
+        if isinstance(self.net, CnnSmall):
+            raise ValueError(f"{self.uri} is of a classifier; a GAN's run is needed here")
+        return self.net
 
 
 def load_snapshot(run: str, *, device: torch.device | None = None, which: str = "best") -> Snapshot:
@@ -58,7 +76,7 @@ def load_snapshot(run: str, *, device: torch.device | None = None, which: str = 
     )
 
 
-def build_net(experiment: Experiment, categories: int, side: int, channels: int) -> nn.Module:
+def build_net(experiment: Experiment, categories: int, side: int, channels: int) -> Net:
     """The net that a snapshot of this experiment holds: the generator or the classifier."""
     if experiment.task == "gan":
         generator = experiment.model.generator

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from doodle_dist import losses
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.evaluation.classifier_metrics import Confusion, confusion_picture
-from doodle_dist import losses
 from doodle_dist.models import augment
 from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.registry import CLASSIFIERS

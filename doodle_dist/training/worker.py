@@ -6,7 +6,6 @@ from itertools import takewhile
 from typing import TypedDict
 
 import orjson
-import ray
 import torch
 import torch.distributed as dist
 from ray.actor import ActorHandle
@@ -141,8 +140,8 @@ def build_task(
     experiment: Experiment, manifest: Manifest, categories: tuple[str, ...], context: RayContext
 ) -> Task:
     """The experiment's task on this worker's device, its losses wrapped for this number of workers."""
-    kind = {"classifier": ClassifierTask, "gan": GanTask}[experiment.task]
-    return kind(
+    tasks: dict[str, type[ClassifierTask] | type[GanTask]] = {"classifier": ClassifierTask, "gan": GanTask}
+    return tasks[experiment.task](
         experiment,
         categories,
         side=manifest.side,

@@ -1,0 +1,40 @@
+# Everyday targets. `make demo` and `make test` do all their own set-up.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint types unit quick clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "doodle_dist needs Python 3.11 or newer"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+# Made-up drawings in, a classifier and a conditional GAN out, with two workers. No network, no GPU.
+demo: $(READY)
+	BIN=$(BIN) DEMO=$(DEMO) sh benchmarks/demo.sh
+
+test: lint types unit
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+unit: $(READY)
+	$(BIN)/pytest --durations=10
+
+# The inner loop: nothing that starts a cluster or takes long.
+quick: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/pytest -q -m 'not cluster and not slow'
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info

@@ -1,0 +1,190 @@
+"""What the `doodle-dist data` commands do: check the request, show progress, print the result."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from doodle_dist.data import storage
+from doodle_dist.data.categories import OFFICIAL_345, parse_categories
+from doodle_dist.data.manifest import load_manifest, verify
+from doodle_dist.data.schema import Manifest, binary_buffers
+from doodle_dist.data.sources import categories_of, find_sources, plan_chunks, read_chunk
+
+
+def prepare_dataset(
+    source: list[str],
+    to: str,
+    *,
+    categories: str = "",
+    recognized_only: bool = False,
+    shards: int | None = None,
+    split: str = "98,1,1",
+    row_group: int = 2048,
+    max_rejects: float = 0.001,
+    local: bool = False,
+    as_json: bool = False,
+    debug: bool = False,
+) -> Manifest:
+    """`data prepare`."""
+    from doodle_dist.data.shards import PrepareRequest, prepare
+    from doodle_dist.data.shards import Progress as Stage
+    from doodle_dist.ray_cluster import Need, check_resources, connect
+
+    wanted = parse_categories(categories) if categories else None
+    sources = find_sources([storage.absolute(uri) for uri in source], wanted)
+    request = PrepareRequest(
+        sources=tuple(sources),
+        categories=categories_of(sources, wanted),
+        to=storage.absolute(to),
+        split_percents=parse_split(split),
+        recognized_only=recognized_only,
+        shards=shards,
+        row_group_rows=row_group,
+        max_rejects=max_rejects,
+    )
+    need = Need(workers=0, cpus_per_worker=0, gpus_per_worker=0)
+    connect(need, local=local, debug=debug)
+    check_resources(need)
+    began = time.perf_counter()
+    with _bar(quiet=as_json) as bar:
+        tasks = {name: bar.add_task(name, total=None, rate="") for name in ("reading", "writing")}
+
+        def show(stage: Stage) -> None:
+            rate = stage.records / max(time.perf_counter() - began, 1e-9)
+            bar.update(
+                tasks[stage.stage], completed=stage.done, total=stage.total, rate=f"{rate:,.0f} drawings/s"
+            )
+
+        manifest = prepare(request, show)
+    if as_json:
+        print(orjson.dumps(manifest.model_dump(exclude={"sources"})).decode())
+    else:
+        print_counts(manifest, request.to)
+        print(f"{time.perf_counter() - began:.1f} s")
+    return manifest
+
+
+def parse_split(text: str) -> tuple[float, float, float]:
+    """``98,1,1`` -> percents of train, val and test. Raises ValueError."""
+    try:
+        train, val, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--split {text!r}: should be three percentages, such as 98,1,1") from None
+    if min(train, val, test) < 0 or abs(train + val + test - 100) > 1e-6 or train == 0:
+        raise ValueError(f"--split {text!r}: three percentages that add up to 100, the first above 0")
+    return train, val, test
+
+
+def print_counts(manifest: Manifest, uri: str) -> None:
+    """A dataset in a few lines, rejects included."""
+    print(f"{uri}: {manifest.rows:,} drawings as {manifest.kind}, {len(manifest.categories)} categories")
+    for name, info in manifest.splits.items():
+        size = sum(shard.bytes for shard in info.shards)
+        share = info.recognized / info.rows if info.rows else 0.0
+        print(
+            f"  {name:5} {info.rows:>12,} drawings  {len(info.shards):>5} shards  {size / 1e6:>10,.1f} MB"
+            f"  {share:.1%} recognized"
+        )
+    skipped = sum(source.skipped for source in manifest.sources)
+    print(f"  {manifest.rejects.rows:,} bad records, {skipped:,} of other categories or not recognized")
+    for reason, count in sorted(manifest.rejects.reasons.items(), key=lambda item: -item[1])[:5]:
+        print(f"    {count:>8,}  {reason}")
+    if manifest.rejects.path:
+        print(f"    listed in {storage.join(uri, manifest.rejects.path)}")
+
+
+def inspect_dataset(uri: str, output: Path, count: int, *, as_json: bool = False) -> None:
+    """`data inspect`: counts, and a contact sheet of ``count`` drawings per category."""
+    from doodle_dist.evaluation.pictures import named_rows, png
+
+    manifest = load_manifest(uri)
+    if as_json:
+        print(orjson.dumps(manifest.model_dump(exclude={"sources"})).decode())
+    else:
+        print_counts(manifest, uri)
+        totals = np.sum([split.counts for split in manifest.splits.values()], axis=0)
+        for name, total in zip(manifest.categories, totals, strict=True):
+            print(f"  {total:>10,}  {name}")
+    examples = _examples(uri, manifest, count)
+    sheet = named_rows([(name, examples[label]) for label, name in enumerate(manifest.categories)])
+    output.write_bytes(png(sheet))
+    print(output, file=sys.stderr if as_json else sys.stdout)
+
+
+def _examples(uri: str, manifest: Manifest, count: int) -> list[np.ndarray]:
+    """The first ``count`` rasters of each category in the training split: uint8 [n <= count, C, H, W]."""
+    from doodle_dist.data.schema import fixed_rows
+    from doodle_dist.data.stream import Window, plan_stream, read_window
+
+    plan = plan_stream(manifest, uri, "train", lanes=1, global_batch=4096)
+    order = plan.order(0)
+    found: list[list[np.ndarray]] = [[] for _ in manifest.categories]
+    for step in range(order.steps):
+        table = read_window(plan, range(1), Window(0, step, step + 1)).combine_chunks()
+        pixels = fixed_rows(table["raster"].chunk(0), plan.pixels)
+        for label, picture in zip(table["label"].to_numpy(), pixels, strict=True):
+            if len(found[label]) < count:
+                found[label].append(picture)
+        wanted = [min(count, total) for total in manifest.splits["train"].counts]
+        if all(len(have) >= want for have, want in zip(found, wanted, strict=True)):
+            break
+    shape = (-1, manifest.channels, manifest.side, manifest.side)
+    empty = np.zeros((0, plan.pixels), np.uint8)
+    return [np.stack(have).reshape(shape) if have else empty.reshape(0, *shape[1:]) for have in found]
+
+
+def verify_dataset(uri: str) -> bool:
+    """`data verify`: print the first differences; whether there were none."""
+    problems = verify(uri)
+    for problem in problems[:20]:
+        print(problem)
+    if len(problems) > 20:
+        print(f"… and {len(problems) - 20} more")
+    if not problems:
+        manifest = load_manifest(uri)
+        print(f"{uri}: {manifest.rows:,} drawings, every file as the manifest says")
+    return not problems
+
+
+def rasterize_file(file: str, output: Path, side: int) -> None:
+    """`data rasterize`: one file of drawings -> uint8 [N, side, side], bad records named on stderr."""
+    from doodle_dist.data.raster import rasterize_packed
+
+    sources = find_sources([file])
+    if sources[0].kind == "bitmap":
+        raise ValueError(f"{file} holds pictures already")
+    categories = categories_of(sources, OFFICIAL_345 if sources[0].category is None else None)
+    rasters, line = [], 1
+    for source in sources:
+        for chunk in plan_chunks(source, 32 << 20):
+            for batch in read_chunk(chunk, categories):
+                for reject in batch.rejects:
+                    print(f"{source.uri}:{line + reject.line}: {reject.reason}", file=sys.stderr)
+                line += batch.lines_read
+                if len(batch):
+                    rasters.append(rasterize_packed(*binary_buffers(batch.strokes), side=side))
+    if not rasters:
+        raise ValueError(f"{file} holds no drawings")
+    np.save(output, np.concatenate(rasters))
+    print(f"{output}: {sum(map(len, rasters)):,} drawings")
+
+
+@contextmanager
+def _bar(*, quiet: bool = False) -> Iterator[Progress]:
+    """A progress bar on stderr with counts, a rate and the time left."""
+    columns = (
+        TextColumn("{task.description:8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True, quiet=quiet)) as bar:
+        yield bar
