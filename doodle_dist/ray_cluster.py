@@ -1,5 +1,6 @@
 """Finding a Ray cluster or starting one on this machine, and saying at once where one is too small."""
 
+import logging
 import math
 import os
 import time
@@ -45,6 +46,8 @@ def connect(need: Need, *, local: bool, debug: bool = False) -> None:
     A Ray of our own has as many CPUs as the run needs, at least as many as the machine: on a small laptop
     the workers share its cores.
     """
+    if not debug:
+        quiet_ray_data()
     if ray.is_initialized():
         return
     quiet = {"log_to_driver": debug, "logging_level": "INFO" if debug else "ERROR"}
@@ -59,6 +62,16 @@ def connect(need: Need, *, local: bool, debug: bool = False) -> None:
             return
     cpus = max(os.cpu_count() or 1, math.ceil(need.cpus))
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+
+
+def quiet_ray_data() -> None:
+    """Keep Ray Data's progress bars and plans out of our own output; warnings stay."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
 
 
 def check_resources(need: Need, wait_s: float = 0.0) -> None:

@@ -1,8 +1,11 @@
 """Fixtures for all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import orjson
 import pytest
 
 
@@ -13,3 +16,38 @@ def shared_data() -> Path:
     if not (folder / "simplified").is_dir():
         pytest.skip(f"no real drawings at {folder}")
     return folder
+
+
+def write_drawings(folder: Path, counts: dict[str, int], first_key: int = 1) -> None:
+    """Official simplified ndjson, a file a category: each category wiggles about a place of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(first_key)
+    for place, (word, count) in enumerate(sorted(counts.items())):
+        lines = []
+        for _ in range(count):
+            middle = 40 + 50 * (place % 4)
+            points = np.clip(rng.normal(middle, 25, (2, 12)), 0, 255).astype(int)
+            record = {
+                "word": word,
+                "countrycode": "DE",
+                "timestamp": "2017-03-01 00:00:00.00000 UTC",
+                "recognized": bool(rng.random() < 0.9),
+                "key_id": str(first_key),
+                "drawing": [points[:, :6].tolist(), points[:, 6:].tolist()],
+            }
+            lines.append(orjson.dumps(record))
+            first_key += 1
+        (folder / f"{word}.ndjson").write_bytes(b"\n".join(lines) + b"\n")
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One Ray for all tests that need one: four CPUs, on fewer cores on purpose."""
+    import ray
+
+    from doodle_dist.ray_cluster import quiet_ray_data
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    quiet_ray_data()
+    yield
+    ray.shutdown()

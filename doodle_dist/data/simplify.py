@@ -89,17 +89,17 @@ def _flatten(drawing: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], ND
 
 
 def _simplify_flat(x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArray[np.int64]) -> bytes:
-    out = _simplify(x, y, counts, EPSILON)
+    out = simplify_kernel(x, y, counts, EPSILON)
     if not len(out):
         raise ValueError("too long to be a drawing")
     return out.tobytes()
 
 
 @numba.njit(cache=True)
-def _simplify(
+def simplify_kernel(
     x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArray[np.int64], epsilon: float
 ) -> NDArray[np.uint8]:
-    """The packed drawing; empty if it is too long to pack. Works in place on x and y."""
+    """The packed drawing; empty if it is too long to pack. For compiled callers. Works in place on x and y."""
     x -= x.min()
     y -= y.min()
     largest = max(x.max(), y.max())
@@ -177,6 +177,33 @@ def _resample(
     return px, py
 
 
+@numba.njit(cache=True, fastmath={"nnan", "nsz"})  # lets the maximum be taken several points at a time
+def _farthest(x: NDArray[np.float64], y: NDArray[np.float64], a: int, b: int, epsilon: float) -> int:
+    """The first of the points between a and b that are farthest from the line ab, -1 if within epsilon."""
+    ax, ay = x[a], y[a]
+    dx, dy = x[b] - ax, y[b] - ay
+    norm = np.sqrt(dx * dx + dy * dy)
+    largest = 0.0
+    if norm > 0.0:
+        for i in range(a + 1, b):
+            largest = max(largest, abs(dx * (y[i] - ay) - dy * (x[i] - ax)))
+    else:  # the stroke comes back to its beginning: the distance to that point
+        norm = 1.0
+        for i in range(a + 1, b):
+            qx, qy = x[i] - ax, y[i] - ay
+            largest = max(largest, np.sqrt(qx * qx + qy * qy))
+    distance = largest / norm
+    if not distance > epsilon:
+        return -1
+    # Dividing makes some neighbours equal that were not, and the first of those equal is the official choice.
+    for i in range(a + 1, b):
+        qx, qy = x[i] - ax, y[i] - ay
+        d = abs(dx * qy - dy * qx) if dx != 0.0 or dy != 0.0 else np.sqrt(qx * qx + qy * qy)
+        if d / norm >= distance:
+            return i
+    return -1
+
+
 @numba.njit(cache=True)
 def _rdp(x: NDArray[np.float64], y: NDArray[np.float64], epsilon: float) -> NDArray[np.bool_]:
     """Ramer–Douglas–Peucker: which points stay. A stack instead of recursion, as strokes can be long."""
@@ -189,17 +216,10 @@ def _rdp(x: NDArray[np.float64], y: NDArray[np.float64], epsilon: float) -> NDAr
     while depth:
         depth -= 1
         a, b = stack[depth, 0], stack[depth, 1]
-        dx, dy = x[b] - x[a], y[b] - y[a]
-        norm = np.sqrt(dx * dx + dy * dy)
-        farthest, distance = -1, -1.0
-        for i in range(a + 1, b):
-            qx, qy = x[i] - x[a], y[i] - y[a]
-            d = abs(dx * qy - dy * qx) / norm if norm > 0.0 else np.sqrt(qx * qx + qy * qy)
-            if d > distance:
-                farthest, distance = i, d
-        if distance > epsilon:
-            keep[farthest] = True
-            stack[depth, 0], stack[depth, 1] = a, farthest
-            stack[depth + 1, 0], stack[depth + 1, 1] = farthest, b
+        k = _farthest(x, y, a, b, epsilon) if b > a + 1 else -1
+        if k >= 0:
+            keep[k] = True
+            stack[depth, 0], stack[depth, 1] = a, k
+            stack[depth + 1, 0], stack[depth + 1, 1] = k, b
             depth += 2
     return keep

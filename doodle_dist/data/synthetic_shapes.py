@@ -11,123 +11,8 @@ from collections.abc import Callable
 from math import cos, pi, radians, sin
 
 import numpy as np
-from numpy.typing import NDArray
 
-Point = tuple[float, float]
-Stroke = NDArray[np.float64]  # [points, 2]
-
-_STEP = 0.07  # the longest piece of a stroke: 9 pixels of the final drawing
-
-
-class Pen:
-    """Collects strokes. Each shape has the small faults of a hand: no circle closes exactly."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
-        self.strokes: list[Stroke] = []
-
-    # --- choices ---
-
-    def u(self, low: float, high: float) -> float:
-        """A number between ``low`` and ``high``."""
-        return float(self.rng.uniform(low, high))
-
-    def n(self, low: int, high: int) -> int:
-        """A whole number from ``low`` to ``high``, both included."""
-        return int(self.rng.integers(low, high + 1))
-
-    def chance(self, probability: float) -> bool:
-        return bool(self.rng.random() < probability)
-
-    # --- strokes ---
-
-    def add(self, points: NDArray[np.float64] | list[Point]) -> None:
-        self.strokes.append(np.asarray(points, np.float64).reshape(-1, 2))
-
-    def poly(self, *points: Point, closed: bool = False) -> None:
-        """Straight lines with sharp corners."""
-        corners = [*points, points[0]] if closed else list(points)
-        if closed and self.chance(0.6):  # not quite back where it began
-            corners[-1] = (corners[-1][0] + self.u(-0.06, 0.06), corners[-1][1] + self.u(-0.06, 0.06))
-        pieces = [np.array(corners[:1])]
-        for a, b in zip(corners[:-1], corners[1:], strict=True):
-            n = max(1, round(np.hypot(b[0] - a[0], b[1] - a[1]) / _STEP))
-            t = np.arange(1, n + 1)[:, None] / n
-            pieces.append(np.array([a]) * (1 - t) + np.array([b]) * t)
-        self.add(np.concatenate(pieces))
-
-    def line(self, x0: float, y0: float, x1: float, y1: float) -> None:
-        self.poly((x0, y0), (x1, y1))
-
-    def curve(self, *points: Point, closed: bool = False) -> None:
-        """A smooth line through the points (Catmull–Rom)."""
-        given = np.array(points)
-        if closed:
-            around = np.concatenate((given[-1:], given, given[:2]))
-        else:
-            around = np.concatenate((2 * given[:1] - given[1:2], given, 2 * given[-1:] - given[-2:-1]))
-        pieces = []
-        for a, b, c, d in zip(around[:-3], around[1:-2], around[2:-1], around[3:], strict=True):
-            n = max(2, round(np.hypot(*(c - b)) / _STEP))
-            t = np.arange(n)[:, None] / n
-            pieces.append(
-                0.5
-                * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
-            )
-        self.add(np.concatenate([*pieces, given[:1] if closed else given[-1:]]))
-
-    def arc(self, x: float, y: float, rx: float, ry: float, begin: float, end: float) -> None:
-        """Part of an ellipse, from ``begin`` to ``end`` degrees (0 is right, 90 is down)."""
-        n = max(4, round(abs(radians(end - begin)) * max(rx, ry) / _STEP))
-        t = np.radians(np.linspace(begin, end, n + 1))
-        self.add(np.stack((x + rx * np.cos(t), y + ry * np.sin(t)), 1))
-
-    def ellipse(self, x: float, y: float, rx: float, ry: float | None = None, tilt: float = 0.0) -> None:
-        """A closed one, begun anywhere, that ends a little before or after its beginning."""
-        ry = rx if ry is None else ry
-        begin = self.u(-pi, 0) if self.chance(0.8) else self.u(-pi, pi)
-        sweep = 2 * pi + float(self.rng.normal(0.08, 0.18))
-        n = max(7, round(sweep * max(rx, ry) / _STEP))
-        t = np.linspace(0, 1, n + 1)
-        angle = begin + sweep * t * (1 if self.chance(0.5) else -1)
-        size = 1 + float(self.rng.normal(0, 0.05)) * (t - 0.5)
-        a, b = rx * size * np.cos(angle), ry * size * np.sin(angle)
-        self.add(np.stack((x + a * cos(tilt) - b * sin(tilt), y + a * sin(tilt) + b * cos(tilt)), 1))
-
-    def dot(self, x: float, y: float, size: float = 0.06) -> None:
-        """An eye or a button: a tap, a tiny ring or a filled one."""
-        way = self.rng.random()
-        if way < 0.25:
-            self.line(x, y, x + self.u(-0.03, 0.03), y + self.u(0.01, 0.05))
-        elif way < 0.75:
-            self.ellipse(x, y, size * self.u(0.7, 1.2))
-        else:
-            t = np.linspace(0, 1, 16)
-            turn = t * 4 * pi
-            self.add(np.stack((x + size * (1 - t) * np.cos(turn), y + size * (1 - t) * np.sin(turn)), 1))
-
-    def rays(self, x: float, y: float, inner: float, outer: float, n: int, begin: float = 0.0) -> None:
-        """``n`` lines that point away from (x, y)."""
-        for i in range(n):
-            angle = begin + 2 * pi * i / n + self.u(-0.12, 0.12)
-            a, b = inner + self.u(-0.03, 0.06), outer + self.u(-0.12, 0.08)
-            self.line(x + a * cos(angle), y + a * sin(angle), x + b * cos(angle), y + b * sin(angle))
-
-    def mirror(self, *points: Point) -> list[Point]:
-        """The points with left and right exchanged."""
-        return [(-x, y) for x, y in points]
-
-    def box(self, x0: float, y0: float, x1: float, y1: float) -> None:
-        """A rectangle: in one go, or as three sides and a fourth."""
-        if self.chance(0.75):
-            corners = [(x0, y0), (x0, y1), (x1, y1), (x1, y0)]
-            k = self.n(0, 3)
-            corners = corners[k:] + corners[:k]
-            self.poly(*(corners if self.chance(0.6) else corners[::-1]), closed=True)
-        else:
-            self.poly((x0, y0), (x0, y1), (x1, y1), (x1, y0))
-            self.line(x0, y0, x1, y0)
-
+from doodle_dist.data.synthetic_pen import Pen, Point, Stroke
 
 # --- designs ---------------------------------------------------------------------------------------------
 
@@ -142,7 +27,7 @@ def _cat(p: Pen) -> None:
         return [
             (x + side * r * 0.9, y - r * tall * 0.45),
             (x + side * r * p.u(0.75, 0.95), y - r * tall * tip),
-            (x + side * r * (0.9 - 2 * ear), y - r * tall * 0.92),
+            (x + side * r * (0.9 - 2 * ear), y - r * tall * 0.92)
         ]
 
     if p.chance(0.35):  # head and ears in one line
@@ -167,16 +52,24 @@ def _cat(p: Pen) -> None:
             (x - 0.15 * r, y + 0.52 * r),
             (x, y + 0.3 * r),
             (x + 0.15 * r, y + 0.52 * r),
-            (x + 0.35 * r, y + 0.4 * r),
+            (x + 0.35 * r, y + 0.4 * r)
         )
-    whiskers = p.n(2, 3) if p.chance(0.85) else 0
+    whiskers = p.n(2, 3) if p.chance(0.75) else 0
     for side in (-1, 1):
         for k in range(whiskers):
             slope = (k - (whiskers - 1) / 2) * 0.2 * r
             a, b = p.u(0.4, 0.55) * r, p.u(1.0, 1.35) * r
             p.line(x + side * a, y + 0.2 * r + slope * 0.5, x + side * b, y + 0.18 * r + slope * 1.8)
     if sitting:
-        p.curve((x - 0.25, y + 0.35), (x - 0.5, 0.4), (x - 0.45, 0.95), (x, 1.0), (x + 0.45, 0.95), (x + 0.5, 0.4), (x + 0.25, y + 0.35))
+        p.curve(
+            (x - 0.25, y + 0.35),
+            (x - 0.5, 0.4),
+            (x - 0.45, 0.95),
+            (x, 1.0),
+            (x + 0.45, 0.95),
+            (x + 0.5, 0.4),
+            (x + 0.25, y + 0.35)
+        )
         p.curve((x + 0.47, 0.8), (x + 0.85, 0.7), (x + 0.8, 0.2), (x + 1.0, 0.0))
         if p.chance(0.6):
             p.line(x - 0.12, 0.5, x - 0.12, 0.97)
@@ -199,17 +92,19 @@ def _house(p: Pen) -> None:
         p.poly((-w, top), (-w, bottom), (w, bottom), (w, top))
     door, height = p.u(0.13, 0.2), p.u(0.4, 0.55)
     at = p.u(-0.25, 0.25)
-    p.poly((at - door, bottom), (at - door, bottom - height), (at + door, bottom - height), (at + door, bottom))
-    if p.chance(0.5):
+    p.poly(
+        (at - door, bottom), (at - door, bottom - height), (at + door, bottom - height), (at + door, bottom)
+    )
+    if p.chance(0.35):
         p.dot(at + door * 0.5, bottom - height * 0.45, 0.03)
     for side in (-1, 1):
         x, y, s = side * w * 0.62, top + 0.3, 0.14
-        if p.chance(0.55) and abs(x - at) > door + s:
+        if p.chance(0.4) and abs(x - at) > door + s:
             p.box(x - s, y - s, x + s, y + s)
-            if p.chance(0.7):
+            if p.chance(0.5):
                 p.line(x, y - s, x, y + s)
                 p.line(x - s, y, x + s, y)
-    if p.chance(0.45):
+    if p.chance(0.35):
         x = p.u(0.3, 0.5)
         p.poly((x, peak + 0.45), (x, peak + 0.05), (x + 0.18, peak + 0.05), (x + 0.18, peak + 0.6))
 
@@ -226,7 +121,7 @@ def _sun(p: Pen) -> None:
         p.poly(*points)
     else:
         p.rays(0, 0, r + p.u(0.05, 0.15), 1.0, n, p.u(0, pi))
-    if p.chance(0.25):
+    if p.chance(0.12):
         p.dot(-r * 0.35, -r * 0.2, 0.05)
         p.dot(r * 0.35, -r * 0.2, 0.05)
         p.arc(0, r * 0.1, r * 0.5, r * 0.45, 20, 160)
@@ -238,23 +133,23 @@ def _fish(p: Pen) -> None:
     if p.chance(0.5):  # body and tail in one loop
         p.curve(*[(side * x, y) for x, y in (
             (0.95, h * 0.8), (0.5, 0.0), (0.0, -h), (-0.6, -h * 0.7), (-0.95, 0.0), (-0.6, h * 0.7), (0.0, h),
-            (0.5, 0.0), (0.95, -h * 0.8),
-        )])  # fmt: skip
+            (0.5, 0.0), (0.95, -h * 0.8)
+        )])
         if p.chance(0.8):
             p.curve((side * 0.95, -h * 0.8), (side * 0.85, 0), (side * 0.95, h * 0.8))
     else:
         p.ellipse(-side * 0.15, 0, 0.72, h)
         p.poly((side * 0.5, 0), (side * 1.0, -h * 0.9), (side * p.u(0.85, 1.0), h * 0.9), (side * 0.5, 0.02))
     p.dot(-side * 0.6, -h * 0.25, 0.06)
-    if p.chance(0.6):
-        p.arc(-side * 0.55, 0, 0.18, h * 0.75, -60 if side > 0 else 120, 60 if side > 0 else 240)
-    if p.chance(0.5):
-        p.curve((-side * 0.3, -h * 0.95), (side * 0.0, -h * 1.5), (side * 0.25, -h * 0.8))
     if p.chance(0.4):
+        p.arc(-side * 0.55, 0, 0.18, h * 0.75, -60 if side > 0 else 120, 60 if side > 0 else 240)
+    if p.chance(0.3):
+        p.curve((-side * 0.3, -h * 0.95), (side * 0.0, -h * 1.5), (side * 0.25, -h * 0.8))
+    if p.chance(0.2):
         p.curve((-side * 0.15, h * 0.2), (side * 0.15, h * 0.45), (-side * 0.1, h * 0.5))
     if p.chance(0.5):
         p.arc(-side * 0.85, 0.05, 0.16, 0.1, 20, 160)
-    for _ in range(p.n(0, 4)):  # scales
+    for _ in range(p.n(1, 4) if p.chance(0.3) else 0)):  # scales
         p.arc(p.u(-0.3, 0.3), p.u(-0.2, 0.2), 0.1, 0.1, -80, 80)
 
 
@@ -262,7 +157,7 @@ def _flower(p: Pen) -> None:
     y, r = -0.35, p.u(0.14, 0.22)
     p.ellipse(0, y, r)
     n, out = p.n(5, 8), p.u(0.3, 0.45)
-    if p.chance(0.55):  # petals as loops in one line
+    if p.chance(0.7):  # petals as loops in one line
         t = np.linspace(0, 2 * pi, 22 * n)
         radius = r + out * np.abs(np.sin(n * t / 2)) ** 0.6
         p.add(np.stack((radius * np.cos(t), y + radius * np.sin(t)), 1))
@@ -270,12 +165,20 @@ def _flower(p: Pen) -> None:
         begin = p.u(0, pi)
         for i in range(n):
             a = begin + 2 * pi * i / n
-            p.ellipse((r + out / 2) * cos(a), y + (r + out / 2) * sin(a), out / 2, min(out * 0.45, 1.6 / n), a)
+            p.ellipse(
+                (r + out / 2) * cos(a), y + (r + out / 2) * sin(a), out / 2, min(out * 0.45, 1.6 / n), a
+            )
     bend = p.u(-0.15, 0.15)
     p.curve((0, y + r + out * 0.9), (bend, 0.6), (bend * 0.5, 1.0))
     for side in (-1, 1):
-        if p.chance(0.55):
-            p.curve((bend, 0.75), (bend + side * 0.25, 0.45), (bend + side * 0.5, 0.4), (bend + side * 0.35, 0.65), (bend, 0.78))
+        if p.chance(0.4):
+            p.curve(
+                (bend, 0.75),
+                (bend + side * 0.25, 0.45),
+                (bend + side * 0.5, 0.4),
+                (bend + side * 0.35, 0.65),
+                (bend, 0.78)
+            )
 
 
 def _car(p: Pen) -> None:
@@ -283,21 +186,31 @@ def _car(p: Pen) -> None:
     a, b = p.u(-0.55, -0.4), p.u(0.2, 0.4)
     wheel = p.u(0.16, 0.24)
     if p.chance(0.6):
-        p.poly((-1, base), (-1, hood), (a - 0.2, hood), (a, roof), (b, roof), (b + 0.25, hood), (1, hood + 0.05), (1, base), closed=True)
+        p.poly(
+            (-1, base),
+            (-1, hood),
+            (a - 0.2, hood),
+            (a, roof),
+            (b, roof),
+            (b + 0.25, hood),
+            (1, hood + 0.05),
+            (1, base),
+            closed=True
+        )
     else:
         p.box(-1, hood, 1, base)
         p.curve((a - 0.2, hood), (a, roof), (b, roof), (b + 0.25, hood))
     for x in (-0.55, 0.55):
         p.ellipse(x, base, wheel)
-        if p.chance(0.4):
+        if p.chance(0.25):
             p.ellipse(x, base, wheel * 0.45)
-    if p.chance(0.8):
+    if p.chance(0.65):
         middle = (a + b) / 2
         p.box(a + 0.02, roof + 0.1, middle - 0.04, hood - 0.02)
         p.box(middle + 0.04, roof + 0.1, b + 0.04, hood - 0.02)
-    if p.chance(0.35):
+    if p.chance(0.2):
         p.ellipse(0.93, hood + 0.15, 0.06, 0.08)
-    if p.chance(0.35):
+    if p.chance(0.2):
         p.line((a + b) / 2 - 0.1, hood + 0.1, (a + b) / 2, hood + 0.1)
 
 
@@ -336,11 +249,11 @@ def _face(p: Pen) -> None:
         x, y = side * w * 0.4, -0.25
         if p.chance(0.6):
             p.ellipse(x, y, 0.14, 0.09)
-            if p.chance(0.6):
+            if p.chance(0.4):
                 p.dot(x, y, 0.04)
         else:
             p.dot(x, y, 0.07)
-        if p.chance(0.35):
+        if p.chance(0.2):
             p.arc(x, y - 0.1, 0.18, 0.1, 200, 340)
     way = p.n(0, 2)
     if way == 0:
@@ -354,7 +267,7 @@ def _face(p: Pen) -> None:
     if p.chance(0.3):
         for side in (-1, 1):
             p.arc(side * w, 0, 0.13, 0.2, -90 if side > 0 else 90, 90 if side > 0 else 270)
-    if p.chance(0.45):  # hair
+    if p.chance(0.35):  # hair
         if p.chance(0.5):
             for k in range(p.n(3, 7)):
                 x = -0.5 + 0.17 * k
@@ -391,28 +304,28 @@ def _bicycle(p: Pen) -> None:
 
 
 def _snowman(p: Pen) -> None:
-    balls = [(-0.62, 0.28), (-0.12, 0.36), (0.55, 0.48)] if p.chance(0.6) else [(-0.45, 0.34), (0.4, 0.55)]
+    balls = [(-0.62, 0.28), (-0.12, 0.36), (0.55, 0.48)] if p.chance(0.4) else [(-0.45, 0.34), (0.4, 0.55)]
     for y, r in balls:
         p.ellipse(0, y, r * p.u(0.9, 1.1), r)
     y, r = balls[0]
     p.dot(-r * 0.35, y - r * 0.2, 0.035)
     p.dot(r * 0.35, y - r * 0.2, 0.035)
-    if p.chance(0.6):
+    if p.chance(0.4):
         p.poly((0, y), (r * 0.9, y + 0.06), (0, y + 0.1))
-    if p.chance(0.6):
+    if p.chance(0.5):
         p.arc(0, y + r * 0.2, r * 0.5, r * 0.4, 20, 160)
-    if p.chance(0.55):
+    if p.chance(0.4):
         top = y - r * 0.85
         p.line(-r * 1.1, top, r * 1.1, top)
         p.poly((-r * 0.65, top), (-r * 0.6, top - 0.32), (r * 0.6, top - 0.32), (r * 0.65, top))
     y, r = balls[1]
-    if p.chance(0.6):
+    if p.chance(0.45):
         for side in (-1, 1):
             end = (side * (r + 0.4), y - p.u(0.1, 0.35))
             p.line(side * r * 0.9, y - 0.05, *end)
-            if p.chance(0.4):
+            if p.chance(0.2):
                 p.line(end[0] - side * 0.1, end[1] + 0.06, end[0] + side * 0.05, end[1] + 0.1)
-    for k in range(p.n(0, 3)):
+    for k in range(p.n(2, 3) if p.chance(0.35) else 0):
         p.dot(0, y - 0.15 + 0.17 * k, 0.035)
 
 
@@ -455,12 +368,12 @@ def _ice_cream(p: Pen) -> None:
     else:
         for k in range(scoops):
             p.arc(0, y - 0.5 * k, w * (1.05 - 0.15 * k), 0.52, 185 - 12 * k, 355 + 12 * k)
-    if p.chance(0.65):  # waffle
+    if p.chance(0.45):  # waffle
         for k in range(p.n(2, 3)):
             t = 0.25 + 0.22 * k
             p.line(-w * (1 - t), y + (1 - y) * t, w * (1 - t) * 0.55, y + 0.04)
             p.line(w * (1 - t), y + (1 - y) * t, -w * (1 - t) * 0.55, y + 0.04)
-    for _ in range(p.n(0, 4)):
+    for _ in range(p.n(1, 4) if p.chance(0.35) else 0):
         x, top = p.u(-0.25, 0.25), y - p.u(0.12, 0.4)
         p.line(x, top, x + p.u(-0.08, 0.08), top + p.u(-0.08, 0.08))
     if p.chance(0.2):
@@ -521,7 +434,7 @@ def _cake(p: Pen) -> None:
             p.poly((-w, y - h), (-w, y), (w, y), (w, y - h))
         else:
             p.box(-w, y - h, w, y)
-        if p.chance(0.4 if tiers > 1 else 0.75):
+        if p.chance(0.3 if tiers > 1 else 0.6):
             n = p.n(4, 6)
             t = np.linspace(0, n * pi, 7 * n)
             p.add(np.stack((-w + 2 * w * t / (n * pi), y - h * 0.62 + h * 0.22 * np.abs(np.sin(t))), 1))
@@ -550,7 +463,7 @@ def _clock(p: Pen) -> None:
     else:
         p.line(0, 0, 0.4 * sin(hour), -0.4 * cos(hour))
         p.line(0, 0, 0.62 * sin(minute), -0.62 * cos(minute))
-    ticks = (0, 4, 4, 12)[p.n(0, 3)]
+    ticks = (0, 0, 4, 4, 4, 12)[p.n(0, 5)]
     for k in range(ticks):
         a = 2 * pi * k / ticks
         p.line(0.72 * sin(a), -0.72 * cos(a), 0.84 * sin(a), -0.84 * cos(a))
@@ -565,22 +478,34 @@ def _clock(p: Pen) -> None:
 def _butterfly(p: Pen) -> None:
     top, low = p.u(0.8, 1.0), p.u(0.55, 0.75)
     for side in (-1, 1):
-        upper = [(side * 0.07, -0.1), (side * top * 0.5, -0.85), (side * top, -0.7), (side * top * 0.75, -0.1), (side * 0.08, 0.05)]
-        lower = [(side * 0.08, 0.05), (side * low * 0.9, 0.2), (side * low, 0.65), (side * low * 0.4, 0.75), (side * 0.07, 0.3)]
+        upper = [
+            (side * 0.07, -0.1),
+            (side * top * 0.5, -0.85),
+            (side * top, -0.7),
+            (side * top * 0.75, -0.1),
+            (side * 0.08, 0.05)
+        ]
+        lower = [
+            (side * 0.08, 0.05),
+            (side * low * 0.9, 0.2),
+            (side * low, 0.65),
+            (side * low * 0.4, 0.75),
+            (side * 0.07, 0.3)
+        ]
         if p.chance(0.5):
             p.curve(*upper, *lower[1:])
         else:
             p.curve(*upper)
             p.curve(*lower)
-        if p.chance(0.35):
+        if p.chance(0.2):
             p.ellipse(side * top * 0.6, -0.45, 0.13)
-        if p.chance(0.25):
+        if p.chance(0.12):
             p.ellipse(side * low * 0.6, 0.4, 0.1)
     if p.chance(0.7):
         p.ellipse(0, 0.05, 0.08, 0.5)
     else:
         p.line(0, -0.45, 0, 0.55)
-    if p.chance(0.85):
+    if p.chance(0.75):
         for side in (-1, 1):
             p.curve((side * 0.02, -0.45), (side * 0.12, -0.7), (side * 0.28, -0.85))
 
@@ -594,13 +519,23 @@ def _mushroom(p: Pen) -> None:
         else:
             p.curve((-0.95, y), (0, y + 0.14), (0.95, y))
     else:
-        p.curve((-0.95, y), (-0.7, y - 0.65), (0, y - 0.9), (0.7, y - 0.65), (0.95, y), (0, y + 0.1), closed=True)
+        p.curve(
+            (-0.95, y), (-0.7, y - 0.65), (0, y - 0.9), (0.7, y - 0.65), (0.95, y), (0, y + 0.1), closed=True
+        )
     a = p.u(0.2, 0.3)
     if p.chance(0.7):
-        p.curve((-a, y + 0.05), (-a * 0.9, 0.5), (-a * 1.3, 0.9), (0, 0.98), (a * 1.3, 0.9), (a * 0.9, 0.5), (a, y + 0.05))
+        p.curve(
+            (-a, y + 0.05),
+            (-a * 0.9, 0.5),
+            (-a * 1.3, 0.9),
+            (0, 0.98),
+            (a * 1.3, 0.9),
+            (a * 0.9, 0.5),
+            (a, y + 0.05)
+        )
     else:
         p.poly((-a, y), (-a, 0.9), (a, 0.9), (a, y))
-    for _ in range(p.n(0, 5)):
+    for _ in range(p.n(2, 5) if p.chance(0.45) else 0):
         t = p.u(-1, 1)
         p.ellipse(0.6 * t, y - 0.2 - p.u(0, 0.4) * (1 - t * t), p.u(0.07, 0.14))
 
@@ -614,9 +549,19 @@ def _sailboat(p: Pen) -> None:
         p.line(-w, y, w, y)
     mast = p.u(-0.1, 0.1)
     p.line(mast, y, mast, -1.0)
-    p.poly((mast + 0.04, -0.95), (mast + p.u(0.55, 0.75), y - 0.15), (mast + 0.04, y - 0.15), closed=p.chance(0.7))
+    p.poly(
+        (mast + 0.04, -0.95),
+        (mast + p.u(0.55, 0.75), y - 0.15),
+        (mast + 0.04, y - 0.15),
+        closed=p.chance(0.7)
+    )
     if p.chance(0.65):
-        p.poly((mast - 0.04, -0.8), (mast - p.u(0.4, 0.6), y - 0.15), (mast - 0.04, y - 0.15), closed=p.chance(0.7))
+        p.poly(
+            (mast - 0.04, -0.8),
+            (mast - p.u(0.4, 0.6), y - 0.15),
+            (mast - 0.04, y - 0.15),
+            closed=p.chance(0.7)
+        )
     if p.chance(0.3):
         p.poly((mast, -1.0), (mast + 0.22, -1.08), (mast, -1.16))
     if p.chance(0.45):
@@ -697,12 +642,14 @@ def _apple(p: Pen) -> None:
 
 def _airplane(p: Pen) -> None:
     h = p.u(0.13, 0.2)
-    p.curve((-0.9, 0), (-0.75, -h), (0.0, -h), (0.7, -h), (1.0, 0.0), (0.7, h), (0.0, h), (-0.75, h), closed=True)
+    p.curve(
+        (-0.9, 0), (-0.75, -h), (0.0, -h), (0.7, -h), (1.0, 0.0), (0.7, h), (0.0, h), (-0.75, h), closed=True
+    )
     sweep = p.u(0.2, 0.45)
     for side in (-1, 1):
         p.poly((0.25, side * h), (-sweep, side * 0.85), (-sweep - 0.22, side * 0.8), (-0.15, side * h))
         p.poly((-0.65, side * h), (-0.95, side * 0.42), (-1.05, side * 0.38), (-0.85, side * h * 0.6))
-    for k in range(p.n(0, 6)):
+    for k in range(p.n(2, 5) if p.chance(0.35) else 0):
         p.ellipse(0.55 - 0.2 * k, 0, 0.045)
     if p.chance(0.4):
         p.curve((0.72, -h * 0.8), (0.82, 0), (0.72, h * 0.8))
@@ -711,11 +658,11 @@ def _airplane(p: Pen) -> None:
 def _lightning(p: Pen) -> None:
     d = p.u(-0.08, 0.08)
     points: list[Point] = [
-        (0.1, -1.0), (-0.45, 0.05 + d), (-0.05, 0.0), (-0.3, 1.0), (0.45, -0.2 + d), (0.08, -0.15), (0.5, -1.0),
-    ]  # fmt: skip
+        (0.1, -1.0), (-0.45, 0.05 + d), (-0.05, 0.0), (-0.3, 1.0), (0.45, -0.2 + d), (0.08, -0.15), (0.5, -1.0)
+    ]
     if p.chance(0.25):
         points = [(-0.2, -1.0), (-0.5, -0.3), (0.0, -0.35), (-0.2, 0.3), (0.2, 0.25), (0.1, 1.0), (0.55, 0.0), (0.25, 0.0),
-                  (0.5, -0.6), (0.15, -0.55), (0.35, -1.0)]  # fmt: skip
+                  (0.5, -0.6), (0.15, -0.55), (0.35, -1.0)]
     k = p.n(0, len(points) - 1)
     points = points[k:] + points[:k]
     p.poly(*(points if p.chance(0.5) else points[::-1]), closed=True)
@@ -739,7 +686,11 @@ def _scribble(p: Pen) -> None:
         elif way == 1:
             n = p.n(5, 14)
             xs = np.linspace(-0.9, 0.9, n) + p.rng.normal(0, 0.05, n)
-            ys = p.u(-0.5, 0.5) + np.where(np.arange(n) % 2, 0.4, -0.4) * p.u(0.4, 1.3) + p.rng.normal(0, 0.1, n)
+            ys = (
+                p.u(-0.5, 0.5)
+                + np.where(np.arange(n) % 2, 0.4, -0.4) * p.u(0.4, 1.3)
+                + p.rng.normal(0, 0.1, n)
+            )
             p.poly(*[(float(x), float(y)) for x, y in zip(xs, ys, strict=True)])
         else:
             p.line(p.u(-1, 1), p.u(-1, 1), p.u(-1, 1), p.u(-1, 1))

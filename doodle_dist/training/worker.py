@@ -1,6 +1,5 @@
 """What runs on each worker of Ray Train: build everything from the experiment, resume, train."""
 
-import os
 from collections.abc import Iterator
 from itertools import takewhile
 from typing import TypedDict
@@ -17,6 +16,7 @@ from doodle_dist.data import storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import Manifest
 from doodle_dist.data.stream import Batch, StreamPlan, plan_stream, rank_batches, stream_categories
+from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state
 from doodle_dist.training.classifier import ClassifierTask
@@ -178,14 +178,3 @@ def _tensorboard(run_uri: str, experiment: Experiment, cursor: Cursor) -> Tensor
         text = orjson.dumps(experiment.model_dump(mode="json"), option=orjson.OPT_INDENT_2).decode()
         board.text("config", f"```json\n{text}\n```")
     return board
-
-
-def quiet_ray_data() -> None:
-    """No progress bars and log lines of Ray Data's between ours."""
-    import logging
-
-    import ray.data
-
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")

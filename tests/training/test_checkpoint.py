@@ -1,0 +1,45 @@
+"""A checkpoint on disk: what is written is what is read, and a cursor refuses another run's numbers."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state, save_checkpoint
+
+
+def save(folder: Path, cursor: Cursor) -> None:
+    save_checkpoint(
+        folder,
+        state={"net": {"weight": torch.arange(6.0).view(2, 3)}, "step": 3},
+        cursor=cursor,
+        snapshot={"weight": torch.ones(2, 3).t()},
+        experiment={"task": "gan"},
+        meta={"metrics": {}},
+    )
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    cursor = Cursor(seed=1, global_batch=64).after(epoch=2, consumed=640, rows=64)
+    save(tmp_path, cursor)
+    assert load_cursor(tmp_path, seed=1, global_batch=64) == cursor
+    state = load_state(tmp_path, torch.device("cpu"))
+    assert torch.equal(state["net"]["weight"], torch.arange(6.0).view(2, 3))
+    assert torch.equal(load_file(tmp_path / "snapshot.safetensors")["weight"], torch.ones(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("seed", "batch", "named"), [(2, 64, r"seed=2.*begun with 1"), (1, 32, r"train\.global_batch=32.*64")]
+)
+def test_a_run_does_not_go_on_in_another_order(tmp_path: Path, seed: int, batch: int, named: str) -> None:
+    save(tmp_path, Cursor(seed=1, global_batch=64))
+    with pytest.raises(ValueError, match=named):
+        load_cursor(tmp_path, seed=seed, global_batch=batch)
+
+
+def test_a_state_with_code_in_it_is_refused(tmp_path: Path) -> None:
+    torch.save({"evil": Path("x")}, tmp_path / "state.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        load_state(tmp_path, torch.device("cpu"))
