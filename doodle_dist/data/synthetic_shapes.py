@@ -14,6 +14,7 @@ import numpy as np
 
 from doodle_dist.data.synthetic_pen import Pen, Point, Stroke
 
+# fmt: off
 # --- designs ---------------------------------------------------------------------------------------------
 
 
@@ -27,7 +28,7 @@ def _cat(p: Pen) -> None:
         return [
             (x + side * r * 0.9, y - r * tall * 0.45),
             (x + side * r * p.u(0.75, 0.95), y - r * tall * tip),
-            (x + side * r * (0.9 - 2 * ear), y - r * tall * 0.92)
+            (x + side * r * (0.9 - 2 * ear), y - r * tall * 0.92),
         ]
 
     if p.chance(0.35):  # head and ears in one line
@@ -48,11 +49,8 @@ def _cat(p: Pen) -> None:
         p.dot(x, y + 0.18 * r, 0.08 * r)
     if p.chance(0.75):
         p.curve(
-            (x - 0.35 * r, y + 0.4 * r),
-            (x - 0.15 * r, y + 0.52 * r),
-            (x, y + 0.3 * r),
-            (x + 0.15 * r, y + 0.52 * r),
-            (x + 0.35 * r, y + 0.4 * r)
+            (x - 0.35 * r, y + 0.4 * r), (x - 0.15 * r, y + 0.52 * r), (x, y + 0.3 * r),
+            (x + 0.15 * r, y + 0.52 * r), (x + 0.35 * r, y + 0.4 * r),
         )
     whiskers = p.n(2, 3) if p.chance(0.75) else 0
     for side in (-1, 1):
@@ -62,13 +60,8 @@ def _cat(p: Pen) -> None:
             p.line(x + side * a, y + 0.2 * r + slope * 0.5, x + side * b, y + 0.18 * r + slope * 1.8)
     if sitting:
         p.curve(
-            (x - 0.25, y + 0.35),
-            (x - 0.5, 0.4),
-            (x - 0.45, 0.95),
-            (x, 1.0),
-            (x + 0.45, 0.95),
-            (x + 0.5, 0.4),
-            (x + 0.25, y + 0.35)
+            (x - 0.25, y + 0.35), (x - 0.5, 0.4), (x - 0.45, 0.95), (x, 1.0), (x + 0.45, 0.95),
+            (x + 0.5, 0.4), (x + 0.25, y + 0.35),
         )
         p.curve((x + 0.47, 0.8), (x + 0.85, 0.7), (x + 0.8, 0.2), (x + 1.0, 0.0))
         if p.chance(0.6):
@@ -132,8 +125,9 @@ def _fish(p: Pen) -> None:
     h = p.u(0.38, 0.55)
     if p.chance(0.5):  # body and tail in one loop
         p.curve(*[(side * x, y) for x, y in (
+
             (0.95, h * 0.8), (0.5, 0.0), (0.0, -h), (-0.6, -h * 0.7), (-0.95, 0.0), (-0.6, h * 0.7), (0.0, h),
-            (0.5, 0.0), (0.95, -h * 0.8)
+            (0.5, 0.0), (0.95, -h * 0.8),
         )])
         if p.chance(0.8):
             p.curve((side * 0.95, -h * 0.8), (side * 0.85, 0), (side * 0.95, h * 0.8))
@@ -149,7 +143,7 @@ def _fish(p: Pen) -> None:
         p.curve((-side * 0.15, h * 0.2), (side * 0.15, h * 0.45), (-side * 0.1, h * 0.5))
     if p.chance(0.5):
         p.arc(-side * 0.85, 0.05, 0.16, 0.1, 20, 160)
-    for _ in range(p.n(1, 4) if p.chance(0.3) else 0)):  # scales
+    for _ in range(p.n(1, 4) if p.chance(0.3) else 0):  # scales
         p.arc(p.u(-0.3, 0.3), p.u(-0.2, 0.2), 0.1, 0.1, -80, 80)
 
 
@@ -173,11 +167,8 @@ def _flower(p: Pen) -> None:
     for side in (-1, 1):
         if p.chance(0.4):
             p.curve(
-                (bend, 0.75),
-                (bend + side * 0.25, 0.45),
-                (bend + side * 0.5, 0.4),
-                (bend + side * 0.35, 0.65),
-                (bend, 0.78)
+                (bend, 0.75), (bend + side * 0.25, 0.45), (bend + side * 0.5, 0.4),
+                (bend + side * 0.35, 0.65), (bend, 0.78),
             )
 
 
@@ -187,14 +178,8 @@ def _car(p: Pen) -> None:
     wheel = p.u(0.16, 0.24)
     if p.chance(0.6):
         p.poly(
-            (-1, base),
-            (-1, hood),
-            (a - 0.2, hood),
-            (a, roof),
-            (b, roof),
-            (b + 0.25, hood),
-            (1, hood + 0.05),
-            (1, base),
+            (-1, base), (-1, hood), (a - 0.2, hood), (a, roof), (b, roof), (b + 0.25, hood),
+            (1, hood + 0.05), (1, base),
             closed=True
         )
     else:
@@ -479,18 +464,12 @@ def _butterfly(p: Pen) -> None:
     top, low = p.u(0.8, 1.0), p.u(0.55, 0.75)
     for side in (-1, 1):
         upper = [
-            (side * 0.07, -0.1),
-            (side * top * 0.5, -0.85),
-            (side * top, -0.7),
-            (side * top * 0.75, -0.1),
-            (side * 0.08, 0.05)
+            (side * 0.07, -0.1), (side * top * 0.5, -0.85), (side * top, -0.7), (side * top * 0.75, -0.1),
+            (side * 0.08, 0.05),
         ]
         lower = [
-            (side * 0.08, 0.05),
-            (side * low * 0.9, 0.2),
-            (side * low, 0.65),
-            (side * low * 0.4, 0.75),
-            (side * 0.07, 0.3)
+            (side * 0.08, 0.05), (side * low * 0.9, 0.2), (side * low, 0.65), (side * low * 0.4, 0.75),
+            (side * 0.07, 0.3),
         ]
         if p.chance(0.5):
             p.curve(*upper, *lower[1:])
@@ -525,13 +504,8 @@ def _mushroom(p: Pen) -> None:
     a = p.u(0.2, 0.3)
     if p.chance(0.7):
         p.curve(
-            (-a, y + 0.05),
-            (-a * 0.9, 0.5),
-            (-a * 1.3, 0.9),
-            (0, 0.98),
-            (a * 1.3, 0.9),
-            (a * 0.9, 0.5),
-            (a, y + 0.05)
+            (-a, y + 0.05), (-a * 0.9, 0.5), (-a * 1.3, 0.9), (0, 0.98), (a * 1.3, 0.9), (a * 0.9, 0.5),
+            (a, y + 0.05),
         )
     else:
         p.poly((-a, y), (-a, 0.9), (a, 0.9), (a, y))
@@ -550,16 +524,12 @@ def _sailboat(p: Pen) -> None:
     mast = p.u(-0.1, 0.1)
     p.line(mast, y, mast, -1.0)
     p.poly(
-        (mast + 0.04, -0.95),
-        (mast + p.u(0.55, 0.75), y - 0.15),
-        (mast + 0.04, y - 0.15),
+        (mast + 0.04, -0.95), (mast + p.u(0.55, 0.75), y - 0.15), (mast + 0.04, y - 0.15),
         closed=p.chance(0.7)
     )
     if p.chance(0.65):
         p.poly(
-            (mast - 0.04, -0.8),
-            (mast - p.u(0.4, 0.6), y - 0.15),
-            (mast - 0.04, y - 0.15),
+            (mast - 0.04, -0.8), (mast - p.u(0.4, 0.6), y - 0.15), (mast - 0.04, y - 0.15),
             closed=p.chance(0.7)
         )
     if p.chance(0.3):
@@ -661,8 +631,10 @@ def _lightning(p: Pen) -> None:
         (0.1, -1.0), (-0.45, 0.05 + d), (-0.05, 0.0), (-0.3, 1.0), (0.45, -0.2 + d), (0.08, -0.15), (0.5, -1.0)
     ]
     if p.chance(0.25):
-        points = [(-0.2, -1.0), (-0.5, -0.3), (0.0, -0.35), (-0.2, 0.3), (0.2, 0.25), (0.1, 1.0), (0.55, 0.0), (0.25, 0.0),
-                  (0.5, -0.6), (0.15, -0.55), (0.35, -1.0)]
+        points = [
+            (-0.2, -1.0), (-0.5, -0.3), (0.0, -0.35), (-0.2, 0.3), (0.2, 0.25), (0.1, 1.0), (0.55, 0.0),
+            (0.25, 0.0), (0.5, -0.6), (0.15, -0.55), (0.35, -1.0),
+        ]
     k = p.n(0, len(points) - 1)
     points = points[k:] + points[:k]
     p.poly(*(points if p.chance(0.5) else points[::-1]), closed=True)
@@ -696,6 +668,7 @@ def _scribble(p: Pen) -> None:
             p.line(p.u(-1, 1), p.u(-1, 1), p.u(-1, 1), p.u(-1, 1))
 
 
+# fmt: on
 # In this order complicated and simple ones alternate, so that the first K of them resemble the real mix too.
 DESIGNS: dict[str, Callable[[Pen], None]] = {
     "cat": _cat,

@@ -1,0 +1,131 @@
+"""The stream: what the ranks get is the epoch's order, rasterised; any cursor, any number of ranks."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from doodle_dist.data import stream
+from doodle_dist.data.manifest import load_manifest
+from doodle_dist.data.raster import rasterize_packed
+from doodle_dist.data.shards import PrepareRequest, prepare
+from doodle_dist.data.sources import categories_of, find_sources
+from doodle_dist.data.stream import Batch, StreamPlan, Window, plan_stream, rank_batches, read_window, windows
+from tests.conftest import write_drawings
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("local_ray")]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> str:
+    folder = tmp_path_factory.mktemp("stream")
+    write_drawings(folder / "raw", {"cat": 700, "dog": 500, "fish": 133})
+    sources = tuple(find_sources([str(folder / "raw")]))
+    prepare(
+        PrepareRequest(
+            sources,
+            categories_of(sources),
+            str(folder / "data"),
+            split_percents=(90.0, 5.0, 5.0),
+            shards=3,
+            row_group_rows=64,
+        )
+    )
+    return str(folder / "data")
+
+
+def plan_of(dataset: str, **options: object) -> StreamPlan:
+    defaults = {"global_batch": 64, "lanes": 8, "window_rows": 200}
+    return plan_stream(load_manifest(dataset), dataset, "train", **(defaults | options))
+
+
+def joined(parts: list[list[Batch]]) -> list[tuple[int, list[int], bytes, list[int]]]:
+    """Every step's global batch, from its ranks' parts."""
+    return [
+        (
+            batches[0].epoch,
+            np.concatenate([b.key_ids for b in batches]).tolist(),
+            np.concatenate([b.pixels for b in batches]).tobytes(),
+            np.concatenate([b.labels for b in batches]).tolist(),
+        )
+        for batches in zip(*parts, strict=True)
+    ]
+
+
+def test_two_epochs_each_drawing_once_the_same_for_one_and_three_ranks(dataset: str) -> None:
+    plan = plan_of(dataset)
+    alone = joined([list(rank_batches(plan, epochs=2))])
+    ranks = [list(rank_batches(plan, rank=r, world_size=3, epochs=2)) for r in range(3)]
+    assert joined(ranks) == alone
+    keys = np.concatenate(list(stream.split_key_ids(plan)))
+    for epoch in (0, 1):
+        seen = [key for e, step, _, _ in alone if e == epoch for key in step]
+        assert sorted(seen) == sorted(keys.tolist())
+    assert [s for e, s, _, _ in alone if e == 0] != [s for e, s, _, _ in alone if e == 1]
+    consumed = np.cumsum([len(step) for e, step, _, _ in alone if e == 0])
+    assert [b.consumed for b in ranks[0] if b.epoch == 0] == consumed.tolist()
+    assert all(b.global_rows == len(s) for b, (_, s, _, _) in zip(ranks[0], alone, strict=True))
+
+
+def test_from_any_cursor_nothing_is_read_twice_or_skipped(dataset: str) -> None:
+    plan = plan_of(dataset)
+    whole = joined([list(rank_batches(plan, epochs=2))])
+    steps = plan.order(0).steps
+    for done in (1, 7, steps - 1, steps):
+        consumed = min(done * plan.global_batch, plan.rows)
+        rest = [list(rank_batches(plan, rank=r, world_size=2, consumed=consumed, epochs=2)) for r in range(2)]
+        assert joined(rest) == whole[done:]
+
+
+def test_pictures_and_labels_belong_to_their_key_ids(dataset: str) -> None:
+    manifest = load_manifest(dataset)
+    truth = {}
+    for shard in manifest.splits["train"].shards:
+        table = pq.read_table(Path(dataset) / shard.path)
+        for key, label, packed in zip(
+            *(table[c].to_pylist() for c in ("key_id", "label", "strokes")), strict=True
+        ):
+            buffer = np.frombuffer(packed, np.uint8)
+            truth[key] = (label, rasterize_packed(buffer, np.array([0, len(buffer)], np.int32))[0])
+    batch = next(rank_batches(plan_of(dataset)))
+    assert batch.pixels.shape == (64, 1, 28, 28)
+    assert batch.labels.dtype == np.int64
+    for key, label, picture in zip(batch.key_ids.tolist(), batch.labels, batch.pixels, strict=True):
+        assert label == truth[key][0]
+        assert np.array_equal(picture[0], truth[key][1])
+
+
+def test_a_subset_of_categories_is_streamed_whole_and_relabelled(dataset: str) -> None:
+    plan = plan_of(dataset, categories=("fish", "cat"))
+    batches = list(rank_batches(plan))
+    labels = np.concatenate([b.labels for b in batches])
+    counts = load_manifest(dataset).splits["train"].counts
+    assert np.bincount(labels).tolist() == [counts[0], counts[2]]
+    keys = np.concatenate([b.key_ids for b in batches])
+    assert len(np.unique(keys)) == len(keys) == plan.rows
+    with pytest.raises(ValueError, match="did you mean 'fish'"):
+        plan_of(dataset, categories=("fisch",))
+
+
+def test_a_window_reads_no_row_groups_but_its_own(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(dataset)
+    read: list[int] = []
+    original = stream._wanted
+    monkeypatch.setattr(stream, "_wanted", lambda p, group: (read.append(group), original(p, group))[1])
+    table = read_window(plan, range(2, 4), Window(0, 3, 5))
+    order = plan.order(0)
+    needed = {
+        piece.group
+        for lane in (2, 3)
+        for piece in order.pieces(order.lane_rows(lane, 3)[0], order.lane_rows(lane, 4)[1])
+    }
+    assert sorted(read) == sorted(needed), "each needed row group once, and no other"
+    assert len(table) == 2 * 2 * order.rows_per_lane_step
+
+
+def test_windows_cover_the_steps_from_the_cursor_on(dataset: str) -> None:
+    plan = plan_of(dataset)
+    steps = plan.order(0).steps
+    found = [(w.epoch, k) for w in windows(plan, 8, 0, 5 * 64, epochs=3) for k in range(w.first, w.stop)]
+    assert found == [(0, k) for k in range(5, steps)] + [(e, k) for e in (1, 2) for k in range(steps)]
