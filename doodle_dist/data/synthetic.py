@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from doodle_dist.data import storage
 from doodle_dist.data.categories import nearest
 from doodle_dist.data.simplify import EPSILON, simplify_kernel
-from doodle_dist.data.synthetic_shapes import DESIGNS, Stroke, prototypes
+from doodle_dist.data.synthetic_pen import Stroke
+from doodle_dist.data.synthetic_shapes import DESIGNS, prototypes
 
 PROTOTYPES = 160  # per category
 BATCH = 4096  # drawings per compiled call and write
 WRONG = 0.055  # share of drawings that are another thing or a scribble
-TREMBLE = 0.008  # how far a hand strays per 9 pixels, in units of half the canvas
+TREMBLE = 0.0078  # how far a hand strays per 9 pixels, in units of half the canvas
 FORGET = 0.05  # share of strokes left out
 RETRACE = 0.03  # share of strokes drawn twice
 
