@@ -7,10 +7,12 @@ class WorkFailedError(Exception):
 
 def root_cause(error: BaseException) -> BaseException:
     """What a chain of wrappers (Ray's, mostly) was raised about."""
-    seen = set()
+    seen: set[int] = set()
     while id(error) not in seen:
         seen.add(id(error))
-        error = getattr(error, "cause", None) or error.__cause__ or error
+        # Ray Train keeps each worker's own error; Ray's task errors keep theirs as `cause`.
+        of_workers = list(getattr(error, "worker_failures", {}).values())
+        error = next(iter(of_workers), None) or getattr(error, "cause", None) or error.__cause__ or error
     return error
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,23 +34,30 @@ def plan_chunks(uri: str, size: int, chunk_bytes: int) -> list[Chunk]:
 
 def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
     """The drawings of the lines that begin in the chunk, in batches of some 35,000."""
-    for block, first in _numbered_blocks(chunk):
-        yield _parse_fast(block, categories, first)
+    for block, first in numbered_blocks(chunk):
+
+        def slow(columns: Columns, line: bytes, number: int) -> None:
+            add_record(columns, line, categories, pack_strokes, number)
+
+        yield parse_fast(block, block.data, categories, first, slow)
 
 
 def read_lines(chunk: Chunk, categories: Categories, pack: Callable[[Any], bytes]) -> Iterator[Batch]:
     """Like ``read_chunk``, for any packing of a line's ``drawing`` (ValueError: why it is a bad one)."""
-    for block, first in _numbered_blocks(chunk):
-        lines = block.data.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
+    for block, first in numbered_blocks(chunk):
         columns = Columns()
-        _add_lines(columns, enumerate(lines, first), categories, pack)
-        blame_file_end(columns, block, first + len(lines))
-        yield columns.batch(len(lines))
+        for number, line in enumerate(split_lines(block.data), first):
+            if line and not line.isspace():
+                try_add(
+                    columns, number, functools.partial(add_record, columns, line, categories, pack, number)
+                )
+        lines = count_lines(block.data)
+        blame_file_end(columns, block, first + lines)
+        yield columns.batch(lines)
 
 
-def _numbered_blocks(chunk: Chunk) -> Iterator[tuple[LineBlock, int]]:
+def numbered_blocks(chunk: Chunk) -> Iterator[tuple[LineBlock, int]]:
+    """The chunk's blocks of lines, and which line of the chunk each begins with."""
     first = 0
     for block in line_blocks(chunk):
         if chunk.start == 0 and first == 0:
@@ -58,9 +66,19 @@ def _numbered_blocks(chunk: Chunk) -> Iterator[tuple[LineBlock, int]]:
         first += count_lines(block.data)
 
 
-def _parse_fast(block: LineBlock, categories: Categories, first: int) -> Batch:
-    """Simplified drawings: compiled for lines beyond doubt, one by one for the others and for the reasons."""
-    found = scan_lines(block.data)
+def parse_fast(
+    block: LineBlock,
+    data: bytes,
+    categories: Categories,
+    first: int,
+    slow: Callable[[Columns, bytes, int], None],
+) -> Batch:
+    """Simplified drawings: compiled for lines beyond doubt, one by one for the others and for the reasons.
+
+    ``data`` is the block, or its lines rewritten as ndjson; ``slow(columns, line, number)`` adds a line of the
+    block itself or raises ValueError with what is wrong with it.
+    """
+    found = scan_lines(data)
     labels = np.array([categories.labels.get(word, -1) for word in found.words], np.int64)
     label = labels[found.word] if len(labels) else np.zeros(0, np.int64)
     skip = np.array([word in categories.others for word in found.words], np.bool_)
@@ -72,8 +90,10 @@ def _parse_fast(block: LineBlock, categories: Categories, first: int) -> Batch:
         else:
             reason = categories.unknown(found.words[found.word[row]])
             columns.rejects.append(Reject(first + int(found.line[row]), reason))
-    slow = ((first + number, block.data[start:end]) for number, start, end in found.left.tolist())
-    _add_lines(columns, slow, categories, pack_strokes)
+    if len(found.left):
+        lines = split_lines(block.data)
+        for number in found.left[:, 0].tolist():
+            try_add(columns, first + number, functools.partial(slow, columns, lines[number], first + number))
     columns.rejects.sort()
     blame_file_end(columns, block, first + found.lines)
     fast = Batch(
@@ -95,19 +115,20 @@ def _parse_fast(block: LineBlock, categories: Categories, first: int) -> Batch:
     return batch
 
 
-def _add_lines(
-    columns: Columns,
-    lines: Iterable[tuple[int, bytes]],
-    categories: Categories,
-    pack: Callable[[Any], bytes],
-) -> None:
-    for number, line in lines:
-        if not line or line.isspace():
-            continue
-        try:
-            add_record(columns, line, categories, pack, number)
-        except ValueError as error:
-            columns.rejects.append(Reject(number, str(error)))
+def split_lines(data: bytes) -> list[bytes]:
+    """The lines without their newlines; the last one may lack its own."""
+    lines = data.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def try_add(columns: Columns, number: int, add: Callable[[], None]) -> None:
+    """``add()``, or a reject for line ``number`` with the reason why not."""
+    try:
+        add()
+    except ValueError as error:
+        columns.rejects.append(Reject(number, str(error)))
 
 
 def blame_file_end(columns: Columns, block: LineBlock, next_line: int) -> None:

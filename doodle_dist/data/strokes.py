@@ -28,29 +28,29 @@ def pack_strokes(strokes: Sequence[Sequence[Sequence[int]]]) -> bytes:
     """
     try:
         parts = [_pack_u16(len(strokes))]
-        add = parts.append
         for x, y in strokes:
             n = len(x)
-            # bytes(list) checks 0..255 at C speed, but takes bools, and turns strings and numbers into something else.
             if not (n == len(y) and n and type(x) is list and type(y) is list):
                 raise TypeError
-            add(_pack_u16(n))
-            add(bytes(x))
-            add(bytes(y))
-        if len(parts) == 1 or _has_bool(strokes):
+            parts += _pack_u16(n), _checked_bytes(x), _checked_bytes(y)
+        if len(parts) == 1:
             raise TypeError
     except (TypeError, ValueError, struct.error):
         return _pack_slowly(strokes)
     return b"".join(parts)
 
 
-def _has_bool(strokes: Sequence[Sequence[Sequence[int]]]) -> bool:
-    return any(bool in set(map(type, axis)) for stroke in strokes for axis in stroke)
+def _checked_bytes(axis: list[Any]) -> bytes:
+    # bytes(list) refuses at C speed what isn't an integer in 0..255, but for True and False: looked for where they'd be.
+    packed = bytes(axis)
+    if (0 in packed or 1 in packed) and bool in map(type, axis):
+        raise TypeError
+    return packed
 
 
 def _pack_slowly(strokes: Any) -> bytes:
     """Pack what the fast path doesn't know (tuples, arrays), or say what is wrong with it."""
-    if isinstance(strokes, (str, bytes)) or not hasattr(strokes, "__len__"):
+    if not _is_list(strokes):
         raise ValueError("strokes are not a list")
     if len(strokes) == 0:
         raise ValueError("empty drawing")
@@ -62,8 +62,14 @@ def _pack_slowly(strokes: Any) -> bytes:
     return b"".join(parts)
 
 
+def _is_list(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview))
+
+
 def _pack_stroke(stroke: Any) -> tuple[bytes, bytes, bytes]:
-    if isinstance(stroke, (str, bytes, dict)) or not hasattr(stroke, "__len__"):
+    if not _is_list(stroke):
         raise ValueError("a stroke is not a pair of x and y")
     if len(stroke) != 2:
         raise ValueError(f"a stroke has {len(stroke)} sequences, not x and y")
@@ -78,7 +84,7 @@ def _pack_stroke(stroke: Any) -> tuple[bytes, bytes, bytes]:
 
 
 def _pack_axis(axis: Any) -> bytes:
-    if isinstance(axis, (str, bytes, dict)) or not hasattr(axis, "__len__"):
+    if not _is_list(axis):
         raise ValueError("x or y is not a list")
     values = axis.tolist() if isinstance(axis, np.ndarray) else list(axis)
     for value in values:
@@ -104,7 +110,7 @@ def unpack_strokes(
     (n_strokes,) = _U16.unpack_from(packed, 0)
     if n_strokes == 0:
         raise ValueError("empty drawing")
-    strokes = []
+    strokes: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = []
     at = 2
     for _ in range(n_strokes):
         if at + 2 > len(data):

@@ -41,8 +41,18 @@ class WorkerConfig(TypedDict):
 
 def train_loop_per_worker(config: WorkerConfig) -> None:
     """The function that Ray Train runs on every worker, at every start of the worker group."""
-    experiment = Experiment.model_validate(config["experiment"])
-    context, run_uri, board = RayContext(), config["run_uri"], config["board"]
+    context = RayContext()
+    try:
+        _train(Experiment.model_validate(config["experiment"]), config["run_uri"], config["board"], context)
+    except (NonFiniteError, ValueError) as error:
+        # All ranks meet these at the same place, and would meet them there again: were they raised, Ray
+        # Train would start the workers anew, to the same end.
+        if context.rank == 0:
+            stopped = storage.join(config["run_uri"], STOPPED)
+            storage.write_atomic(stopped, orjson.dumps({"reason": str(error)}))
+
+
+def _train(experiment: Experiment, run_uri: str, board: ActorHandle | None, context: RayContext) -> None:
     torch.set_num_threads(experiment.scaling.threads_per_worker)
     torch.manual_seed(experiment.seed)
     quiet_ray_data()
@@ -92,10 +102,6 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
     )
     try:
         train(run, batches, cursor)
-    except NonFiniteError as error:
-        # Raising would have Ray Train try the same steps again, to the same end.
-        if context.rank == 0:
-            storage.write_atomic(storage.join(run_uri, STOPPED), orjson.dumps({"reason": str(error)}))
     finally:
         if run.tensorboard:
             run.tensorboard.close()

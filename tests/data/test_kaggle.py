@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from doodle_dist.data import kaggle
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.records import Batch
+from doodle_dist.data.records import Batch, Chunk
 from doodle_dist.data.strokes import pack_strokes
 
 CATEGORIES = Categories(("bat", "cat"), others=frozenset({"owl"}))
@@ -80,6 +81,12 @@ def test_rows_are_read(tmp_path: Path, name: str, chunk_bytes: int) -> None:
         (row(recognized="maybe"), "recognized is not True or False"),
         (row(word="kat"), "unknown category 'kat'; did you mean 'cat'?"),
         (row()[:-1] + ",extra\n", "7 columns, expected 6"),
+        (row().replace(']]]",', ']]]"junk,'), "not CSV"),
+        (row().replace('US,"', 'USx"'), "columns, expected 6"),
+        (row(word='c"t'), "unknown category 'c\"t'"),
+        (row(word="c\\t"), "unknown category"),
+        (row(drawing='[[[0],[0]]],"a":[]'), "drawing is not JSON"),
+        (row(key_id="5,6"), "key_id '5,6' is not a number"),
     ],
 )
 def test_a_bad_row_is_rejected_and_the_others_stay(tmp_path: Path, bad: str, reason: str) -> None:
@@ -111,3 +118,21 @@ def test_files_without_the_columns_are_refused(tmp_path: Path, text: str) -> Non
 def test_skipped(tmp_path: Path) -> None:
     batch = read(tmp_path / "cat.csv", HEADER + row(word="owl") + row())
     assert (len(batch), batch.skipped, batch.rejects) == (1, 1, [])
+
+
+def test_cut_gzip(tmp_path: Path) -> None:
+    randomness = random.Random(1)
+    data = gzip.compress(
+        (HEADER + "".join(row(key_id=randomness.getrandbits(60)) for _ in range(900))).encode()
+    )
+    for cut in (9, len(data) // 2, len(data) - 1):
+        path = tmp_path / "cat.csv.gz"
+        path.write_bytes(data[:cut])
+        if cut == 9:
+            with pytest.raises(ValueError, match="the first line has no column"):
+                list(kaggle.read_chunk(Chunk(str(path), 0, None, "kaggle"), CATEGORIES))
+            continue
+        (batch,) = kaggle.read_chunk(Chunk(str(path), 0, None, "kaggle"), CATEGORIES)
+        assert [r.reason for r in batch.rejects] == ["the gzip file is cut off here"]
+        assert batch.rejects[0].line == len(batch) + 1
+        assert len(batch) == 900 if cut == len(data) - 1 else 0 < len(batch) < 900

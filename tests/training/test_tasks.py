@@ -25,7 +25,11 @@ CATEGORIES = ("cat", "dog", "fish")
 
 SMALL = {
     "classifier-small": ["model.classifier.width=4", "model.classifier.dropout=0.0"],
-    "doodle-gan-small": ["model.generator.width=8", "model.critic.width=8", "gan.adversarial.penalty_every=2"],
+    "doodle-gan-small": [
+        "model.generator.width=8",
+        "model.critic.width=8",
+        "gan.adversarial.penalty_every=2",
+    ],
     "cdcgan-small": [
         "model.generator.width=8",
         "model.critic.width=8",
@@ -46,9 +50,7 @@ def build(experiment: Experiment, world_size: int = 1) -> Task:
     def wrap(module: nn.Module) -> nn.Module:
         return module if world_size == 1 else DistributedDataParallel(module, broadcast_buffers=False)
 
-    return kind(
-        experiment, CATEGORIES, side=28, channels=1, device=CPU, world_size=world_size, wrap=wrap
-    )
+    return kind(experiment, CATEGORIES, side=28, channels=1, device=CPU, world_size=world_size, wrap=wrap)
 
 
 def global_batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:

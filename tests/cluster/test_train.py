@@ -1,0 +1,191 @@
+"""The whole job as a person runs it: trained, killed, resumed with another number of workers, audited."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import write_drawings
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+# Small enough for a test and slow enough to be killed in the middle.
+TINY = [
+    "--set=model.classifier.width=4",
+    "--set=train.drawings=24000",
+    "--set=train.log_every_drawings=500",
+    "--set=train.checkpoint_every_drawings=3000",
+    "--set=optim.classifier.warmup_drawings=2000",
+    "--set=data.audit=true",
+]
+
+
+def doodle_dist(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "doodle_dist.cli", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=240, env=os.environ | environ, check=False
+    )
+
+
+def train_command(dataset: Path, runs: Path, workers: int) -> list[str]:
+    places = ["--data", str(dataset), "--storage", str(runs), "--run", "killed"]
+    return ["train", "classifier-small", "--local", "--workers", str(workers), *places, *TINY]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    write_drawings(folder / "raw", {"cat": 900, "dog": 700, "fish": 415})
+    done = doodle_dist(
+        "data", "prepare", "--local", "--source", str(folder / "raw"), "--to", str(folder / "data"),
+        "--split", "80,10,10", "--row-group", "64",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / "data"
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                    found += [int(entry.name), *children(int(entry.name))]
+            except (OSError, ValueError):
+                continue
+    return found
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+@contextmanager
+def running(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command in the background; it and all its children are killed -9 at the end, whatever happens."""
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "doodle_dist.cli", *arguments], stdout=sink, stderr=sink
+        )
+        try:
+            yield process
+        finally:
+            for pid in [*children(process.pid), process.pid]:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            process.wait()
+
+
+def wait_for_checkpoints(run: Path, count: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 150
+    while len({p.parent for p in run.glob("checkpoint_*/meta.json")} | seen_before(run)) < count:
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        seen_before(run).update(p.parent for p in run.glob("checkpoint_*/meta.json"))
+        time.sleep(0.1)
+
+
+_SEEN: dict[Path, set[Path]] = {}
+
+
+def seen_before(run: Path) -> set[Path]:
+    """Checkpoints of a run ever seen: the oldest are deleted on the way."""
+    return _SEEN.setdefault(run, set())
+
+
+@pytest.fixture(scope="module")
+def killed_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose worker was killed -9, then the whole job, then run again with three workers."""
+    folder = tmp_path_factory.mktemp("runs")
+    run, log = folder / "killed", folder / "log"
+    with running(train_command(dataset, folder, 2), log) as process:
+        wait_for_checkpoints(run, 2, process, log)
+        workers = [pid for pid in children(process.pid) if "ray::RayTrainWorker" in name_of(pid)]
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGKILL)
+        wait_for_checkpoints(run, 4, process, log)
+    done = doodle_dist(*train_command(dataset, folder, 3))
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def test_every_drawing_was_consumed_exactly_once_per_epoch(killed_run: Path) -> None:
+    attempts = {path.name for path in (killed_run / "audit").iterdir()}
+    assert len(attempts) >= 3, "a start, a start after the worker's death, a start after the job's"
+    answer = doodle_dist("audit", str(killed_run))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "every drawing exactly once per epoch" in answer.stdout
+
+
+def test_the_curves_go_on_where_they_were(killed_run: Path) -> None:
+    events = EventAccumulator(str(killed_run / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    loss = events.Scalars("loss/classifier")
+    steps = [event.step for event in loss]
+    assert steps == sorted(set(steps)), "a point drawn twice, or out of order"
+    assert steps[0] < 1000
+    assert steps[-1] >= 24000
+    assert max(b - a for a, b in itertools.pairwise(steps)) < 1100, "a gap in the curve"
+    assert loss[-1].value < 0.6 * loss[0].value
+
+
+def test_the_trained_run_is_evaluated_and_does_nothing_when_run_again(
+    killed_run: Path, dataset: Path
+) -> None:
+    answer = doodle_dist("evaluate", str(killed_run), "--local", "--json")
+    assert answer.returncode == 0, answer.stderr
+    figures = json.loads(answer.stdout.splitlines()[-1])
+    manifest = orjson.loads((dataset / "manifest.json").read_bytes())
+    assert figures["drawings"] == manifest["splits"]["test"]["rows"]
+    assert figures["top1"] > 0.8
+    before = sorted(killed_run.glob("checkpoint_*"))
+    again = doodle_dist(*train_command(dataset, killed_run.parent, 1))
+    assert again.returncode == 0, again.stderr
+    assert sorted(killed_run.glob("checkpoint_*")) == before
+
+
+def test_another_batch_or_seed_is_refused_on_resume(killed_run: Path, dataset: Path) -> None:
+    answer = doodle_dist(*train_command(dataset, killed_run.parent, 1), "--set=train.global_batch=128")
+    assert answer.returncode == 1
+    assert "train.global_batch=128" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_nan_stops_the_run_and_names_what_it_saw(dataset: Path, tmp_path: Path) -> None:
+    answer = doodle_dist(
+        # Decoupled weight decay of lr * decay = 100 multiplies every weight by -99 a step.
+        *train_command(dataset, tmp_path, 1), "--set=optim.classifier.lr=10",
+        "--set=optim.classifier.weight_decay=10", "--set=optim.classifier.schedule=constant",
+        "--set=optim.classifier.warmup_drawings=0", "--set=train.drawings=6000",
+    )  # fmt: skip
+    assert answer.returncode == 1, answer.stderr
+    last = answer.stderr.strip().splitlines()[-1]
+    assert "not finite" in last
+    assert "last good checkpoint" in last
+    record = orjson.loads(next((tmp_path / "killed").glob("not-finite-*.json")).read_bytes())
+    assert f"at step {record['step']}," in last
+    assert len(record["key_ids"]) == 64
+
+
+def test_more_workers_than_the_cluster_has_is_said_at_once(dataset: Path, local_ray: None) -> None:
+    from doodle_dist.ray_cluster import Need, NotEnoughResourcesError, check_resources
+
+    with pytest.raises(
+        NotEnoughResourcesError, match=r"--workers 8: .* and 1 for Ray Data, take 9 CPUs.*has 4 CPUs"
+    ):
+        check_resources(Need(workers=8, cpus_per_worker=1, gpus_per_worker=0))

@@ -1,0 +1,106 @@
+"""Presets and overrides: what is wrong is one line that names the key, the value and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from doodle_dist.config.load import (
+    ConfigError,
+    build,
+    load_experiment,
+    load_run,
+    overlay,
+    parse_override,
+    preset_names,
+)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_valid_and_says_how_it_is_run(name: str) -> None:
+    experiment = load_experiment(name)
+    assert experiment.preset == name
+    from doodle_dist.config.load import preset_text
+
+    head = "".join(line for line in preset_text(name).splitlines(True) if line.startswith("#"))
+    assert "doodle-dist train" in head
+    assert "Hardware" in head
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("optim.generator.lr=1e-4", "optim.generator.lr", 1e-4),
+        ("data.audit=true", "data.audit", True),
+        ('data.categories=["cat", "dog"]', "data.categories", ["cat", "dog"]),
+        ("data.uri=s3://bucket/x", "data.uri", "s3://bucket/x"),
+        ("run=a=b", "run", "a=b"),
+    ],
+)
+def test_an_override_is_toml_or_else_a_string(text: str, key: str, value: object) -> None:
+    assert parse_override(text) == (key, value)
+
+
+def test_an_overlay_is_a_copy() -> None:
+    tree = {"a": {"b": 1}}
+    assert overlay(tree, {"a.b": 2, "c.d": 3}) == {"a": {"b": 2}, "c": {"d": 3}}
+    assert tree == {"a": {"b": 1}}
+
+
+def test_one_length_replaces_the_other() -> None:
+    experiment = load_experiment("classifier-small", ["train.drawings=1000"])
+    assert (experiment.train.drawings, experiment.train.epochs) == (1000, None)
+    assert load_experiment("classifier-small", ["train.epochs=2"]).train.total_drawings(500) == 1000
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["optim.genrator.lr=1"], r"optim\.genrator is not a setting; did you mean optim\.generator\?"),
+        (["train.global_bach=1"], r"did you mean train\.global_batch\?"),
+        (["train.global_batch=abc"], r"train\.global_batch='abc'.*integer"),
+        (["optim.generator.lr=-1"], r"optim\.generator\.lr=-1.*greater than 0"),
+        (["gan.adversarial.loss=wgan"], r"gan\.adversarial\.loss='wgan'.*'hinge'"),
+        (["train.global_batch=100"], r"train\.global_batch=100 must be a multiple of data\.lanes=8"),
+        (["scaling.workers=9"], r"scaling\.workers=9 is more than data\.lanes=8"),
+        (["train.epochs=1", "train.drawings=5"], r"one of train\.epochs and train\.drawings"),
+        (["gan.noise.decay=linear"], r"decay_drawings"),
+        (["run=../x"], r"run='\.\./x'"),
+        (["seed"], r"'seed' is not key=value"),
+        (["seed.x=1", "task=classifier"], r"seed"),
+    ],
+)
+def test_what_is_wrong_is_named(overrides: list[str], named: str) -> None:
+    with pytest.raises(ConfigError, match=named) as caught:
+        load_experiment("doodle-gan-small", overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_preset_misspelt_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean cdcgan"):
+        load_experiment("cdgan")
+    with pytest.raises(ConfigError, match="no such file"):
+        load_experiment("mine.toml")
+
+
+def test_a_preset_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('task = "classifier"\n[model]\n')
+    with pytest.raises(ConfigError, match=r"needs \[model\.classifier\]|is missing"):
+        load_experiment(str(file))
+    file.write_text("task = \n")
+    with pytest.raises(ConfigError, match=r"mine\.toml"):
+        load_experiment(str(file))
+
+
+def test_a_run_takes_its_data_from_the_environment_and_its_name_from_the_preset() -> None:
+    experiment = load_run("cdcgan", [], {}, environ={"DOODLE_DATA": "s3://b/data"})
+    assert (experiment.data.uri, experiment.run, experiment.storage) == ("s3://b/data", "cdcgan", "runs")
+    given = load_run("cdcgan", [], {"data.uri": "here", "run": "x"}, environ={"DOODLE_DATA": "s3://b/data"})
+    assert (given.data.uri, given.run) == ("here", "x")
+    with pytest.raises(ConfigError, match="doodle-dist data prepare"):
+        load_run("cdcgan", [], {}, environ={})
+
+
+def test_what_was_resolved_resolves_to_itself() -> None:
+    experiment = load_run("doodle-gan-small", ["seed=3"], {"data.uri": "d"})
+    assert build(experiment.model_dump(mode="json")) == experiment

@@ -1,0 +1,85 @@
+"""Imports point downwards only, and the command line starts without the heavy ones."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "doodle_dist"
+
+# What each layer may import of ours. The longest prefix that fits a module decides.
+ALLOWED = {
+    "config": {"config"},
+    "data": {"data", "errors"},
+    # What the `data` commands do: they start Ray, and show drawings.
+    "data.commands": {"data", "errors", "ray_cluster", "evaluation.pictures"},
+    "models": {"config.model", "models"},
+    "losses": set(),
+    "schedules": {"config.model"},
+    "ray_cluster": set(),
+    "errors": set(),
+    "evaluation.classifier_metrics": set(),
+    "evaluation.gan_metrics": set(),
+    "evaluation.pictures": set(),
+    "evaluation.snapshot": {"config", "data.storage", "models"},
+    "evaluation": {"config", "data", "evaluation", "models", "ray_cluster", "training.audit"},
+    "training": {"config", "data", "evaluation", "losses", "models", "schedules", "training"},
+    "training.worker": {"config", "data", "evaluation", "ray_cluster", "training"},
+    "train": {"config", "data", "errors", "ray_cluster", "training", "cli"},
+    "bench": {"bench", "data", "ray_cluster"},
+    "cli": {"bench", "config", "data", "errors", "evaluation", "train"},
+}
+RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.worker"}
+WITHOUT = {"models": {"ray", "pyarrow"}, "losses": {"ray"}, "config": {"ray", "torch", "numpy"}}
+
+
+def imports_of(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def modules() -> list[tuple[str, Path]]:
+    return [
+        (".".join(file.relative_to(PACKAGE).with_suffix("").parts), file)
+        for file in sorted(PACKAGE.rglob("*.py"))
+        if file.name != "__init__.py"
+    ]
+
+
+def fits(name: str, prefixes: set[str]) -> bool:
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+@pytest.mark.parametrize(("module", "file"), modules(), ids=[name for name, _ in modules()])
+def test_imports_point_downwards(module: str, file: Path) -> None:
+    layer = max((prefix for prefix in ALLOWED if fits(module, {prefix})), key=len)
+    ours = {name.removeprefix("doodle_dist.") for name in imports_of(file) if name.startswith("doodle_dist.")}
+    known = {name for name, _ in modules()}
+    wrong = {name for name in ours if name in known and not fits(name, ALLOWED[layer])}
+    assert not wrong, f"{module} imports {wrong}"
+    others = imports_of(file)
+    if module not in RAY_TRAIN_ONLY_IN:
+        assert not {name for name in others if fits(name, {"ray.train"})}
+    for prefix, banned in WITHOUT.items():
+        if fits(module, {prefix}):
+            assert not {name for name in others if fits(name, banned)}
+
+
+def test_help_imports_neither_ray_nor_torch() -> None:
+    code = (
+        "import sys; sys.argv=['doodle-dist', '--help']\n"
+        "from doodle_dist.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'ray', 'torch', 'numpy', 'pyarrow', 'pydantic'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
