@@ -62,6 +62,13 @@ class ModelConfig(Section):
 
 class ClassifierTaskConfig(Section):
     label_smoothing: float = Field(0.05, ge=0, lt=1, description="share of the target spread over all labels")
+    prior_adjustment: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="weight of the log prior added to the logits in training; 1 optimises balanced accuracy "
+        "where categories differ in size (Menon et al. 2021, eq. 10), 0 plain accuracy",
+    )
 
 
 class GanConfig(Section):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast, get_args
 
 import numpy as np
 import orjson
@@ -16,6 +17,42 @@ from doodle_dist.data.categories import OFFICIAL_345, parse_categories
 from doodle_dist.data.manifest import load_manifest, verify
 from doodle_dist.data.schema import Manifest, binary_buffers
 from doodle_dist.data.sources import categories_of, find_sources, plan_chunks, read_chunk
+
+
+def fetch_files(to: str, categories: str, kind: str, base_url: str) -> None:
+    """`data fetch`."""
+    from doodle_dist.data import fetch
+
+    if kind not in get_args(fetch.Format):
+        raise ValueError(f"--format {kind!r}: should be one of {', '.join(get_args(fetch.Format))}")
+    began = time.perf_counter()
+    with _bar() as bar:
+        task = bar.add_task("fetching", total=None, rate="")
+
+        def show(now: fetch.Progress) -> None:
+            rate = now.bytes / 1e6 / max(time.perf_counter() - began, 1e-9)
+            bar.update(task, completed=now.files, total=now.files_total, rate=f"{rate:,.1f} MB/s")
+
+        files = fetch.fetch(
+            parse_categories(categories),
+            cast("fetch.Format", kind),
+            storage.absolute(to),
+            base_url=base_url or fetch.BASE_URL,
+            progress=show,
+        )
+    print(f"{to}: {len(files):,} files, {sum(file.size for file in files) / 1e6:,.1f} MB")
+
+
+def synthesize_files(to: str, drawings: int, categories: int, seed: int) -> None:
+    """`data synth`."""
+    from doodle_dist.data.synthetic import synthesize
+
+    with _bar() as bar:
+        task = bar.add_task("drawing", total=drawings, rate="")
+        files = synthesize(
+            drawings, categories, seed, storage.absolute(to), lambda done, _: bar.update(task, completed=done)
+        )
+    print(f"{to}: {drawings:,} drawings in {len(files)} files")
 
 
 def prepare_dataset(

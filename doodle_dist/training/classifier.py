@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from doodle_dist import losses
-from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.experiment import ClassifierTaskConfig, Experiment
 from doodle_dist.evaluation.classifier_metrics import Confusion, confusion_picture
 from doodle_dist.models import augment
 from doodle_dist.models.ema import ExponentialMovingAverage
@@ -15,20 +15,24 @@ from doodle_dist.models.registry import CLASSIFIERS
 from doodle_dist.schedules import ema_halflife
 from doodle_dist.training.metrics import sum_over_ranks
 from doodle_dist.training.optim import Optimizer
-from doodle_dist.training.task import Clock, Report, StepInput, Wrap
+from doodle_dist.training.task import Clock, DataShape, Report, StepInput, Wrap
 
 
 class _Loss(nn.Module):
     """A whole update's loss as one module's forward, which is what DistributedDataParallel wraps."""
 
-    def __init__(self, net: nn.Module, smoothing: float) -> None:
+    def __init__(self, net: nn.Module, config: ClassifierTaskConfig, counts: tuple[int, ...]) -> None:
         super().__init__()
         self.net = net
-        self.smoothing = smoothing
+        self.smoothing = config.label_smoothing
+        prior = torch.tensor(counts, dtype=torch.float32).clamp(min=1)
+        adjustment = config.prior_adjustment * (prior / prior.sum()).log()
+        self.register_buffer("adjustment", adjustment, persistent=False)
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.net(images)
-        return losses.classification(logits, labels, self.smoothing), logits
+        # The loss sees log priors added, so that the logits without them weigh categories alike.
+        return losses.classification(logits + self.adjustment, labels, self.smoothing), logits
 
 
 class ClassifierTask:
@@ -37,10 +41,8 @@ class ClassifierTask:
     def __init__(
         self,
         experiment: Experiment,
-        categories: tuple[str, ...],
+        data: DataShape,
         *,
-        side: int,
-        channels: int,
         device: torch.device,
         world_size: int,
         wrap: Wrap,
@@ -48,15 +50,15 @@ class ClassifierTask:
         model, optim = experiment.model.classifier, experiment.optim.classifier
         assert model is not None
         assert optim is not None
-        self.categories = categories
+        self.categories = data.categories
         self.augment = experiment.model.augment
         self.world_size = world_size
         self.autocast = autocast_dtype(experiment.precision, device)
         self.device = device
         self.net = CLASSIFIERS[model.name](
-            model, num_categories=len(categories), side=side, channels=channels
+            model, num_categories=len(data.categories), side=data.side, channels=data.channels
         ).to(device)
-        self.loss = wrap(_Loss(self.net, experiment.classifier.label_smoothing))
+        self.loss = wrap(_Loss(self.net, experiment.classifier, data.counts).to(device))
         self.optimizer = Optimizer(self.net, optim)
         self.ema_config = experiment.ema
         self.ema = ExponentialMovingAverage(self.net)

@@ -25,7 +25,7 @@ from doodle_dist.models.registry import CRITICS, GENERATORS
 from doodle_dist.schedules import ema_halflife, noise_sigma, penalty_gammas, penalty_is_due
 from doodle_dist.training.classifier import autocast_dtype
 from doodle_dist.training.optim import Optimizer
-from doodle_dist.training.task import Clock, LaneRandom, Report, StepInput, Wrap
+from doodle_dist.training.task import Clock, DataShape, LaneRandom, Report, StepInput, Wrap
 
 # Rows of the sample grid, and pictures that the judge reads at a checkpoint.
 _GRID_CATEGORIES = 24
@@ -135,10 +135,8 @@ class GanTask:
     def __init__(
         self,
         experiment: Experiment,
-        categories: tuple[str, ...],
+        data: DataShape,
         *,
-        side: int,
-        channels: int,
         device: torch.device,
         world_size: int,
         wrap: Wrap,
@@ -149,10 +147,10 @@ class GanTask:
         assert optim.generator is not None
         assert optim.critic is not None
         self.gan, self.augment, self.ema_config = experiment.gan, model.augment, experiment.ema
-        self.categories, self.device, self.world_size = categories, device, world_size
+        self.categories, self.device, self.world_size = data.categories, device, world_size
         self.latent_dim = model.generator.latent_dim
         self.autocast = autocast_dtype(experiment.precision, device)
-        shape = {"num_categories": len(categories), "side": side, "channels": channels}
+        shape = {"num_categories": len(data.categories), "side": data.side, "channels": data.channels}
         self.generator = GENERATORS[model.generator.name](model.generator, **shape).to(device)
         self.critic = CRITICS[model.critic.name](model.critic, **shape).to(device)
         for net in (self.generator, self.critic):
@@ -165,7 +163,7 @@ class GanTask:
         self.ema = ExponentialMovingAverage(self.generator)
         self.judge = load_snapshot(self.gan.judge, device=device) if self.gan.judge else None
         if self.judge:
-            _check_judge(self.judge, categories)
+            _check_judge(self.judge, data.categories)
         self.real_features: tuple[Tensor, Tensor] | None = None
         self._gauges: dict[str, float] = {}
         self._norms = {"critic": torch.zeros((), device=device), "generator": torch.zeros((), device=device)}

@@ -20,6 +20,16 @@ Wrap = Callable[[nn.Module], nn.Module]
 
 
 @dataclass(frozen=True)
+class DataShape:
+    """What a task must know of its data: ``counts`` are training drawings per category."""
+
+    categories: tuple[str, ...]
+    counts: tuple[int, ...]
+    side: int = 28
+    channels: int = 1
+
+
+@dataclass(frozen=True)
 class Clock:
     """Where a run is. Every schedule ticks in ``drawings_seen``; ``step`` counts global batches."""
 

@@ -23,7 +23,7 @@ from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.context import RayContext, latest_checkpoint
 from doodle_dist.training.gan import GanTask
 from doodle_dist.training.loop import NonFiniteError, Run, train
-from doodle_dist.training.task import Task, Wrap
+from doodle_dist.training.task import DataShape, Task, Wrap
 from doodle_dist.training.tensorboard import TensorBoard
 
 # Written where a run stopped itself; the driver reads it, and the next start of the run removes it.
@@ -146,12 +146,11 @@ def build_task(
     experiment: Experiment, manifest: Manifest, categories: tuple[str, ...], context: RayContext
 ) -> Task:
     """The experiment's task on this worker's device, its losses wrapped for this number of workers."""
+    counts = dict(zip(manifest.categories, manifest.splits["train"].counts, strict=True))
     tasks: dict[str, type[ClassifierTask] | type[GanTask]] = {"classifier": ClassifierTask, "gan": GanTask}
     return tasks[experiment.task](
         experiment,
-        categories,
-        side=manifest.side,
-        channels=manifest.channels,
+        DataShape(categories, tuple(counts[name] for name in categories), manifest.side, manifest.channels),
         device=context.device,
         world_size=context.world_size,
         wrap=_wrap(context),
