@@ -8,6 +8,8 @@ import numpy as np
 import orjson
 import pytest
 
+pytest_plugins = ["tests.s3"]
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -41,7 +41,7 @@ def pack_strokes(strokes: Sequence[Sequence[Sequence[int]]]) -> bytes:
 
 
 def _checked_bytes(axis: list[Any]) -> bytes:
-    # bytes(list) refuses at C speed what isn't an integer in 0..255, but for True and False: looked for where they'd be.
+    # bytes(list) refuses, at C speed, what isn't an integer in 0..255; all but True and False, which become 1 and 0.
     packed = bytes(axis)
     if (0 in packed or 1 in packed) and bool in map(type, axis):
         raise TypeError

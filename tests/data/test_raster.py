@@ -1,9 +1,13 @@
 """The rasteriser: known areas, invariances, Google's own bitmaps, and buffers that are no drawings."""
 
+import itertools
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from doodle_dist.bench.raster import cairo_raster, official_pairs, pack_all, raster_error
+from doodle_dist.data import raster
 from doodle_dist.data.raster import rasterize, rasterize_packed
 from doodle_dist.data.strokes import pack_strokes, unpack_strokes
 
@@ -42,14 +47,21 @@ def random_drawing(rng: np.random.Generator, smooth: bool) -> list[tuple[list[in
 
 
 @pytest.mark.parametrize(
-    ("x", "y"), [((20, 220), (50, 50)), ((90, 90), (7, 250)), ((0, 255), (0, 255)), ((3, 180), (200, 111))]
+    ("x", "y", "tolerance"),
+    [
+        ((20, 220), (50, 50), 0.04),  # level: its height is a whole number of fifteenths
+        ((90, 90), (7, 250), 0.01),
+        ((0, 255), (0, 255), 0.01),
+        ((3, 180), (200, 111), 0.01),
+        ((3, 5), (200, 11), 0.01),
+    ],
 )
-def test_a_band_has_the_area_of_its_rectangle_and_its_caps(x: tuple[int, int], y: tuple[int, int]) -> None:
+def test_a_band_has_the_area_of_its_rectangle_and_its_caps(
+    x: tuple[int, int], y: tuple[int, int], tolerance: float
+) -> None:
     length = math.dist((x[0], y[0]), (x[1], y[1])) * SCALE
     twelve_gon = 3 * RADIUS**2
-    raster = rasterize([(x, y)])
-    assert ink(raster) == pytest.approx(2 * RADIUS * length + twelve_gon, rel=0.01)
-    assert raster.max() == 255
+    assert ink(rasterize([(x, y)])) == pytest.approx(2 * RADIUS * length + twelve_gon, rel=tolerance)
 
 
 def test_inside_a_level_band_a_column_holds_exactly_its_width() -> None:
@@ -58,16 +70,15 @@ def test_inside_a_level_band_a_column_holds_exactly_its_width() -> None:
 
 
 def test_a_lone_point_is_a_dot() -> None:
-    for stroke in (([77], [31]), ([77, 77, 77], [31, 31, 31])):
-        raster = rasterize([stroke])
-        assert np.array_equal(
-            raster, rasterize([([0], [0])])
-        )  # centred by its maximum: any dot is in the middle
-        assert np.unravel_index(raster.argmax(), raster.shape) == (14, 14) or raster[13, 13] == raster.max()
-    large = rasterize([([5], [5])], side=256)
-    radius = 8 * 256 / 304
-    assert ink(large) == pytest.approx(math.pi * radius**2, rel=0.015)
-    assert ink(rasterize([([5], [5])])) == pytest.approx(3 * RADIUS**2, rel=0.03)
+    dot = rasterize([([77], [31])])
+    assert np.array_equal(dot, rasterize([([77, 77, 77], [31, 31, 31])]))
+    assert ink(dot) == pytest.approx(3 * RADIUS**2, rel=0.03)  # cairo's pen has 12 vertices at this size
+    middles = np.arange(28) + 0.5
+    centre = np.average(middles, weights=dot.sum(axis=0)), np.average(middles, weights=dot.sum(axis=1))
+    # Centred by the maximum alone, a lone point lies halfway between where it was and the far corner.
+    assert centre == pytest.approx((((256 + 77) / 2 + 24) * SCALE, ((256 + 31) / 2 + 24) * SCALE), abs=0.03)
+    large = rasterize([([77], [31])], side=512)
+    assert ink(large) == pytest.approx(math.pi * (8 * 512 / 304) ** 2, rel=0.01)
 
 
 def test_overlapping_segments_of_one_stroke_are_inked_once() -> None:
@@ -89,11 +100,15 @@ def test_strokes_are_composited_over_each_other() -> None:
 # ---- invariances
 
 
-@given(DRAWINGS, st.integers(0, 40), st.integers(0, 40))
-def test_where_a_drawing_lies_makes_no_difference(strokes: list, right: int, down: int) -> None:
-    small = [([v * 3 // 4 for v in x], [v * 3 // 4 for v in y]) for x, y in strokes]
-    moved = [([v + right for v in x], [v + down for v in y]) for x, y in small]
-    assert np.array_equal(rasterize(moved), rasterize(small))
+@settings(max_examples=50)
+@given(DRAWINGS)
+def test_moving_a_drawing_moves_its_picture(strokes: list) -> None:
+    small = [([v * 2 // 5 for v in x], [v * 2 // 5 for v in y]) for x, y in strokes]  # 0..102
+    moved = [([v + 152 for v in x], y) for x, y in small]
+    lowered = [(x, [v + 152 for v in y]) for x, y in small]
+    # Half the way, as the recipe centres by the maximum alone: 76 coordinates are 7 pixels.
+    assert np.array_equal(rasterize(moved), np.roll(rasterize(small), 7, axis=1))
+    assert np.array_equal(rasterize(lowered), np.roll(rasterize(small), 7, axis=0))
 
 
 @given(DRAWINGS)
@@ -242,7 +257,7 @@ def is_drawing(packed: bytes) -> bool:
 def test_any_bytes_are_drawn_or_refused(pieces: list[bytes], others: list[int], exact: bool) -> None:
     data = b"".join(pieces)
     offsets = list(np.cumsum([0, *map(len, pieces)])) if exact or not others else others
-    bounds = list(zip(offsets, offsets[1:], strict=False))
+    bounds = list(itertools.pairwise(offsets))
     bad = [i for i, (a, b) in enumerate(bounds) if not (0 <= a <= b <= len(data) and is_drawing(data[a:b]))]
     if bad:
         with pytest.raises(ValueError, match=f"drawing {bad[0]} is malformed"):
@@ -270,3 +285,19 @@ def test_wrong_requests_name_the_argument() -> None:
         rasterize_packed(buffer, offsets, out=np.zeros((1, 28, 29), np.uint8))
     with pytest.raises(ValueError, match="coordinate 256 outside"):
         rasterize([([256], [0])])
+
+
+def test_kernels_compile_where_no_folder_takes_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_ = numba.njit
+
+    def refusing(function: Callable[..., Any], *, cache: bool = False, **options: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_(function, **options)
+
+    monkeypatch.setattr(numba, "njit", refusing)
+
+    def successor(n):
+        return n + 1
+
+    assert raster._jit(successor)(1) == 2
