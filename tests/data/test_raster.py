@@ -28,9 +28,9 @@ STROKE = POINTS.map(lambda points: tuple(list(axis) for axis in zip(*points, str
 DRAWINGS = st.lists(STROKE, min_size=1, max_size=6)
 
 
-def ink(raster: NDArray[np.uint8]) -> float:
+def ink(picture: NDArray[np.uint8]) -> float:
     """The inked area, in pixels."""
-    return float(raster.sum()) / 255
+    return float(picture.sum()) / 255
 
 
 def random_drawing(rng: np.random.Generator, smooth: bool) -> list[tuple[list[int], list[int]]]:
@@ -137,8 +137,8 @@ def test_twice_the_side_pools_to_the_same_picture() -> None:
 def test_a_batch_is_its_drawings(drawings: list, side: int) -> None:
     rasters = rasterize_packed(*pack_all(drawings), side=side)
     assert rasters.shape == (len(drawings), side, side)
-    for raster, strokes in zip(rasters, drawings, strict=True):
-        assert np.array_equal(raster, rasterize(strokes, side=side))
+    for picture, strokes in zip(rasters, drawings, strict=True):
+        assert np.array_equal(picture, rasterize(strokes, side=side))
 
 
 def test_line_width_and_padding_scale_the_picture() -> None:
@@ -264,7 +264,7 @@ def test_any_bytes_are_drawn_or_refused(pieces: list[bytes], others: list[int], 
             rasterize_packed(np.frombuffer(data, np.uint8), np.array(offsets, np.int64))
     else:
         rasters = rasterize_packed(np.frombuffer(data, np.uint8), np.array(offsets, np.int64))
-        assert [bool(raster.any()) for raster in rasters] == [True] * len(bounds)
+        assert [bool(picture.any()) for picture in rasters] == [True] * len(bounds)
 
 
 def test_wrong_requests_name_the_argument() -> None:
