@@ -181,7 +181,7 @@ def prepare(
     recognized_only: Annotated[bool, typer.Option("--recognized-only")] = False,
     shards: Annotated[Optional[int], typer.Option(min=1, help="files in all (default: by size)")] = None,  # noqa: UP045
     split: Annotated[str, typer.Option(help="percent for train,val,test")] = "98,1,1",
-    row_group: Annotated[int, typer.Option(min=16, help="drawings per Parquet row group")] = 2048,
+    row_group: Annotated[int, typer.Option(min=16, max=65_535, help="drawings per Parquet row group")] = 2048,
     max_rejects: Annotated[float, typer.Option(min=0, max=1, help="share of bad records allowed")] = 0.001,
     local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
     as_json: Json = False,
@@ -326,7 +326,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (typer.Abort, KeyboardInterrupt):
         _fail("stopped; run the same command to go on", 130)
     except TyperException as error:
-        _fail(str(error) or error.format_message(), 2)
+        _fail(error.format_message(), 2)
     except Exception as error:
         if _Settings.debug or "--debug" in arguments:
             raise
@@ -342,6 +342,9 @@ def _explain(error: Exception) -> tuple[str, int]:
         return one_line(error), 1
     if isinstance(error, (ValueError, StorageError)):
         return one_line(error), 2
+    if isinstance(error, OSError) and error.filename:
+        wrong_place = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+        return f"{error.filename}: {error.strerror}", 2 if isinstance(error, wrong_place) else 1
     return f"{type(error).__name__}: {one_line(error)} (--debug shows where)", 1
 
 

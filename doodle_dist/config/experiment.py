@@ -25,7 +25,7 @@ class DataConfig(Section):
     uri: str = Field("", description="prepared dataset; empty means the one that DOODLE_DATA names")
     categories: tuple[str, ...] = Field((), description="train on these only; empty means all")
     lanes: int = Field(8, ge=1, description="virtual lanes of the stream: the most workers a run can have")
-    window_rows: int = Field(16384, ge=1, description="drawings a data task reads and rasterises at once")
+    window_bytes: int = Field(25 << 20, ge=1, description="rasters that a data task makes at once")
     buffer_bytes: int = Field(256 << 20, ge=1 << 20, description="object store that a rank's stream may hold")
     audit: bool = Field(False, description="write the key_ids of every step beside the run")
 

@@ -56,8 +56,15 @@ _NAMED_LISTS = {"all": OFFICIAL_345, "kaggle-340": KAGGLE_340}
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name most like ``name``, None where none is like it at all."""
     lowered = {candidate.lower().replace("_", " "): candidate for candidate in names}
-    found = difflib.get_close_matches(name.lower().replace("_", " "), lowered, n=1, cutoff=0.5)
-    return lowered[found[0]] if found else None
+    wanted = name.lower().replace("_", " ")
+    found = difflib.get_close_matches(wanted, lowered, n=3, cutoff=0.5)
+    if not found:
+        return None
+    # Of names that are alike to the same degree, the one of the same length: "dgo" is "dog", not "dragon".
+    best = max(
+        found, key=lambda name: (difflib.SequenceMatcher(None, name, wanted).ratio(), -abs(len(name) - len(wanted)))
+    )
+    return lowered[best]
 
 
 def unknown_category(name: str, names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import cast, get_args
 import numpy as np
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from doodle_dist.data import storage
 from doodle_dist.data.categories import OFFICIAL_345, parse_categories
@@ -91,9 +91,11 @@ def prepare_dataset(
     check_resources(need)
     began = time.perf_counter()
     with _bar(quiet=as_json) as bar:
-        tasks = {name: bar.add_task(name, total=None, rate="") for name in ("reading", "writing")}
+        tasks: dict[str, TaskID] = {}
 
         def show(stage: Stage) -> None:
+            if stage.stage not in tasks:
+                tasks[stage.stage] = bar.add_task(stage.stage, total=None, rate="")
             rate = stage.records / max(time.perf_counter() - began, 1e-9)
             bar.update(
                 tasks[stage.stage], completed=stage.done, total=stage.total, rate=f"{rate:,.0f} drawings/s"
@@ -198,15 +200,18 @@ def rasterize_file(file: str, output: Path, side: int) -> None:
     if sources[0].kind == "bitmap":
         raise ValueError(f"{file} holds pictures already")
     categories = categories_of(sources, OFFICIAL_345 if sources[0].category is None else None)
-    rasters, line = [], 1
+    rasters = []
     for source in sources:
+        first = 1
         for chunk in plan_chunks(source, 32 << 20):
+            lines = 0
             for batch in read_chunk(chunk, categories):
                 for reject in batch.rejects:
-                    print(f"{source.uri}:{line + reject.line}: {reject.reason}", file=sys.stderr)
-                line += batch.lines_read
+                    print(f"{source.uri}:{first + reject.line}: {reject.reason}", file=sys.stderr)
+                lines += batch.lines_read
                 if len(batch):
                     rasters.append(rasterize_packed(*binary_buffers(batch.strokes), side=side))
+            first += lines
     if not rasters:
         raise ValueError(f"{file} holds no drawings")
     np.save(output, np.concatenate(rasters))

@@ -139,9 +139,8 @@ def scatter(request: PrepareRequest, staging: str, number: int, chunk: Chunk) ->
         held.clear()
 
     for batch in read_chunk(chunk, request.categories):
-        rejects += [(lines + reject.line, reject.reason) for reject in batch.rejects]
+        rejects += [(reject.line, reject.reason) for reject in batch.rejects]
         table = _table(batch, request.kind)
-        table = table.set_column(5, "line", pa.array(batch.line + np.uint32(lines), pa.uint32()))
         if request.recognized_only:
             kept = table.filter(table["recognized"])
             skipped += len(table) - len(kept)
@@ -266,7 +265,10 @@ def _parquet(table: pa.Table, row_group_rows: int) -> bytes:
         table,
         sink,
         row_group_size=row_group_rows,
-        compression="zstd",
+        # Strokes and key_ids hardly get smaller (10 % with zstd), and reading them is a part of every epoch.
+        compression={
+            name: "none" if name in ("strokes", "key_id") else "zstd" for name in table.schema.names
+        },
         use_dictionary=["countrycode", "label"],
         write_statistics=False,
     )

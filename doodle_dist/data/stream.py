@@ -7,6 +7,7 @@ starting at a cursor reads nothing that was consumed, and the drawings of a step
 of ranks.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 # pipeline never holds the plan of fifty million drawings.
 WINDOWS_PER_PIPELINE = 1024
 
+# Rasters of a window: large enough that a Ray task's own cost is small beside its work (32,000 drawings take
+# a tenth of a second), small enough that a few of them are no burden.
+WINDOW_BYTES = 25 << 20
+
 Split = Literal["train", "val", "test"]
 
 
@@ -54,7 +59,7 @@ class StreamPlan:
     seed: int
     lanes: int
     global_batch: int
-    window_rows: int
+    window_bytes: int
 
     def order(self, epoch: int) -> EpochOrder:
         return EpochOrder(self.group_rows, self.seed, epoch, self.lanes, self.global_batch)
@@ -77,7 +82,7 @@ def plan_stream(
     seed: int = 0,
     lanes: int = 8,
     global_batch: int,
-    window_rows: int = 16384,
+    window_bytes: int = WINDOW_BYTES,
 ) -> StreamPlan:
     """Plan the stream of a split, or of some of its categories, which are then labelled in sorted order.
 
@@ -109,7 +114,7 @@ def plan_stream(
         seed=seed,
         lanes=lanes,
         global_batch=global_batch,
-        window_rows=window_rows,
+        window_bytes=window_bytes,
     )
 
 
@@ -249,13 +254,35 @@ def windows(
     """The windows from a cursor on: to the end of epoch ``epochs - 1``, or for ever."""
     while epochs is None or epoch < epochs:
         order = plan.order(epoch)
-        length = max(1, plan.window_rows // (rank_lanes * order.rows_per_lane_step))
+        length = max(1, plan.window_bytes // (rank_lanes * order.rows_per_lane_step * plan.pixels))
         first = order.step_at(consumed)
         while first < order.steps:
             stop = min(first + length, order.steps)
             yield Window(epoch, first, stop)
             first = stop
         epoch, consumed = epoch + 1, 0
+
+
+_hungry = threading.Event()  # set while a consumer in this process waits for a window
+_PAUSE_S = 0.05
+
+
+class _Patience:
+    """Slows Ray Data's scheduling loop down while nobody waits for what it makes.
+
+    With its buffer full the loop polls without a pause: half a core, and the interpreter's lock, taken from
+    the training that it feeds. It asks every ExecutionCallback at each turn; this one holds it until a
+    consumer is hungry, or a moment has passed.
+    """
+
+    def before_execution_starts(self, executor: object) -> None: ...
+
+    def on_execution_step(self, executor: object) -> None:
+        _hungry.wait(_PAUSE_S)
+
+    def after_execution_succeeds(self, executor: object) -> None: ...
+
+    def after_execution_fails(self, executor: object, error: Exception) -> None: ...
 
 
 def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: int) -> "ray.data.Dataset":
@@ -271,6 +298,7 @@ def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: 
     options.preserve_order = True
     options.resource_limits = options.resource_limits.copy(object_store_memory=buffer_bytes)
     dataset.context.enable_progress_bars = False
+    dataset.context.custom_execution_callback_classes = [_Patience]
     return dataset
 
 
@@ -291,10 +319,15 @@ def rank_batches(
     lanes = lanes_of_rank(rank, world_size, plan.lanes)
     coming = windows(plan, len(lanes), epoch, consumed, epochs)
     while todo := [window for _, window in zip(range(WINDOWS_PER_PIPELINE), coming, strict=False)]:
-        blocks = _pipeline(plan, lanes, todo, buffer_bytes).iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=2
+        blocks = iter(
+            _pipeline(plan, lanes, todo, buffer_bytes).iter_batches(
+                batch_size=None, batch_format="pyarrow", prefetch_batches=2
+            )
         )
-        for window, block in zip(todo, blocks, strict=True):
+        for window in todo:
+            _hungry.set()
+            block = next(blocks)
+            _hungry.clear()
             yield from _steps(plan, lanes, window, block)
 
 

@@ -118,7 +118,7 @@ def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
         seed=experiment.seed,
         lanes=data.lanes,
         global_batch=experiment.train.global_batch,
-        window_rows=data.window_rows,
+        window_bytes=data.window_bytes,
     )
 
 
@@ -133,7 +133,7 @@ def _held_out(experiment: Experiment, manifest: Manifest, context: RayContext) -
         categories=experiment.data.categories,
         lanes=context.world_size,
         global_batch=_HELD_OUT_ROWS_PER_RANK * context.world_size,
-        window_rows=experiment.data.window_rows,
+        window_bytes=experiment.data.window_bytes,
     )
     if plan.rows < context.world_size:
         return iter(())

@@ -36,7 +36,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> str:
 
 
 def plan_of(dataset: str, **options: object) -> StreamPlan:
-    defaults = {"global_batch": 64, "lanes": 8, "window_rows": 200}
+    defaults = {"global_batch": 64, "lanes": 8, "window_bytes": 200 * 784}
     return plan_stream(load_manifest(dataset), dataset, "train", **(defaults | options))
 
 
