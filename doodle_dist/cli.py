@@ -336,10 +336,12 @@ def main(arguments: list[str] | None = None) -> None:
 def _explain(error: Exception) -> tuple[str, int]:
     """One line and an exit code for what went wrong. What nobody foresaw keeps its type's name."""
     from doodle_dist.data.storage import StorageError
-    from doodle_dist.errors import WorkFailedError, one_line
+    from doodle_dist.errors import WorkFailedError, one_line, root_cause
 
     if isinstance(error, WorkFailedError):
         return one_line(error), 1
+    if "ray" in sys.modules and isinstance(error, sys.modules["ray"].exceptions.RayError):
+        return one_line(root_cause(error)), 1  # one of a task's, under way
     if isinstance(error, (ValueError, StorageError)):
         return one_line(error), 2
     if isinstance(error, OSError) and error.filename:

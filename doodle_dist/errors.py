@@ -16,7 +16,12 @@ def root_cause(error: BaseException) -> BaseException:
     return error
 
 
+# What Ray Data appends to the message of every error in one of its tasks, with the settings of its retries.
+_RAY_DATAS_ADVICE = "Failed to apply UDF transform after"
+
+
 def one_line(error: BaseException, limit: int = 600) -> str:
     """An error as one line: its message, or its type where it has none."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    said = str(error).split(_RAY_DATAS_ADVICE)[0]
+    text = " ".join(said.split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -3,10 +3,13 @@
 import logging
 import math
 import os
+import socket
+import sys
 import time
 from dataclasses import dataclass
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
 # Ray Data's tasks need a CPU of their own beside the workers, or the workers wait for data for ever.
 DATA_CPUS = 1.0
@@ -32,6 +35,14 @@ class Need:
     def gpus(self) -> float:
         return self.workers * self.gpus_per_worker
 
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """What has to fit on one node each: the workers, and Ray Data's tasks."""
+        worker = {"CPU": self.cpus_per_worker} | (
+            {"GPU": self.gpus_per_worker} if self.gpus_per_worker else {}
+        )
+        return [worker] * self.workers + [{"CPU": DATA_CPUS}]
+
     def __str__(self) -> str:
         gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""
         return (
@@ -53,42 +64,89 @@ def connect(need: Need, *, local: bool, debug: bool = False) -> None:
     quiet = {"log_to_driver": debug, "logging_level": "INFO" if debug else "ERROR"}
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     if not local:
+        address = os.environ.get("RAY_ADDRESS", "")
+        _refuse_dead_address(address)
         try:
             ray.init(address="auto", **quiet)
         except ConnectionError:
-            if os.environ.get("RAY_ADDRESS"):
-                raise
+            if address:
+                raise ValueError(
+                    f"RAY_ADDRESS={address}: no cluster lets us in there; is it up, and are RAY_AUTH_MODE and "
+                    "the token the same on both sides?"
+                ) from None
         else:
             return
     cpus = max(os.cpu_count() or 1, math.ceil(need.cpus))
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
 
 
+def _refuse_dead_address(address: str) -> None:
+    """Raise ValueError at once where nothing listens at host:port; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "://" in address:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise ValueError(
+            f"RAY_ADDRESS={address}: nothing answers there ({error.strerror or error})"
+        ) from None
+
+
+def _started_cluster() -> str | None:
+    """The cluster of RAY_ADDRESS, or the one that `ray start` made on this machine, while it runs.
+
+    Not ray.init(address="auto"): that joins any Ray it finds, such as another person's `--local` run.
+    """
+    from ray._private import services
+
+    if address := os.environ.get("RAY_ADDRESS"):
+        return address
+    noted = services.find_bootstrap_address(None)
+    return noted if noted in services.find_gcs_addresses() else None
+
+
 def quiet_ray_data() -> None:
-    """Keep Ray Data's progress bars and plans out of our own output; warnings stay."""
+    """Keep Ray Data's progress bars and plans out of our own output; warnings stay.
+
+    Errors of its tasks come to us as they were raised, and are said once, by whoever catches them.
+    """
     import ray.data
 
     context = ray.data.DataContext.get_current()
+    context.raise_original_map_exception = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "Progress bars disabled. …"
+    for name in ("ray.data.exceptions", "ray.data._internal.execution.streaming_executor_state"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def check_resources(need: Need, wait_s: float = 0.0) -> None:
     """Raise NotEnoughResourcesError where the cluster can't hold ``need``, after ``wait_s`` for an autoscaler."""
     deadline = time.monotonic() + wait_s
-    while True:
-        have = ray.cluster_resources()
-        cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
-        if cpus >= need.cpus and gpus >= need.gpus:
-            return
-        if time.monotonic() >= deadline:
-            break
-        print(
-            f"waiting for an autoscaler: {need}; the cluster has {cpus:g} CPUs and {gpus:g} GPUs", flush=True
-        )
-        time.sleep(min(10.0, max(0.1, deadline - time.monotonic())))
+    asked = False
+    try:
+        while True:
+            have = ray.cluster_resources()
+            cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
+            if cpus >= need.cpus and gpus >= need.gpus:
+                return
+            if time.monotonic() >= deadline:
+                break
+            print(
+                f"waiting for an autoscaler: {need}; the cluster has {cpus:g} CPUs and {gpus:g} GPUs",
+                file=sys.stderr,
+                flush=True,
+            )
+            if not asked:  # an autoscaler adds nodes for what it is asked for, and for nothing else
+                request_resources(bundles=need.bundles)
+                asked = True
+            time.sleep(min(10.0, max(0.1, deadline - time.monotonic())))
+    finally:
+        if asked:
+            request_resources(bundles=[])  # a standing request would keep the nodes after the run
     raise NotEnoughResourcesError(
         f"--workers {need.workers}: {need}, and the cluster has {cpus:g} CPUs and {gpus:g} GPUs; "
         "ask for fewer workers or --cpus per worker, or let it grow and give --wait SECONDS"

@@ -1,5 +1,6 @@
 """`doodle-dist train` and `python -m doodle_dist.train`: parse, build, run, close."""
 
+import errno
 from dataclasses import asdict, dataclass
 
 import orjson
@@ -57,7 +58,10 @@ def train(
         with progress.shown(board, quiet):
             result = _trainer(experiment, run_uri, board).fit()
     except TrainingFailedError as error:
-        raise WorkFailedError(f"run {experiment.run} failed: {one_line(root_cause(error))}") from error
+        cause = root_cause(error)
+        if getattr(cause, "errno", None) == errno.ENOSPC:
+            cause = storage.explain(run_uri, cause)
+        raise WorkFailedError(f"run {experiment.run} failed: {one_line(cause)}") from error
     checkpoint = f"{run_uri}/{storage.basename(result.checkpoint.path)}" if result.checkpoint else None
     reason = orjson.loads(storage.read_bytes(stopped)).get("reason") if storage.exists(stopped) else None
     if reason:

@@ -61,10 +61,12 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     if not found:
         return None
     # Of names that are alike to the same degree, the one of the same length: "dgo" is "dog", not "dragon".
-    best = max(
-        found, key=lambda name: (difflib.SequenceMatcher(None, name, wanted).ratio(), -abs(len(name) - len(wanted)))
-    )
-    return lowered[best]
+
+    def likeness(candidate: str) -> tuple[float, int]:
+        ratio = difflib.SequenceMatcher(None, candidate, wanted).ratio()
+        return ratio, -abs(len(candidate) - len(wanted))
+
+    return lowered[max(found, key=likeness)]
 
 
 def unknown_category(name: str, names: Sequence[str]) -> str:

@@ -143,6 +143,7 @@ def inspect_dataset(uri: str, output: Path, count: int, *, as_json: bool = False
     """`data inspect`: counts, and a contact sheet of ``count`` drawings per category."""
     from doodle_dist.evaluation.pictures import named_rows, png
 
+    uri = storage.absolute(uri)
     manifest = load_manifest(uri)
     if as_json:
         print(orjson.dumps(manifest.model_dump(exclude={"sources"})).decode())
@@ -181,6 +182,7 @@ def _examples(uri: str, manifest: Manifest, count: int) -> list[np.ndarray]:
 
 def verify_dataset(uri: str) -> bool:
     """`data verify`: print the first differences; whether there were none."""
+    uri = storage.absolute(uri)
     problems = verify(uri)
     for problem in problems[:20]:
         print(problem)

@@ -59,7 +59,7 @@ def named_files(manifest: Manifest) -> Iterator[str]:
 
 
 def check_files(uri: str, manifest: Manifest) -> None:
-    """Cheap check before any work: every shard is there with its size. Raises ValueError for the first."""
+    """Cheap check before any work: every file is there, shards with their sizes. ValueError for the first."""
     sizes = {file.uri: file.size for file in storage.list_files(uri, (".parquet", ".npy"), recursive=True)}
     for shard in (shard for split in manifest.splits.values() for shard in split.shards):
         where = storage.join(uri, shard.path)
@@ -67,11 +67,21 @@ def check_files(uri: str, manifest: Manifest) -> None:
             raise ValueError(f"{where} is missing, and {storage.join(uri, MANIFEST)} names it")
         if sizes[where] != shard.bytes:
             raise ValueError(f"{where} has {sizes[where]:,} bytes; the manifest says {shard.bytes:,}")
+    for where in (storage.join(uri, split.group_counts) for split in manifest.splits.values()):
+        if where not in sizes:
+            raise ValueError(f"{where} is missing, and {storage.join(uri, MANIFEST)} names it")
 
 
 def load_group_counts(uri: str, split: SplitInfo) -> NDArray[np.uint16]:
-    """Drawings of each category in each row group of a split: uint16 [row groups, categories]."""
-    return np.load(io.BytesIO(storage.read_bytes(storage.join(uri, split.group_counts))), allow_pickle=False)
+    """Drawings of each category in each row group of a split: uint16 [row groups, categories].
+
+    Raises ValueError where the file is not the one that the manifest was written with.
+    """
+    where = storage.join(uri, split.group_counts)
+    data = storage.read_bytes(where)
+    if hashlib.sha256(data).hexdigest() != split.group_counts_sha256:
+        raise ValueError(f"{where}: its checksum differs from the manifest's")
+    return np.load(io.BytesIO(data), allow_pickle=False)
 
 
 def verify_shard(uri: str, shard: ShardInfo) -> tuple[list[str], NDArray[np.int64]]:
@@ -125,9 +135,10 @@ def _verify_group_counts(uri: str, split: SplitInfo) -> list[str]:
     where = storage.join(uri, split.group_counts)
     if not storage.exists(where):
         return [f"{where} is missing"]
-    if hashlib.sha256(storage.read_bytes(where)).hexdigest() != split.group_counts_sha256:
-        return [f"{where}: its checksum differs from the manifest's"]
-    rows = load_group_counts(uri, split).sum(axis=1, dtype=np.int64).tolist()
+    try:
+        rows = load_group_counts(uri, split).sum(axis=1, dtype=np.int64).tolist()
+    except ValueError as error:
+        return [str(error)]
     if rows != [n for shard in split.shards for n in shard.row_groups]:
         return [f"{where}: its sums differ from the row groups' sizes"]
     return []

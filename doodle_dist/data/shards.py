@@ -306,11 +306,13 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
     gather_one = partial(_gather_one, request, staging, buckets)
     _run_round("writing", staging, "shard", len(buckets), gather_one, len(buckets), progress)
     shards = [_note(staging, "shard", k) for k in range(len(buckets))]
-    manifest = _finish(request, fingerprint, chunks, notes, shards)
-    storage.write_atomic(
-        storage.join(request.to, MANIFEST), orjson.dumps(manifest.model_dump(), option=orjson.OPT_INDENT_2)
-    )
-    storage.delete_prefix(staging)
+    try:
+        manifest = _finish(request, fingerprint, chunks, notes, shards)
+        document = orjson.dumps(manifest.model_dump(), option=orjson.OPT_INDENT_2)
+        storage.write_atomic(storage.join(request.to, MANIFEST), document)
+        storage.delete_prefix(staging)
+    except storage.StorageError as error:
+        raise WorkFailedError(str(error)) from error
     return manifest
 
 
@@ -434,7 +436,7 @@ def _finish(
     """Write the group counts and the rejects; the manifest that names everything."""
     rejects = _refuse_too_many(request, chunks, notes, shards)
     if not any(note["rows"] for note in shards):
-        raise ValueError(f"no drawings of {len(request.categories.names)} categories in the sources")
+        raise ValueError(f"the sources hold no drawings of {_some(request.categories.names)}")
     splits, at = {}, 0
     for split, count in zip(SPLITS, request.shards_per_split(), strict=True):
         splits[split] = _split_info(request, split, shards[at : at + count])
@@ -465,6 +467,10 @@ def _finish(
         rejects=_write_rejects(request.to, rejects),
         plan=fingerprint,
     )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (f" or {len(names) - 3} more categories" if len(names) > 3 else "")
 
 
 def _split_info(request: PrepareRequest, split: str, notes: list[dict]) -> SplitInfo:

@@ -9,7 +9,7 @@ of ranks.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -311,7 +311,7 @@ def rank_batches(
     consumed: int = 0,
     epochs: int | None = 1,
     buffer_bytes: int = 256 << 20,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batches of a rank from the cursor (epoch, drawings consumed of it) on, to the end of ``epochs``.
 
     ``epochs=None`` goes on for ever. Raises ValueError where ranks, lanes, batch and drawings don't fit.

@@ -1,9 +1,11 @@
 """Finding and loading a run's snapshot: EMA weights, the experiment, and what they were trained on."""
 
+import contextlib
 from dataclasses import dataclass
 
 import orjson
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
 from doodle_dist.config.experiment import Experiment
@@ -63,7 +65,11 @@ def load_snapshot(run: str, *, device: torch.device | None = None, which: str = 
     where, meta = max(found, key=rank)
     experiment = Experiment.model_validate_json(storage.read_bytes(storage.join(where, EXPERIMENT)))
     net = build_net(experiment, len(meta["categories"]), meta["side"], meta["channels"])
-    net.load_state_dict(load_safetensors(storage.read_bytes(storage.join(where, SNAPSHOT))))
+    weights = storage.join(where, SNAPSHOT)
+    try:
+        net.load_state_dict(load_safetensors(storage.read_bytes(weights)))
+    except SafetensorError as error:
+        raise ValueError(f"{weights} is damaged, or still being written: {error}") from None
     net = net.to(device or torch.device("cpu")).eval().requires_grad_(False)
     return Snapshot(
         uri=where,
@@ -89,13 +95,13 @@ def build_net(experiment: Experiment, categories: int, side: int, channels: int)
 
 def _checkpoints(run: str) -> list[tuple[str, dict]]:
     """(URI, meta) of every complete checkpoint at ``run``, which may be one itself."""
-    try:
-        files = {file.uri for file in storage.list_files(run, (".json", ".safetensors"), recursive=True)}
-    except storage.StorageError:
+    if not storage.exists(run):
         return []
+    files = {file.uri for file in storage.list_files(run, (".json", ".safetensors"), recursive=True)}
     found = []
     for uri in sorted(files):
         folder, _, name = uri.rpartition("/")
         if name == META and {f"{folder}/{other}" for other in (EXPERIMENT, SNAPSHOT)} <= files:
-            found.append((folder, orjson.loads(storage.read_bytes(uri))))
+            with contextlib.suppress(orjson.JSONDecodeError):  # being written at this moment
+                found.append((folder, orjson.loads(storage.read_bytes(uri))))
     return found

@@ -277,6 +277,8 @@ class GanTask:
             return report
         if self.real_features is None:
             self.real_features = _features_of_all_ranks(self.judge, batches, self.device)
+        if self.real_features is None or len(self.real_features[1]) < 2:  # nothing to compare with
+            return report
         real, real_labels = self.real_features
         count = max(10, _JUDGED // len(self.categories))
         labels = torch.arange(len(self.categories), device=self.device).repeat_interleave(count)
@@ -338,12 +340,14 @@ def _check_judge(judge: Snapshot, categories: tuple[str, ...]) -> None:
 
 def _features_of_all_ranks(
     judge: Snapshot, batches: Iterable[StepInput], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """The judge's features [N, F] and the labels [N] of every rank's held-out drawings."""
+) -> tuple[Tensor, Tensor] | None:
+    """The judge's features [N, F] and the labels [N] of every rank's held-out drawings; None without any."""
     features, labels = [], []
     for batch in batches:
         features.append(judge.classifier.features(batch.images).cpu())
         labels.append(batch.labels.cpu())
+    if not features:  # on every rank, or on none: each has a part of the held-out drawings
+        return None
     mine = (torch.cat(features), torch.cat(labels))
     everyone: list[tuple[Tensor, Tensor]] = [mine]
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:

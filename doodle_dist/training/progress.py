@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import ray
 from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayError
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -63,6 +64,14 @@ def shown(board: ActorHandle, quiet: bool = False) -> Iterator[None]:
         follower.join()
 
 
+def _read(board: ActorHandle) -> dict[str, float]:
+    """The board's figures; none where its node is busy or gone, which is no reason to stop a run."""
+    try:
+        return ray.get(board.read.remote(), timeout=5)
+    except (GetTimeoutError, RayError):
+        return {}
+
+
 def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
     console = Console(file=sys.stderr, quiet=quiet)
     began, began_seen, printed = 0.0, 0.0, 0.0
@@ -70,7 +79,7 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
     with Live("starting the workers …", console=console, auto_refresh=False, transient=True) as live:
         while True:
             ending = over.wait(_POLL_S)
-            figures = ray.get(board.read.remote(), timeout=5) if not ending else {}
+            figures = _read(board)
             if "total" in figures:
                 if not began:
                     began, began_seen = time.monotonic(), figures["drawings_seen"]

@@ -23,7 +23,8 @@ class TensorBoard:
         self.is_remote = "://" in run_uri
         self.folder = Path(tempfile.mkdtemp(prefix="doodle-dist-events-") if self.is_remote else self.where)
         # What an interrupted attempt drew past the checkpoint is drawn again: purge_step hides the old points.
-        self.writer = SummaryWriter(str(self.folder), purge_step=drawings_seen + 1 if drawings_seen else None)
+        # A run that was interrupted before its first checkpoint begins anew, and hides all of them.
+        self.writer = SummaryWriter(str(self.folder), purge_step=drawings_seen + 1 if drawings_seen else 0)
         self.files = 0
 
     def scalars(self, values: dict[str, float], drawings_seen: int) -> None:

@@ -42,17 +42,34 @@ class WorkerConfig(TypedDict):
 def train_loop_per_worker(config: WorkerConfig) -> None:
     """The function that Ray Train runs on every worker, at every start of the worker group."""
     context = RayContext()
+    experiment = Experiment.model_validate(config["experiment"])
+    # What all ranks meet at the same place, and would meet there again, is noted: were it raised, Ray Train
+    # would start the workers anew, to the same end. What one rank alone may meet, a file that can't be read
+    # say, is raised: were it noted, the others would wait for that rank.
     try:
-        _train(Experiment.model_validate(config["experiment"]), config["run_uri"], config["board"], context)
-    except (NonFiniteError, ValueError) as error:
-        # All ranks meet these at the same place, and would meet them there again: were they raised, Ray
-        # Train would start the workers anew, to the same end.
-        if context.rank == 0:
-            stopped = storage.join(config["run_uri"], STOPPED)
-            storage.write_atomic(stopped, orjson.dumps({"reason": str(error)}))
+        run, batches, cursor = _prepared(experiment, config["run_uri"], config["board"], context)
+    except ValueError as error:
+        _note_reason(config["run_uri"], context, error)
+        return
+    try:
+        train(run, batches, cursor)
+    except NonFiniteError as error:
+        _note_reason(config["run_uri"], context, error)
+    finally:
+        batches.close()  # ends the pipeline now: one that is left to the interpreter's end can hang it
+        if run.tensorboard:
+            run.tensorboard.close()
 
 
-def _train(experiment: Experiment, run_uri: str, board: ActorHandle | None, context: RayContext) -> None:
+def _note_reason(run_uri: str, context: RayContext, error: Exception) -> None:
+    if context.rank == 0:
+        storage.write_atomic(storage.join(run_uri, STOPPED), orjson.dumps({"reason": str(error)}))
+
+
+def _prepared(
+    experiment: Experiment, run_uri: str, board: ActorHandle | None, context: RayContext
+) -> tuple[Run, Iterator[Batch], Cursor]:
+    """The run, its stream from the cursor on, and the cursor. Raises ValueError on every rank or on none."""
     torch.set_num_threads(experiment.scaling.threads_per_worker)
     torch.manual_seed(experiment.seed)
     quiet_ray_data()
@@ -100,11 +117,7 @@ def _train(experiment: Experiment, run_uri: str, board: ActorHandle | None, cont
         epochs=-(-total // plan.rows),
         buffer_bytes=experiment.data.buffer_bytes,
     )
-    try:
-        train(run, batches, cursor)
-    finally:
-        if run.tensorboard:
-            run.tensorboard.close()
+    return run, batches, cursor
 
 
 def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:

@@ -1,0 +1,112 @@
+"""The two commands as anyone would type them: under `ray job submit`, and with no Ray started."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.test_train import doodle_dist
+from tests.conftest import write_drawings
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+SHORT = ["--set", "train.drawings=320", "--set", "model.generator.width=8", "--set", "model.critic.width=8"]
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("commands")
+    write_drawings(folder / "raw", {"cat": 200, "dog": 200})
+    done = doodle_dist(
+        "data", "prepare", "--local", "--source", str(folder / "raw"), "--to", str(folder / "data")
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "data"
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A Ray head of our own with token authentication: the environment that leads to it."""
+    port, dashboard = free_port(), free_port()
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef" * 4)
+    environ = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    command = ["ray", "start", "--head", "--block", "--num-cpus=3", f"--port={port}"]
+    command += [
+        f"--dashboard-port={dashboard}",
+        "--dashboard-agent-listen-port=0",
+        f"--temp-dir=/tmp/ray-{port}",
+    ]
+    command[0] = str(Path(sys.executable).parent / "ray")
+    log = (tmp_path / "head.log").open("wb")
+    process = subprocess.Popen(
+        command, stdout=log, stderr=log, env=os.environ | environ, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            with socket.socket() as sock:
+                if sock.connect_ex(("127.0.0.1", dashboard)) == 0:
+                    break
+            assert process.poll() is None, (tmp_path / "head.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield environ | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        log.close()
+
+
+def test_ray_job_submit(head: dict[str, str], dataset: Path, tmp_path: Path) -> None:
+    ray = str(Path(sys.executable).parent / "ray")
+    command = [ray, "job", "submit", "--", sys.executable, "-m", "doodle_dist.train", *SHORT]
+    environ = os.environ | head | {"DOODLE_DATA": str(dataset)}
+    done = subprocess.run(
+        [*command, "--workers", "2", "--storage", str(tmp_path / "runs")],
+        capture_output=True, text=True, timeout=200, env=environ, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "succeeded" in done.stdout + done.stderr
+    assert list((tmp_path / "runs" / "doodle-gan-small").glob("checkpoint_*/snapshot.safetensors"))
+
+
+def test_with_no_ray_started_and_no_preset(dataset: Path, tmp_path: Path) -> None:
+    environ = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"DOODLE_DATA": str(dataset)}
+    done = subprocess.run(
+        [sys.executable, "-m", "doodle_dist.train", *SHORT],
+        capture_output=True, text=True, timeout=200, env=environ, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = tmp_path / "runs" / "doodle-gan-small"
+    assert list(run.glob("checkpoint_*/snapshot.safetensors"))
+    drawn = doodle_dist("sample", str(run), "-n", "3", "-o", str(tmp_path / "grid.png"))
+    assert drawn.returncode == 0, drawn.stderr
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_dataset_one_line_says_how_to_make_one(tmp_path: Path) -> None:
+    environ = {k: v for k, v in os.environ.items() if k != "DOODLE_DATA"}
+    done = subprocess.run(
+        [sys.executable, "-m", "doodle_dist.train"],
+        capture_output=True, text=True, timeout=60, env=environ, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "doodle-dist data prepare" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,98 @@
+"""A classifier's figures: by hand, by brute force, and the same however the drawings are dealt out."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from doodle_dist.evaluation.classifier_metrics import Confusion, Figures, confusion_picture
+
+CPU = torch.device("cpu")
+
+
+def figures_of(logits: Tensor, labels: Tensor) -> Figures:
+    confusion = Confusion(logits.shape[1], CPU)
+    confusion.add(logits, labels)
+    figures = confusion.figures()
+    assert figures is not None
+    return figures
+
+
+def random_answers(rows: int, categories: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.randint(categories, (rows,), generator=random)
+    logits = torch.randn(rows, categories, generator=random)
+    return logits + 1.5 * torch.nn.functional.one_hot(labels, categories), labels
+
+
+def test_four_drawings_by_hand() -> None:
+    # The right category comes first, second, third and fourth.
+    logits = torch.tensor([[4.0, 3, 2, 1], [3.0, 4, 2, 1], [2.0, 3, 4, 1], [4.0, 3, 2, 1]])
+    scalars = figures_of(logits, torch.tensor([0, 0, 0, 3])).scalars
+    assert scalars["top1"] == 1 / 4
+    assert scalars["top3"] == 3 / 4
+    assert scalars["map3"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 4)
+    assert scalars["balanced"] == pytest.approx((1 / 3 + 0) / 2)
+    # Recall 1/3 of three drawings, and 0 of one: sqrt((1/3 * 2/3 / 3) + 0) / 2.
+    assert scalars["balanced_standard_error"] == pytest.approx((2 / 27) ** 0.5 / 2)
+
+
+@pytest.mark.parametrize("categories", [1, 2, 3, 7])
+def test_the_same_as_counting_one_by_one(categories: int) -> None:
+    logits, labels = random_answers(200, categories)
+    figures = figures_of(logits, labels)
+    places = [int((row > row[label]).sum()) + 1 for row, label in zip(logits, labels.tolist(), strict=True)]
+    assert figures.scalars["top1"] == pytest.approx(np.mean([place == 1 for place in places]))
+    assert figures.scalars["top3"] == pytest.approx(np.mean([place <= 3 for place in places]))
+    assert figures.scalars["map3"] == pytest.approx(np.mean([1 / p if p <= 3 else 0.0 for p in places]))
+    loss = float(torch.nn.functional.cross_entropy(logits.double(), labels))
+    assert figures.scalars["loss"] == pytest.approx(loss, rel=1e-5)
+    recalls = [
+        np.mean([p == 1 for p, y in zip(places, labels.tolist(), strict=True) if y == k])
+        for k in range(categories)
+    ]
+    assert figures.per_category.tolist() == pytest.approx(recalls)
+    assert figures.scalars["balanced"] == pytest.approx(np.mean(recalls))
+
+
+def test_the_matrix_has_true_labels_in_rows_and_read_ones_in_columns() -> None:
+    matrix = figures_of(torch.eye(3)[[1, 1, 2]], torch.tensor([0, 1, 2])).matrix
+    assert matrix.tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_batches_and_workers_add_up() -> None:
+    logits, labels = random_answers(101, 5)
+    whole = figures_of(logits, labels)
+    workers = [Confusion(5, CPU), Confusion(5, CPU)]
+    for k, (x, y) in enumerate(zip(logits.split(17), labels.split(17), strict=True)):
+        workers[k % 2].add(x, y)
+    mine, other = workers
+    added = mine.reduced(lambda t: t + (other.matrix if t is mine.matrix else other.sums)).figures()
+    assert added is not None
+    assert np.array_equal(added.matrix, whole.matrix)
+    assert added.scalars == pytest.approx(whole.scalars)
+
+
+def test_the_standard_error_is_the_spread_over_samples() -> None:
+    rights = np.random.default_rng(0).random((2000, 2, 50)) < np.array([0.9, 0.6])[:, None]
+    spread = rights.mean(axis=2).mean(axis=1).std()
+    logits = torch.tensor([[1.0, 0.0]] * 45 + [[0.0, 1.0]] * 5 + [[0.0, 1.0]] * 30 + [[1.0, 0.0]] * 20)
+    scalars = figures_of(logits, torch.tensor([0] * 50 + [1] * 50)).scalars
+    assert scalars["balanced"] == pytest.approx(0.75)
+    assert scalars["balanced_standard_error"] == pytest.approx(spread, rel=0.1)
+
+
+def test_a_category_without_drawings_counts_nowhere_and_none_at_all_is_no_figure() -> None:
+    figures = figures_of(torch.eye(3)[[0, 1]], torch.tensor([0, 1]))
+    assert np.isnan(figures.per_category[2])
+    assert figures.scalars["balanced"] == 1.0
+    assert Confusion(3, CPU).figures() is None
+
+
+@pytest.mark.parametrize("categories", [3, 41])
+def test_the_picture_is_one_for_few_and_for_many(categories: int) -> None:
+    picture = confusion_picture(np.eye(categories, dtype=np.int64), [f"c{k}" for k in range(categories)])
+    assert picture.dtype == np.uint8
+    assert picture.ndim == 3
+    assert picture.shape[2] == 3
+    assert picture.min() < 128, "nothing was drawn"

@@ -1,0 +1,83 @@
+"""Which checkpoint of a run is loaded, and what is said where there is none."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from doodle_dist.data.storage import StorageError
+from doodle_dist.evaluation.snapshot import load_snapshot
+from tests.runs import save_run
+
+PRESET = "classifier-small"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    for seen, score in ((1000, 0.5), (2000, 0.9), (3000, 0.7)):
+        save_run(tmp_path / "run", PRESET, seen=seen, score=score)
+    return tmp_path / "run"
+
+
+def test_the_best_is_by_score_and_the_latest_by_drawings(run: Path) -> None:
+    assert load_snapshot(str(run)).uri == str(run / "checkpoint_002000")
+    assert load_snapshot(str(run), which="latest").uri == str(run / "checkpoint_003000")
+    assert load_snapshot(str(run / "checkpoint_001000")).metrics == {"drawings_seen": 1000, "score": 0.5}
+
+
+def test_without_scores_the_latest_is_the_best(tmp_path: Path) -> None:
+    for seen in (2000, 3000, 1000):
+        save_run(tmp_path, PRESET, seen=seen)
+    assert load_snapshot(str(tmp_path)).metrics["drawings_seen"] == 3000
+
+
+def test_the_net_is_the_saved_one_ready_for_inference(run: Path) -> None:
+    snapshot = load_snapshot(str(run))
+    saved = load_file(run / "checkpoint_002000" / "snapshot.safetensors")
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in snapshot.net.state_dict().items())
+    assert not snapshot.net.training
+    assert not any(p.requires_grad for p in snapshot.net.parameters())
+    assert snapshot.categories == ("cat", "dog")
+
+
+@pytest.mark.parametrize("missing", ["meta.json", "experiment.json", "snapshot.safetensors"])
+def test_a_half_written_checkpoint_is_passed_over(run: Path, missing: str) -> None:
+    (run / "checkpoint_003000" / missing).unlink()
+    assert load_snapshot(str(run), which="latest").metrics["drawings_seen"] == 2000
+
+
+def test_a_meta_file_cut_short_is_passed_over_too(run: Path) -> None:
+    meta = run / "checkpoint_003000" / "meta.json"
+    meta.write_bytes(meta.read_bytes()[:20])
+    assert load_snapshot(str(run), which="latest").metrics["drawings_seen"] == 2000
+
+
+def test_damaged_weights_are_named(run: Path) -> None:
+    weights = run / "checkpoint_003000" / "snapshot.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"checkpoint_003000/snapshot\.safetensors is damaged"):
+        load_snapshot(str(run), which="latest")
+
+
+def test_what_is_no_run_says_so(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match=f"{place} has no snapshot: it is no run"):
+            load_snapshot(str(place))
+
+
+def test_a_store_that_is_away_is_not_taken_for_an_empty_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(uri: str) -> bool:
+        raise StorageError(f"{uri}: the store is unreachable")
+
+    monkeypatch.setattr("doodle_dist.data.storage.exists", away)
+    with pytest.raises(StorageError, match="unreachable"):
+        load_snapshot("s3://bucket/run")
+
+
+def test_a_net_of_the_other_kind_is_refused(run: Path, tmp_path: Path) -> None:
+    save_run(tmp_path / "gan", "doodle-gan-small")
+    with pytest.raises(ValueError, match=r"is of a classifier; a GAN's run is needed"):
+        _ = load_snapshot(str(run)).generator
+    with pytest.raises(ValueError, match=r"is of a GAN; a classifier's run is needed"):
+        _ = load_snapshot(str(tmp_path / "gan")).classifier

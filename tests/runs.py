@@ -1,0 +1,40 @@
+"""Checkpoints of tiny untrained nets, laid down as a run would."""
+
+from pathlib import Path
+
+import torch
+
+from doodle_dist.config.load import load_experiment
+from doodle_dist.evaluation.snapshot import build_net
+from doodle_dist.training.checkpoint import Cursor, save_checkpoint
+
+SMALL = {
+    "classifier-small": ["model.classifier.width=4"],
+    "doodle-gan-small": ["model.generator.width=8", "model.critic.width=8"],
+}
+
+
+def save_run(
+    run: Path,
+    preset: str,
+    categories: tuple[str, ...] = ("cat", "dog"),
+    *,
+    seen: int = 1000,
+    score: float | None = None,
+    data: str = "",
+) -> Path:
+    """A checkpoint of ``run`` after ``seen`` drawings; its weights differ from those of another ``seen``."""
+    torch.manual_seed(seen)
+    experiment = load_experiment(preset, [*SMALL[preset], f"data.uri={data}"])
+    folder = run / f"checkpoint_{seen:06d}"
+    folder.mkdir(parents=True)
+    metrics = {"drawings_seen": float(seen)} | ({} if score is None else {"score": score})
+    save_checkpoint(
+        folder,
+        state={},
+        cursor=Cursor(seed=0, global_batch=64),
+        snapshot=build_net(experiment, len(categories), 28, 1).state_dict(),
+        experiment=experiment.model_dump(mode="json"),
+        meta={"categories": list(categories), "side": 28, "channels": 1, "metrics": metrics},
+    )
+    return folder

@@ -1,0 +1,420 @@
+"""Bad input as a person meets it, one test for each kind: what is said, the exit code, and nothing lost.
+
+A bad record goes to the rejects with file, line and reason, and the work goes on; a bad file, manifest or
+request is one readable line that names it and what was expected, and exit code 2, or 1 where the work was
+under way. Each command runs in this process, on one Ray for all. The readers' and the manifest's own tests
+have the finer cases; kills and other processes are in tests/cluster.
+"""
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from doodle_dist import cli
+from doodle_dist.data import records, shards, storage
+from doodle_dist.data.categories import Categories
+from doodle_dist.data.manifest import load_manifest
+from doodle_dist.data.sources import find_sources
+from doodle_dist.data.strokes import pack_strokes
+from tests.conftest import write_drawings
+from tests.runs import save_run
+from tests.s3 import S3Server
+
+pytestmark = pytest.mark.cluster
+
+
+@dataclass
+class Answer:
+    """What a command said: its exit code, its output, and the last line on stderr."""
+
+    code: int
+    out: str
+    line: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def doodle_dist(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run a command line. On failure there is one line of ours on stderr, beside progress bars, and no more."""
+
+    def run(*arguments: str | Path) -> Answer:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main([str(argument) for argument in arguments])
+        code = int(stop.value.code or 0)
+        out, err = capfd.readouterr()
+        lines = [
+            line for line in err.splitlines() if line.strip() and not line.startswith(("reading", "writing"))
+        ]
+        assert "Traceback" not in err
+        if code:
+            assert len(lines) == 1, err
+            assert lines[0].startswith("doodle-dist: ")
+        return Answer(code, out, lines[0] if lines else "")
+
+    return run
+
+
+@pytest.fixture
+def prepare(doodle_dist: Command, tmp_path: Path, local_ray: None) -> Command:
+    def run(*arguments: str) -> Answer:
+        return doodle_dist(
+            "data", "prepare", "--source", tmp_path / "raw", "--to", tmp_path / "data", *arguments
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
+    folder = tmp_path_factory.mktemp("bad-input")
+    write_drawings(folder / "raw", {"cat": 120, "dog": 120})
+    with pytest.raises(SystemExit) as stop:
+        cli.main(
+            ["data", "prepare", "--source", f"{folder}/raw", "--to", f"{folder}/data", "--split", "80,10,10"]
+        )
+    assert stop.value.code == 0
+    return folder / "data"
+
+
+@pytest.fixture
+def copy(dataset: Path, tmp_path: Path) -> Path:
+    shutil.copytree(dataset, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def rejects(dataset: Path) -> list[tuple[str, int, str]]:
+    """(file, line, reason) as the manifest's list of rejects has them."""
+    path = load_manifest(str(dataset)).rejects.path
+    listed = pq.read_table(dataset / path).to_pylist() if path else []
+    return [(Path(row["file"]).name, row["line"], row["reason"]) for row in listed]
+
+
+# --- records: they go to the rejects, and the work goes on ---------------------------------------------
+
+
+def changed(line: bytes, **fields: object) -> bytes:
+    return orjson.dumps(orjson.loads(line) | fields)
+
+
+BAD_RECORDS: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("not JSON", lambda line: b"this is no JSON"),
+    ("x and y differ in length (3 and 2)", lambda line: changed(line, drawing=[[[1, 2, 3], [4, 5]]])),
+    ("coordinate 256 outside 0..255", lambda line: changed(line, drawing=[[[1, 256], [4, 5]]])),
+    ("coordinate -1 outside 0..255", lambda line: changed(line, drawing=[[[1, 2], [-1, 5]]])),
+    ("coordinate is not a number", lambda line: changed(line, drawing=[[[1, "a"], [4, 5]]])),
+    ("empty drawing", lambda line: changed(line, drawing=[])),
+    ("unknown category 'catt'; did you mean 'cat'?", lambda line: changed(line, word="catt")),
+    ("unknown category 'qqqqqq'", lambda line: changed(line, word="qqqqqq")),
+    ("came before", lambda line: line),  # a key_id twice
+    ("the file ends within this line", lambda line: line[:70]),  # cut, the last of the file
+]
+
+
+def test_bad_records_are_listed_and_all_good_ones_are_there(prepare: Command, tmp_path: Path) -> None:
+    write_drawings(tmp_path / "raw", {"cat": 100})
+    file = tmp_path / "raw" / "cat.ndjson"
+    lines = file.read_bytes().splitlines()
+    dot = changed(lines[0], key_id="5000", drawing=[[[7], [9]]])  # a point is a legal stroke
+    bad = [spoil(changed(lines[k])) for k, (_, spoil) in enumerate(BAD_RECORDS)]
+    file.write_bytes(b"\n".join([*lines, dot, *bad]))
+    answer = prepare("--max-rejects", "0.2", "--split", "100,0,0")
+    assert answer.code == 0
+    assert "101 drawings" in answer.out
+    assert "10 bad records" in answer.out
+    kept = pq.read_table(tmp_path / "data" / "train" / "part-00000.parquet")
+    assert sorted(kept["key_id"].to_pylist()) == [*range(1, 101), 5000]
+    assert kept["strokes"].to_pylist()[kept["key_id"].to_pylist().index(5000)] == pack_strokes([[[7], [9]]])
+    found = rejects(tmp_path / "data")
+    assert [(name, line) for name, line, _ in found] == [("cat.ndjson", 102 + k) for k in range(len(bad))]
+    for (reason, _), (_, line, said) in zip(BAD_RECORDS, found, strict=True):
+        assert reason in said, f"line {line}"
+
+
+def test_lines_are_counted_over_the_blocks_of_a_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records.line_blocks, "__defaults__", (2000,))
+    write_drawings(tmp_path / "raw", {"cat": 60})
+    file = tmp_path / "raw" / "cat.ndjson"
+    lines = file.read_bytes().splitlines()
+    lines[20] = lines[50] = b"bad"
+    lines.append(lines[40])  # a key_id twice
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    monkeypatch.setattr(
+        shards, "_run_round", lambda a, b, c, total, task, *_: [task(k) for k in range(total)]
+    )
+    sources = tuple(find_sources([str(tmp_path / "raw")]))
+    request = shards.PrepareRequest(
+        sources, Categories(("cat",)), str(tmp_path / "data"), (100.0, 0.0, 0.0), max_rejects=1.0
+    )
+    shards.prepare(request)
+    assert [line for _, line, _ in rejects(tmp_path / "data")] == [21, 51, 61]
+
+
+def test_a_binary_file_cut_in_the_middle_keeps_what_is_whole(prepare: Command, tmp_path: Path) -> None:
+    drawings = [struct.pack("<Q2sbI", k, b"US", 1, 0) + pack_strokes([[[1, 9], [2, 8]]]) for k in range(40)]
+    data = b"".join(drawings)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "cat.bin").write_bytes(data[: len(data) // 2 + 5])
+    answer = prepare("--max-rejects", "0.1", "--split", "100,0,0")
+    assert answer.code == 0
+    assert "20 drawings" in answer.out
+    at = len(data) // 2
+    assert rejects(tmp_path / "data") == [("cat.bin", 21, f"the file ends inside the record at byte {at}")]
+
+
+def test_more_rejects_than_allowed_stop_the_work_and_more_leave_goes_on(
+    prepare: Command, tmp_path: Path
+) -> None:
+    write_drawings(tmp_path / "raw", {"cat": 50})
+    with (tmp_path / "raw" / "cat.ndjson").open("ab") as file:
+        file.write(b"{}\n")
+    answer = prepare()
+    assert answer.code == 1
+    assert "1 of 51 records are bad, more than --max-rejects 0.001 allows" in answer.line
+    assert "cat.ndjson:51: word is missing" in answer.line
+    assert prepare("--max-rejects", "0.05").code == 0
+
+
+# --- files and requests: one line, exit code 2, before anything starts ---------------------------------
+
+
+@pytest.mark.parametrize(
+    ("array", "named"),
+    [
+        (np.zeros((5, 28, 28), np.uint8), "uint8 [5, 28, 28]; expected uint8 [N, 784]"),
+        (np.zeros((5, 784), np.float32), "float32 [5, 784]; expected uint8 [N, 784]"),
+        (np.array([print], dtype=object), "object [1]; expected uint8 [N, 784]"),
+    ],
+)
+def test_an_npy_of_another_shape_or_type_or_with_objects_is_refused(
+    prepare: Command, tmp_path: Path, array: np.ndarray, named: str
+) -> None:
+    (tmp_path / "raw").mkdir()
+    np.save(tmp_path / "raw" / "cat.npy", array, allow_pickle=True)
+    answer = prepare()
+    assert answer.code == 2
+    assert f"{tmp_path}/raw/cat.npy holds {named}" in answer.line
+
+
+def test_sources_that_are_empty_missing_or_unknown_are_named(doodle_dist: Command, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    asked = ["data", "prepare", "--to", tmp_path / "data", "--source"]
+    for source, named in ((tmp_path / "raw", "raw holds no files"), (tmp_path / "no", "no not found")):
+        answer = doodle_dist(*asked, source)
+        assert (answer.code, named in answer.line) == (2, True), answer.line
+    (tmp_path / "raw" / "a.txt").write_text("x")
+    answer = doodle_dist(*asked, tmp_path / "raw")
+    assert answer.code == 2
+    assert "a.txt has an unknown extension; expected one of .ndjson" in answer.line
+    assert not (tmp_path / "data").exists()
+
+
+def test_sources_without_a_drawing_are_said_to_hold_none(prepare: Command, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "cat.ndjson").write_bytes(b"")
+    answer = prepare()
+    assert answer.code == 2
+    assert "the sources hold no drawings of cat" in answer.line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["data", "prepare", "--source", "x"], "'--to'"),
+        (["data", "prepare", "--source", "x", "--to", "y", "--categories", "cat,dgo"], "did you mean 'dog'?"),
+        (["data", "fetch", "--to", "y", "--format", "jpeg"], "one of simplified, raw, binary, bitmap"),
+        (["trian"], "Did you mean 'train'?"),
+        (["train", "doodle-gan-smal"], "did you mean doodle-gan-small?"),
+        (["train", "--set", "optim.genrator.lr=1"], "did you mean optim.generator?"),
+        (["train", "--workers", "many"], "'--workers'"),
+        (["train", "--workers", "9", "--data", "x"], "scaling.workers=9 is more than data.lanes=8"),
+        (["config", "validate", "mine.toml"], "preset mine.toml: no such file"),
+        (["sample", "nowhere"], "nowhere has no snapshot: it is no run"),
+        (["data", "verify", "ftp://host/x"], "unknown scheme; use a local path, s3://"),
+    ],
+)
+def test_a_wrong_request_names_what_is_wrong_and_the_nearest(
+    doodle_dist: Command, arguments: list[str], named: str
+) -> None:
+    answer = doodle_dist(*arguments)
+    assert answer.code == 2
+    assert named in answer.line
+
+
+def test_a_picture_that_cannot_be_written_is_named(
+    doodle_dist: Command, dataset: Path, tmp_path: Path
+) -> None:
+    answer = doodle_dist("data", "inspect", dataset, "-o", tmp_path / "no" / "x.png")
+    assert answer.code == 2
+    assert f"{tmp_path}/no/x.png: No such file or directory" in answer.line
+
+
+def test_a_sample_of_an_unknown_category_names_the_nearest(doodle_dist: Command, tmp_path: Path) -> None:
+    save_run(tmp_path / "run", "doodle-gan-small", ("cat", "dog"))
+    answer = doodle_dist("sample", tmp_path / "run", "--categories", "dgo", "-o", tmp_path / "x.png")
+    assert answer.code == 2
+    assert "--categories: unknown category 'dgo'; did you mean 'dog'?" in answer.line
+
+
+# --- manifests: every command that reads a dataset looks at them first ---------------------------------
+
+
+def edit_manifest(dataset: Path, change: Callable[[dict], object]) -> None:
+    path = dataset / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def shard(dataset: Path) -> Path:
+    return dataset / load_manifest(str(dataset)).splits["train"].shards[0].path
+
+
+MANIFESTS: list[tuple[Callable[[Path], object], str]] = [
+    (lambda d: (d / "manifest.json").unlink(), "is not a prepared dataset: it has no manifest.json"),
+    (lambda d: (d / "manifest.json").write_text("{"), "manifest.json is not JSON"),
+    (
+        lambda d: edit_manifest(d, lambda m: m.update(format_version=2)),
+        "manifest.json has format version 2; this release reads up to 1",
+    ),
+    (
+        lambda d: edit_manifest(d, lambda m: m["splits"]["train"]["shards"][0].update(path="../x.parquet")),
+        "names a file outside its prefix: '../x.parquet'",
+    ),
+    (lambda d: shard(d).unlink(), "part-00000.parquet is missing"),
+    (lambda d: shard(d).write_bytes(shard(d).read_bytes()[:-1]), "the manifest says"),
+    (lambda d: (d / "train" / "group_counts.npy").unlink(), "group_counts.npy is missing"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "named"), MANIFESTS)
+def test_training_on_a_spoilt_dataset_is_refused_before_it_starts(
+    doodle_dist: Command, copy: Path, tmp_path: Path, spoil: Callable[[Path], object], named: str
+) -> None:
+    spoil(copy)
+    answer = doodle_dist("train", "classifier-small", "--data", copy, "--storage", tmp_path / "runs")
+    assert answer.code == 2
+    assert str(copy) in answer.line
+    assert named in answer.line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_counts_that_were_altered_are_refused_where_they_are_needed(doodle_dist: Command, copy: Path) -> None:
+    counts = copy / "train" / "group_counts.npy"
+    counts.write_bytes(counts.read_bytes()[:-2] + b"\1\1")
+    answer = doodle_dist("train", "classifier-small", "--data", copy, "--set", 'data.categories=["cat"]')
+    assert answer.code == 2
+    assert "train/group_counts.npy: its checksum differs" in answer.line
+
+
+def test_verify_names_what_was_altered_whatever_the_working_directory(
+    doodle_dist: Command, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copy.parent)
+    assert doodle_dist("data", "verify", "copy").code == 0
+    data = shard(copy).read_bytes()
+    shard(copy).write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["data", "verify", "copy"])
+    assert stop.value.code == 1
+
+
+# --- places ---------------------------------------------------------------------------------------------
+
+
+def test_an_object_store_that_is_away_refuses_the_key_or_lacks_the_bucket(
+    doodle_dist: Command, s3_env: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = doodle_dist("sample", "s3://lacking/run")
+    assert answer.code == 2
+    assert "lacking" in answer.line
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    storage.forget_filesystems()
+    answer = doodle_dist("data", "prepare", "--source", f"{s3_bucket}/raw", "--to", "unused")
+    assert answer.code == 2
+    assert f"{s3_bucket}/raw: the store at {s3_env.endpoint} refused the key" in answer.line
+    assert "wrong" not in answer.line
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setattr(storage, "MAX_ATTEMPTS", 1)
+    storage.forget_filesystems()
+    answer = doodle_dist("sample", f"{s3_bucket}/run")
+    assert answer.code == 2
+    assert "the store at http://127.0.0.1:9 is unreachable" in answer.line
+
+
+def test_no_space_left_stops_the_work_under_way_and_names_the_place(
+    doodle_dist: Command, tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    write_drawings(tmp_path / "raw", {"cat": 30})
+    to = tmp_path / "data"
+    written = storage.write_atomic
+
+    def write(uri: str, data: bytes) -> None:
+        if uri.endswith("manifest.json"):
+            with storage.errors_about(uri), open("/dev/full", "wb", buffering=0) as device:
+                device.write(data)
+        written(uri, data)
+
+    monkeypatch.setattr(storage, "write_atomic", write)
+    answer = doodle_dist("data", "prepare", "--source", tmp_path / "raw", "--to", to)
+    assert answer.code == 1
+    assert f"no space left on {to}/manifest.json" in answer.line
+    monkeypatch.undo()
+    assert doodle_dist("data", "prepare", "--source", tmp_path / "raw", "--to", to).code == 0
+
+
+def test_an_error_inside_a_task_keeps_its_own_words(
+    doodle_dist: Command, tmp_path: Path, local_ray: None
+) -> None:
+    write_drawings(tmp_path / "raw", {"cat": 30})
+    to = tmp_path / "data"
+    (to / "train").mkdir(parents=True)
+    (to / "train" / "part-00000.parquet").mkdir()  # where a shard is to be written lies a folder
+    answer = doodle_dist("data", "prepare", "--source", tmp_path / "raw", "--to", to)
+    assert answer.code == 1
+    assert f"{to}/train/part-00000.parquet" in answer.line
+    assert "UDF" not in answer.line
+
+
+# --- clusters -------------------------------------------------------------------------------------------
+
+
+def test_more_workers_than_the_cluster_has_is_said_at_once_and_after_waiting(
+    doodle_dist: Command, dataset: Path, local_ray: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["train", "classifier-small", "--data", str(dataset), "--workers", "8"]
+    answer = doodle_dist(*asked)
+    assert answer.code == 2
+    assert "--workers 8: 8 workers of 1 CPUs, and 1 for Ray Data, take 9 CPUs" in answer.line
+    assert "the cluster has 4 CPUs" in answer.line
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*asked, "--wait", "0.5"])
+    assert stop.value.code == 2
+    out, err = capfd.readouterr()
+    assert out == "", "stdout is for answers"
+    waiting, *_, refused = err.strip().splitlines()
+    assert waiting.startswith("waiting for an autoscaler: 8 workers of 1 CPUs")
+    assert refused.startswith("doodle-dist: --workers 8")
+
+
+def test_an_address_where_no_cluster_listens_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from doodle_dist.ray_cluster import _refuse_dead_address
+
+    with pytest.raises(ValueError, match=r"RAY_ADDRESS=127\.0\.0\.1:9: nothing answers there"):
+        _refuse_dead_address("127.0.0.1:9")
+    for other in ("", "auto", "local", "ray://127.0.0.1:9"):
+        _refuse_dead_address(other)

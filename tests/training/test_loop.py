@@ -1,0 +1,192 @@
+"""The loop with a task, a context and a stream of a few lines each: when what happens, and what stops it."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+import torch
+from torch import Tensor
+
+from doodle_dist.config.experiment import TrainConfig
+from doodle_dist.data.stream import Batch
+from doodle_dist.training.checkpoint import Cursor, load_cursor
+from doodle_dist.training.loop import NonFiniteError, Run, Speedometer, train
+from doodle_dist.training.task import Clock, Report, StepInput
+
+BATCH, EPOCH = 10, 95
+
+
+class FakeTask:
+    """Remembers its clocks; its loss is the step's number, its health NaN at one step."""
+
+    def __init__(self, nan_at: int | None = None) -> None:
+        self.nan_at = nan_at
+        self.clocks: list[Clock] = []
+        self.drawn: list[float] = []
+        self.judged: list[tuple[int, int]] = []
+
+    def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
+        self.clocks.append(clock)
+        self.drawn.append(float(torch.rand(())))
+        return {"loss/fake": torch.tensor(float(clock.step))}
+
+    def gauges(self) -> Mapping[str, float]:
+        return {"optim/lr": 0.5}
+
+    def health(self) -> Tensor:
+        return torch.tensor(float("nan") if self.clocks[-1].step == self.nan_at else 1.0)
+
+    def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+        self.judged.append((clock.drawings_seen, sum(len(batch.labels) for batch in batches)))
+        return Report({"val/top1": 0.25}, score=0.25)
+
+    def state_dict(self) -> dict[str, object]:
+        return {"steps": len(self.clocks)}
+
+    def load_state_dict(self, state: dict[str, object]) -> None: ...
+
+    def snapshot(self) -> dict[str, Tensor]:
+        return {"w": torch.zeros(1)}
+
+
+@dataclass
+class FakeContext:
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    reports: list[tuple[dict[str, float], Path | None]] = field(default_factory=list)
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        self.reports.append((metrics, checkpoint))
+
+
+def stream(cursor: Cursor) -> Iterator[Batch]:
+    """Epochs of 95 drawings in batches of 10, the last of each being a short one."""
+    epoch, at = cursor.epoch, cursor.consumed
+    while True:
+        for first in range(at, EPOCH, BATCH):
+            rows = min(BATCH, EPOCH - first)
+            yield Batch(
+                epoch=epoch,
+                step_in_epoch=first // BATCH,
+                pixels=np.zeros((rows, 1, 4, 4), np.uint8),
+                labels=np.zeros(rows, np.int64),
+                key_ids=np.arange(first, first + rows, dtype=np.uint64) + np.uint64(1000 * epoch),
+                lane_rows=((0, rows),),
+                global_rows=rows,
+                consumed=first + rows,
+            )
+        epoch, at = epoch + 1, 0
+
+
+def new_run(task: FakeTask, context: FakeContext, folder: Path, total: int, **config: int) -> Run:
+    shown: list[dict[str, float]] = []
+    run = Run(
+        task=task,
+        config=TrainConfig(global_batch=BATCH, drawings=total, **config),
+        context=context,
+        uri=str(folder),
+        total_drawings=total,
+        experiment={},
+        meta={"categories": ["cat"]},
+        held_out=lambda: (batch for batch, _ in zip(stream(Cursor(0, BATCH)), range(3), strict=False)),
+        progress=shown.append,
+        tensorboard=None,
+        audit=None,
+    )
+    run.shown = shown  # type: ignore[attr-defined]
+    return run
+
+
+def seen(figures: list[dict[str, float]], name: str) -> list[float]:
+    return [shown["drawings_seen"] for shown in figures if name in shown]
+
+
+def begin() -> Cursor:
+    return Cursor(seed=3, global_batch=BATCH)
+
+
+def test_logs_and_checkpoints_come_by_drawings_and_once_more_at_the_end(tmp_path: Path) -> None:
+    task, context = FakeTask(), FakeContext()
+    run = new_run(task, context, tmp_path, 200, log_every_drawings=50, checkpoint_every_drawings=100)
+    end = train(run, stream(begin()), begin())
+    # 95 drawings an epoch: the first step past 100 ends at 105, the first past 150 at 155, and so on.
+    assert seen(run.shown, "loss/fake") == [50, 105, 155, 200]  # type: ignore[attr-defined]
+    assert [report["drawings_seen"] for report, _ in context.reports] == [105, 200]
+    assert task.judged == [(105, 30), (200, 30)]
+    assert (end.drawings_seen, end.step, end.epoch, end.consumed) == (200, 21, 2, 10)
+    assert [clock.drawings_seen for clock in task.clocks[:3]] == [0, 10, 20]
+    assert {clock.total_drawings for clock in task.clocks} == {200}
+
+
+def test_a_log_holds_the_mean_since_the_last_one(tmp_path: Path) -> None:
+    run = new_run(FakeTask(), FakeContext(), tmp_path, 90, log_every_drawings=30)
+    train(run, stream(begin()), begin())
+    losses = [figures["loss/fake"] for figures in run.shown if "loss/fake" in figures]  # type: ignore[attr-defined]
+    assert losses == [1.0, 4.0, 7.0]
+
+
+def test_a_checkpoint_holds_the_cursor_it_was_made_at_and_its_report(tmp_path: Path) -> None:
+    context = FakeContext()
+    run = new_run(FakeTask(), context, tmp_path, 100, checkpoint_every_drawings=0)
+    end = train(run, stream(begin()), begin())
+    ((metrics, folder),) = context.reports
+    assert folder is not None
+    assert load_cursor(folder, seed=3, global_batch=BATCH) == end
+    assert metrics == {"drawings_seen": 105.0, "step": 11.0, "val/top1": 0.25, "score": 0.25}
+    meta = orjson.loads((folder / "meta.json").read_bytes())
+    assert meta == {"categories": ["cat"], "metrics": metrics}
+
+
+def test_other_ranks_report_too_and_save_nothing(tmp_path: Path) -> None:
+    context = FakeContext(rank=1, world_size=2)
+    train(new_run(FakeTask(), context, tmp_path, 50), stream(begin()), begin())
+    assert [folder for _, folder in context.reports] == [None]
+
+
+def test_from_a_cursor_the_same_steps_follow_with_the_same_random_numbers(tmp_path: Path) -> None:
+    whole, first, second = FakeTask(), FakeTask(), FakeTask()
+    train(new_run(whole, FakeContext(), tmp_path, 200), stream(begin()), begin())
+    middle = train(new_run(first, FakeContext(), tmp_path, 100), stream(begin()), begin())
+    train(new_run(second, FakeContext(), tmp_path, 200), stream(middle), middle)
+    assert [c.step for c in first.clocks + second.clocks] == [c.step for c in whole.clocks]
+    assert first.drawn + second.drawn == whole.drawn
+    assert len(set(whole.drawn)) == len(whole.drawn)
+
+
+def test_a_run_that_is_over_does_nothing(tmp_path: Path) -> None:
+    task, context = FakeTask(), FakeContext()
+    over = Cursor(3, BATCH, drawings_seen=100)
+    assert train(new_run(task, context, tmp_path, 100), stream(begin()), over) == over
+    assert task.clocks == []
+    assert context.reports == []
+
+
+def test_what_is_not_finite_stops_it_with_the_step_and_its_drawings(tmp_path: Path) -> None:
+    context = FakeContext(rank=1)
+    run = new_run(FakeTask(nan_at=11), context, tmp_path, 1000, checkpoint_every_drawings=50)
+    with pytest.raises(NonFiniteError, match=r"at step 11, drawing 105; .*key_ids begin 1010, 1011"):
+        train(run, stream(begin()), begin())
+    record: dict[str, Any] = orjson.loads((tmp_path / "not-finite-step-11-rank-1.json").read_bytes())
+    assert record == {"step": 11, "drawings_seen": 105, "rank": 1, "key_ids": list(range(1010, 1020))}
+    assert [report["drawings_seen"] for report, _ in context.reports] == [50, 105], "none after it"
+
+
+def test_the_speedometer_leaves_pauses_out_and_counts_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    speed = Speedometer()
+    with speed.waiting():
+        now[0] += 2
+    now[0] += 6
+    with speed.paused():
+        now[0] += 1000
+    speed.drawings += 400
+    assert speed.take() == {"speed/drawings_per_s": 50.0, "speed/data_wait_fraction": 0.25}
+    now[0] += 1
+    assert speed.take() == {"speed/drawings_per_s": 0.0, "speed/data_wait_fraction": 0.0}

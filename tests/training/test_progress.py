@@ -1,0 +1,51 @@
+"""The line on the terminal: what it says of a run, and that a busy board stops nothing."""
+
+from typing import Any
+
+import pytest
+from ray.exceptions import GetTimeoutError
+
+from doodle_dist.training import progress
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 1100.0)
+
+
+FIGURES = {"drawings_seen": 320_000.0, "total": 1_000_000.0}
+
+
+def test_a_line_says_how_far_how_fast_how_long_and_how_well() -> None:
+    figures = FIGURES | {"speed/drawings_per_s": 3200.4, "loss/critic": 0.6931, "optim/lr": 1e-4}
+    assert progress.line(figures, began_seen=0, began=1000.0) == (
+        "320,000/1,000,000 drawings   32%  3,200/s  ETA 0:03:32  loss/critic 0.693"
+    )
+
+
+def test_the_time_left_counts_from_where_this_start_began() -> None:
+    # 20,000 drawings in 100 s leave 680,000 for 3,400 s, whatever earlier starts did.
+    assert "ETA 0:56:40" in progress.line(FIGURES, began_seen=300_000, began=1000.0)
+
+
+def test_nothing_is_made_up_before_the_first_figures() -> None:
+    assert progress.line(FIGURES, began_seen=320_000, began=1100.0) == "320,000/1,000,000 drawings   32%"
+
+
+def test_a_board_lays_newer_figures_over_older_ones() -> None:
+    board = progress._Board()
+    board.update({"drawings_seen": 1, "loss/x": 3.0})
+    board.update({"drawings_seen": 2, "val/top1": 0.5})
+    assert board.read() == {"drawings_seen": 2, "loss/x": 3.0, "val/top1": 0.5}
+
+
+def test_a_board_that_does_not_answer_is_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent:
+        class read:  # noqa: N801
+            remote = staticmethod(lambda: None)
+
+    def out_of_time(*_: Any, **__: Any) -> None:
+        raise GetTimeoutError("no answer")
+
+    monkeypatch.setattr("ray.get", out_of_time)
+    assert progress._read(Silent()) == {}
