@@ -63,19 +63,16 @@ def connect(need: Need, *, local: bool, debug: bool = False) -> None:
         return
     quiet = {"log_to_driver": debug, "logging_level": "INFO" if debug else "ERROR"}
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    if not local:
-        address = os.environ.get("RAY_ADDRESS", "")
+    if not local and (address := _started_cluster()):
         _refuse_dead_address(address)
         try:
-            ray.init(address="auto", **quiet)
+            ray.init(address=address, **quiet)
         except ConnectionError:
-            if address:
-                raise ValueError(
-                    f"RAY_ADDRESS={address}: no cluster lets us in there; is it up, and are RAY_AUTH_MODE and "
-                    "the token the same on both sides?"
-                ) from None
-        else:
-            return
+            raise ValueError(
+                f"the Ray cluster at {address} does not let us in; is it up, and are RAY_AUTH_MODE and the "
+                "token the same on both sides?"
+            ) from None
+        return
     cpus = max(os.cpu_count() or 1, math.ceil(need.cpus))
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
 
@@ -89,7 +86,7 @@ def _refuse_dead_address(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except OSError as error:
         raise ValueError(
-            f"RAY_ADDRESS={address}: nothing answers there ({error.strerror or error})"
+            f"no Ray cluster answers at {address} ({error.strerror or error}); RAY_ADDRESS names it"
         ) from None
 
 

@@ -25,7 +25,9 @@ class DataConfig(Section):
     uri: str = Field("", description="prepared dataset; empty means the one that DOODLE_DATA names")
     categories: tuple[str, ...] = Field((), description="train on these only; empty means all")
     lanes: int = Field(8, ge=1, description="virtual lanes of the stream: the most workers a run can have")
-    window_bytes: int = Field(25 << 20, ge=1, description="rasters that a data task makes at once")
+    window_bytes: int = Field(
+        25 << 20, ge=1, le=100 << 20, description="rasters that a data task makes at once"
+    )
     buffer_bytes: int = Field(256 << 20, ge=1 << 20, description="object store that a rank's stream may hold")
     audit: bool = Field(False, description="write the key_ids of every step beside the run")
 
@@ -50,7 +52,7 @@ class TrainConfig(Section):
 
     def total_drawings(self, split_rows: int) -> int:
         """The run's length in drawings seen, for a training split of ``split_rows``."""
-        return self.drawings if self.drawings is not None else round((self.epochs or 0) * split_rows)
+        return self.drawings if self.drawings is not None else max(1, round((self.epochs or 0) * split_rows))
 
 
 class ModelConfig(Section):

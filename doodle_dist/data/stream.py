@@ -143,13 +143,17 @@ class _ShardReader:
         self.keep = keep
 
     def read(self, uri: str, group: int, columns: list[str]) -> pa.Table:
-        if uri not in self.files:
-            filesystem, path = storage.filesystem(uri)
-            self.files[uri] = pq.ParquetFile(filesystem.open_input_file(path), pre_buffer=True)
-            if len(self.files) > self.keep:
-                self.files.popitem(last=False)[1].close()
-        self.files.move_to_end(uri)
-        return self.files[uri].read_row_group(group, columns=columns, use_threads=False)
+        try:
+            if uri not in self.files:
+                self.files[uri] = pq.ParquetFile(storage.open_input(uri), pre_buffer=True)
+                if len(self.files) > self.keep:
+                    self.files.popitem(last=False)[1].close()
+            self.files.move_to_end(uri)
+            return self.files[uri].read_row_group(group, columns=columns, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise storage.StorageError(
+                f"{uri} is damaged, `doodle-dist data verify` says more: {error}"
+            ) from error
 
 
 _reader = _ShardReader()

@@ -82,10 +82,11 @@ def read_audit(run_uri: str) -> pa.Table:
     Rows are ordered by step and lane. Raises ValueError where the run has no audit.
     """
     where = storage.join(run_uri, "audit")
-    if not storage.exists(where):
+    files = storage.list_files(where, (".arrow",), recursive=True) if storage.exists(where) else []
+    if not files:
         raise ValueError(f"{run_uri} has no audit: train it with --set data.audit=true")
     attempts: dict[int, list[pa.Table]] = {}
-    for file in storage.list_files(where, (".arrow",), recursive=True):
+    for file in files:
         number = int(file.uri.split("/")[-3].removeprefix("attempt-"))
         table = pa.ipc.open_file(io.BytesIO(storage.read_bytes(file.uri))).read_all()
         attempts.setdefault(number, []).append(table)

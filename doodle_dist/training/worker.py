@@ -1,6 +1,6 @@
 """What runs on each worker of Ray Train: build everything from the experiment, resume, train."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import takewhile
 from typing import TypedDict
 
@@ -68,7 +68,7 @@ def _note_reason(run_uri: str, context: RayContext, error: Exception) -> None:
 
 def _prepared(
     experiment: Experiment, run_uri: str, board: ActorHandle | None, context: RayContext
-) -> tuple[Run, Iterator[Batch], Cursor]:
+) -> tuple[Run, Generator[Batch, None, None], Cursor]:
     """The run, its stream from the cursor on, and the cursor. Raises ValueError on every rank or on none."""
     torch.set_num_threads(experiment.scaling.threads_per_worker)
     torch.manual_seed(experiment.seed)

@@ -17,7 +17,7 @@ from doodle_dist.config.load import load_experiment
 from doodle_dist.data.order import lanes_of_rank
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.gan import GanTask, soft_targets
-from doodle_dist.training.task import Clock, LaneRandom, StepInput, Task
+from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput, Task
 
 CPU = torch.device("cpu")
 LANES, ROWS = 4, 4
@@ -50,7 +50,9 @@ def build(experiment: Experiment, world_size: int = 1) -> Task:
     def wrap(module: nn.Module) -> nn.Module:
         return module if world_size == 1 else DistributedDataParallel(module, broadcast_buffers=False)
 
-    return kind(experiment, CATEGORIES, side=28, channels=1, device=CPU, world_size=world_size, wrap=wrap)
+    return kind(
+        experiment, DataShape(CATEGORIES, (100, 100, 100)), device=CPU, world_size=world_size, wrap=wrap
+    )
 
 
 def global_batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
