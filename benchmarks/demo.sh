@@ -22,8 +22,8 @@ say '5/5 samples'
 run doodle-dist sample "$DEMO/runs/gan" -n 10 -o "$DEMO/samples.png" >/dev/null
 
 say 'Done.'
-"$BIN/doodle-dist" evaluate --local "$DEMO/runs/classifier" --json |
-    "$BIN/python" -c 'import json, sys; print(f"accuracy on test drawings  {json.load(sys.stdin)[\"top1\"]:.3f}")'
+top1='import json, sys; print("accuracy on test drawings  %.3f" % json.load(sys.stdin)["top1"])'
+"$BIN/doodle-dist" evaluate --local "$DEMO/runs/classifier" --json | "$BIN/python" -c "$top1"
 echo "contact sheet              $DEMO/contact-sheet.png"
 echo "sample grid                $DEMO/samples.png"
 echo "curves and pictures        $BIN/tensorboard --logdir $DEMO/runs"
