@@ -22,7 +22,7 @@ from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.schema import binary_buffers
 from doodle_dist.data.stream import StreamPlan, packed_drawings, plan_stream, rank_batches
 
-_ROUNDS, _SECONDS, _WARM_UP_S = 3, 6.0, 4.0
+_ROUNDS, _SECONDS, _WARM_UP_S = 3, 8.0, 5.0
 _GLOBAL_BATCH = 1024
 
 
@@ -67,13 +67,13 @@ def _consume(
     first, started, done = 0.0, 0.0, 0
     for batch in rank_batches(plan, rank=rank, world_size=workers, epochs=None):
         now = time.perf_counter()
-        first = first or now - began
-        if not started and now - began > warm_up_s:
+        first = first or now
+        if not started and now - first > warm_up_s:
             started = now
         elif started:
             done += len(batch.labels)
             if now - started > seconds:
-                return done / (now - started), first
+                return done / (now - started), first - began
     raise AssertionError("an endless stream ended")
 
 

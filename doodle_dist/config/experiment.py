@@ -26,9 +26,9 @@ class DataConfig(Section):
     categories: tuple[str, ...] = Field((), description="train on these only; empty means all")
     lanes: int = Field(8, ge=1, description="virtual lanes of the stream: the most workers a run can have")
     window_bytes: int = Field(
-        25 << 20, ge=1, le=100 << 20, description="rasters that a data task makes at once"
+        50 << 20, ge=1, le=100 << 20, description="rasters that a data task makes at once"
     )
-    buffer_bytes: int = Field(256 << 20, ge=1 << 20, description="object store that a rank's stream may hold")
+    buffer_bytes: int = Field(512 << 20, ge=1 << 20, description="object store that a rank's stream may hold")
     audit: bool = Field(False, description="write the key_ids of every step beside the run")
 
 

@@ -32,9 +32,13 @@ if TYPE_CHECKING:
 # pipeline never holds the plan of fifty million drawings.
 WINDOWS_PER_PIPELINE = 1024
 
-# Rasters of a window: large enough that a Ray task's own cost is small beside its work (32,000 drawings take
-# a tenth of a second), small enough that a few of them are no burden.
-WINDOW_BYTES = 25 << 20
+# Rasters of a window: large enough that a Ray task's own cost is small beside its work (64,000 drawings take
+# a fifth of a second), small enough that a few of them are no burden.
+WINDOW_BYTES = 50 << 20
+
+# Ray Data's loop looks for finished tasks when all are done, or every tenth of a second. Twice as many tasks as
+# cores keep the cores busy meanwhile; with one a core each would wait for the loop half of its time.
+TASK_CPUS = 0.5
 
 Split = Literal["train", "val", "test"]
 
@@ -289,15 +293,40 @@ class _Patience:
     def after_execution_fails(self, executor: object, error: Exception) -> None: ...
 
 
+def number_source(count: int) -> "ray.data.Datasource":
+    """The numbers 0 to count - 1 as a datasource, column ``id``, a block each.
+
+    `ray.data.range`, but that its tasks may ask for less than a CPU.
+    """
+    from ray.data import Datasource, ReadTask
+    from ray.data.block import BlockMetadata
+
+    class Numbers(Datasource):
+        def estimate_inmemory_data_size(self) -> int:
+            return 8 * count
+
+        def get_read_tasks(
+            self, parallelism: int, per_task_row_limit: int | None = None, **_: object
+        ) -> list[ReadTask]:
+            about = BlockMetadata(num_rows=1, size_bytes=8, exec_stats=None, input_files=None)
+            return [ReadTask(lambda k=k: [pa.table({"id": [k]})], about) for k in range(count)]
+
+    return Numbers()
+
+
 def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: int) -> "ray.data.Dataset":
     import ray.data
 
     def read(ids: dict[str, NDArray[np.int64]]) -> pa.Table:
         return pa.concat_tables([read_window(plan, lanes, todo[int(i)]) for i in ids["id"]])
 
-    dataset = ray.data.range(len(todo), override_num_blocks=len(todo)).map_batches(
-        read, batch_size=None, num_cpus=1
-    )
+    # Both stages ask for the same resources, so that Ray Data runs them as one task.
+    dataset = ray.data.read_datasource(
+        number_source(len(todo)), override_num_blocks=len(todo), num_cpus=TASK_CPUS
+    ).map_batches(read, batch_size=None, num_cpus=TASK_CPUS)
+    # A window stays one block, and Ray Data reckons with its size when it asks how many tasks the buffer holds.
+    longest_step = len(lanes) * (plan.order(0).rows_per_lane_step + 1) * plan.pixels
+    dataset.context.target_max_block_size = round(1.2 * max(plan.window_bytes, longest_step))
     options = dataset.context.execution_options
     options.preserve_order = True
     options.resource_limits = options.resource_limits.copy(object_store_memory=buffer_bytes)
@@ -314,7 +343,7 @@ def rank_batches(
     epoch: int = 0,
     consumed: int = 0,
     epochs: int | None = 1,
-    buffer_bytes: int = 256 << 20,
+    buffer_bytes: int = 512 << 20,
 ) -> Generator[Batch, None, None]:
     """Batches of a rank from the cursor (epoch, drawings consumed of it) on, to the end of ``epochs``.
 
