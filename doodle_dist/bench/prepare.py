@@ -80,9 +80,10 @@ def _pss_mb(pid: int) -> float:
 
 
 def run(drawings: int, folder: Path) -> PrepareBench:
-    """Make ``drawings`` up, prepare them, and measure; ``folder`` is for both."""
+    """Make ``drawings`` up, unless ``folder/raw`` holds them already; prepare them, and measure."""
     source, to = folder / "raw", folder / "prepared"
-    synthesize(drawings, _CATEGORIES, 0, str(source))
+    if not source.exists():
+        synthesize(drawings, _CATEGORIES, 0, str(source))
     sources = tuple(find_sources([str(source)]))
     request = PrepareRequest(sources, categories_of(sources), str(to))
     connect(Need(workers=0, cpus_per_worker=0, gpus_per_worker=0), local=True)
