@@ -37,8 +37,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def head(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A Ray head of our own with token authentication: the environment that leads to it."""
+def head(dataset: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A Ray head of our own with token authentication: the environment that leads to it.
+
+    A job has the cluster's environment and not the submitter's, so DOODLE_DATA is set there.
+    """
     port, dashboard = free_port(), free_port()
     token = tmp_path / "token"
     token.write_text("0123456789abcdef" * 4)
@@ -51,9 +54,8 @@ def head(tmp_path: Path) -> Iterator[dict[str, str]]:
     ]
     command[0] = str(Path(sys.executable).parent / "ray")
     log = (tmp_path / "head.log").open("wb")
-    process = subprocess.Popen(
-        command, stdout=log, stderr=log, env=os.environ | environ, start_new_session=True
-    )
+    there = os.environ | environ | {"DOODLE_DATA": str(dataset)}
+    process = subprocess.Popen(command, stdout=log, stderr=log, env=there, start_new_session=True)
     try:
         deadline = time.monotonic() + 90
         while True:
@@ -74,13 +76,12 @@ def head(tmp_path: Path) -> Iterator[dict[str, str]]:
         log.close()
 
 
-def test_ray_job_submit(head: dict[str, str], dataset: Path, tmp_path: Path) -> None:
+def test_ray_job_submit(head: dict[str, str], tmp_path: Path) -> None:
     ray = str(Path(sys.executable).parent / "ray")
     command = [ray, "job", "submit", "--", sys.executable, "-m", "doodle_dist.train", *SHORT]
-    environ = os.environ | head | {"DOODLE_DATA": str(dataset)}
     done = subprocess.run(
         [*command, "--workers", "2", "--storage", str(tmp_path / "runs")],
-        capture_output=True, text=True, timeout=200, env=environ, cwd=tmp_path, check=False,
+        capture_output=True, text=True, timeout=200, env=os.environ | head, cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "succeeded" in done.stdout + done.stderr
