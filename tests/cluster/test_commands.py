@@ -1,7 +1,6 @@
 """The two commands as anyone would type them: under `ray job submit`, and with no Ray started."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.test_train import doodle_dist
+from tests.cluster.test_train import doodle_dist, kill_tree
 from tests.conftest import write_drawings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -67,12 +66,7 @@ def head(dataset: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
             time.sleep(0.2)
         yield environ | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        kill_tree(process)
         log.close()
 
 
