@@ -7,6 +7,7 @@ from doodle_dist.data import storage
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.stream import Split, plan_stream, rank_batches
 from doodle_dist.evaluation.classifier_metrics import Confusion, Figures
+from doodle_dist.evaluation.pictures import to_images
 from doodle_dist.evaluation.snapshot import Snapshot, load_snapshot
 from doodle_dist.ray_cluster import Need, check_resources, connect
 
@@ -41,7 +42,7 @@ def evaluate_classifier(
     confusion = Confusion(len(snapshot.categories), device)
     with torch.no_grad():
         for batch in rank_batches(plan):
-            images = torch.from_numpy(batch.pixels.copy()).to(device).float().div_(127.5).sub_(1)
+            images = to_images(batch.pixels, device)
             confusion.add(net(images), torch.from_numpy(batch.labels).to(device))
     figures = confusion.figures()
     assert figures is not None

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -15,6 +16,11 @@ _PAPER, _NAME = 255, 0
 def to_pixels(images: Tensor) -> NDArray[np.uint8]:
     """float [N, C, H, W] in [-1, 1] -> uint8 [N, C, H, W]."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()
+
+
+def to_images(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """uint8 [N, C, H, W] -> float32 in [-1, 1] on the device: `to_pixels` undone (the copy travels as bytes)."""
+    return torch.from_numpy(np.ascontiguousarray(pixels).copy()).to(device).float().div_(127.5).sub_(1.0)
 
 
 def grid(pixels: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:

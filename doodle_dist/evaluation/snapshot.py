@@ -17,7 +17,7 @@ from doodle_dist.models.registry import CLASSIFIERS, GENERATORS
 Generator = DoodleSmallGenerator | CdcganGenerator
 Net = Generator | CnnSmall
 
-# The files' names as training/checkpoint.py writes them.
+# The snapshot's files in a checkpoint's folder; training/checkpoint.py writes them.
 EXPERIMENT, SNAPSHOT, META = "experiment.json", "snapshot.safetensors", "meta.json"
 
 

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-STATE, CURSOR, EXPERIMENT = "state.pt", "cursor.json", "experiment.json"
-SNAPSHOT, META = "snapshot.safetensors", "meta.json"
+from doodle_dist.evaluation.snapshot import EXPERIMENT, META, SNAPSHOT
+
+STATE, CURSOR = "state.pt", "cursor.json"
 
 
 @dataclass(frozen=True)

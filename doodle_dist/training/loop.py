@@ -13,11 +13,12 @@ from doodle_dist.config.experiment import TrainConfig
 from doodle_dist.data import storage
 from doodle_dist.data.order import step_seed
 from doodle_dist.data.stream import Batch
+from doodle_dist.evaluation.pictures import to_images
 from doodle_dist.training.audit import AuditWriter
 from doodle_dist.training.checkpoint import Cursor, save_checkpoint
 from doodle_dist.training.context import Context, new_checkpoint_folder
 from doodle_dist.training.metrics import Meter
-from doodle_dist.training.task import Clock, LaneRandom, StepInput, Task, to_device
+from doodle_dist.training.task import Clock, LaneRandom, StepInput, Task
 from doodle_dist.training.tensorboard import TensorBoard
 
 
@@ -45,7 +46,7 @@ class Run:
 def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepInput:
     """A batch of the stream as a task takes it, with the random numbers that belong to its step."""
     return StepInput(
-        images=to_device(batch.pixels, device),
+        images=to_images(batch.pixels, device),
         labels=torch.from_numpy(batch.labels).to(device),
         global_rows=batch.global_rows,
         random=LaneRandom(seed, step, batch.lane_rows, device),

@@ -126,8 +126,3 @@ class Task(Protocol):
     def snapshot(self) -> dict[str, Tensor]:
         """The EMA weights for inference."""
         ...
-
-
-def to_device(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 [B, C, H, W] in 0..255 -> float32 in [-1, 1] on the device (the copy travels as bytes)."""
-    return torch.from_numpy(np.ascontiguousarray(pixels).copy()).to(device).float().div_(127.5).sub_(1.0)
