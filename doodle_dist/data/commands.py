@@ -160,24 +160,21 @@ def inspect_dataset(uri: str, output: Path, count: int, *, as_json: bool = False
 
 def _examples(uri: str, manifest: Manifest, count: int) -> list[np.ndarray]:
     """The first ``count`` rasters of each category in the training split: uint8 [n <= count, C, H, W]."""
-    from doodle_dist.data.schema import fixed_rows
-    from doodle_dist.data.stream import Window, plan_stream, read_window
+    from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
 
     plan = plan_stream(manifest, uri, "train", lanes=1, global_batch=4096)
     order = plan.order(0)
     found: list[list[np.ndarray]] = [[] for _ in manifest.categories]
     for step in range(order.steps):
-        table = read_window(plan, range(1), Window(0, step, step + 1)).combine_chunks()
-        pixels = fixed_rows(table["raster"].chunk(0), plan.pixels)
-        for label, picture in zip(table["label"].to_numpy(), pixels, strict=True):
+        table = read_window(plan, range(1), Window(0, step, step + 1))
+        for label, picture in zip(table["label"].to_numpy(), pictures(plan, table), strict=True):
             if len(found[label]) < count:
                 found[label].append(picture)
         wanted = [min(count, total) for total in manifest.splits["train"].counts]
         if all(len(have) >= want for have, want in zip(found, wanted, strict=True)):
             break
-    shape = (-1, manifest.channels, manifest.side, manifest.side)
-    empty = np.zeros((0, plan.pixels), np.uint8)
-    return [np.stack(have).reshape(shape) if have else empty.reshape(0, *shape[1:]) for have in found]
+    none = np.zeros((0, manifest.channels, manifest.side, manifest.side), np.uint8)
+    return [np.stack(have) if have else none for have in found]
 
 
 def verify_dataset(uri: str) -> bool:

@@ -1,15 +1,19 @@
 """From a prepared dataset to the batches of one rank, through Ray Data.
 
 Each rank runs one Ray Data pipeline. Its input items are windows: a run of steps of one epoch. Its tasks
-read the row groups behind the rank's lanes in that window (see order.py), rasterise the drawings and hand
-them on in the order of their steps, one Arrow block a window. Which rows those are is arithmetic, so
-starting at a cursor reads nothing that was consumed, and the drawings of a step are the same for any number
-of ranks.
+read the row groups behind the rank's lanes in that window (see order.py) and hand the drawings on in the
+order of their steps, one Arrow block a window. Which rows those are is arithmetic, so starting at a cursor
+reads nothing that was consumed, and the drawings of a step are the same for any number of ranks.
+
+Strokes take an eighth of their rasters' bytes, so they travel as strokes and are rasterised where they are
+used, a few steps at a time and ahead of the consumer, by threads of the worker. Where the workers' own cores
+are busy and others are not, the tasks rasterise (``StreamPlan.rasterize = "tasks"``).
 """
 
 import threading
-from collections import OrderedDict
-from collections.abc import Generator, Iterator
+from collections import OrderedDict, deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -40,7 +44,12 @@ WINDOW_BYTES = 50 << 20
 # cores keep the cores busy meanwhile; with one a core each would wait for the loop half of its time.
 TASK_CPUS = 0.5
 
+# A thread of the worker rasterises so many drawings at once: their pictures (1.6 MB) stay in a core's cache,
+# and handing them over costs little.
+CHUNK_DRAWINGS = 2048
+
 Split = Literal["train", "val", "test"]
+Rasterize = Literal["worker", "tasks"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,7 @@ class StreamPlan:
     lanes: int
     global_batch: int
     window_bytes: int
+    rasterize: Rasterize = "worker"
 
     def order(self, epoch: int) -> EpochOrder:
         return EpochOrder(self.group_rows, self.seed, epoch, self.lanes, self.global_batch)
@@ -87,6 +97,7 @@ def plan_stream(
     lanes: int = 8,
     global_batch: int,
     window_bytes: int = WINDOW_BYTES,
+    rasterize: Rasterize = "worker",
 ) -> StreamPlan:
     """Plan the stream of a split, or of some of its categories, which are then labelled in sorted order.
 
@@ -119,6 +130,7 @@ def plan_stream(
         lanes=lanes,
         global_batch=global_batch,
         window_bytes=window_bytes,
+        rasterize=rasterize,
     )
 
 
@@ -194,7 +206,8 @@ def packed_drawings(plan: StreamPlan, count: int) -> pa.Array:
 
 
 def read_window(plan: StreamPlan, lanes: range, window: Window) -> pa.Table:
-    """The drawings of a rank's lanes in a window: key_id, label and raster, step by step, lane by lane."""
+    """The drawings of a rank's lanes in a window, step by step, lane by lane: key_id, label and what is
+    stored of them, strokes or pixels."""
     order = plan.order(window.epoch)
     tables: dict[int, tuple[int, pa.Table]] = {}  # row group -> where its rows begin, its rows
     held = 0
@@ -220,18 +233,24 @@ def read_window(plan: StreamPlan, lanes: range, window: Window) -> pa.Table:
         ]
     )
     table = pa.concat_tables([table for _, table in tables.values()]).combine_chunks()
-    table = table.take(pa.array(taken)).combine_chunks()
-    return pa.table({"key_id": table["key_id"], "label": table["label"], "raster": _rasters(plan, table)})
+    return table.take(pa.array(taken)).combine_chunks()
 
 
-def _rasters(plan: StreamPlan, table: pa.Table) -> pa.Array:
-    if plan.kind == "pixels":
-        return table["pixels"]
-    buffer, offsets = binary_buffers(table["strokes"].chunk(0))
-    rasters = rasterize_packed(buffer, offsets, side=plan.side)
-    return pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(plan.pixels), len(table), [None, pa.py_buffer(rasters)]
-    )
+def pictures(plan: StreamPlan, table: pa.Table) -> NDArray[np.uint8]:
+    """uint8 [N, channels, side, side] of the N drawings of a window, or of a slice of one."""
+    if "strokes" in table.column_names:
+        buffer, offsets = binary_buffers(table["strokes"].chunk(0))
+        rows = rasterize_packed(buffer, offsets, side=plan.side)
+    else:
+        rows = fixed_rows(table["pixels"].chunk(0), plan.pixels)
+    return rows.reshape(-1, plan.channels, plan.side, plan.side)
+
+
+def _rasterized(plan: StreamPlan, table: pa.Table) -> pa.Table:
+    """A window's table with pixels in place of strokes."""
+    rasters = pa.py_buffer(pictures(plan, table))
+    column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(plan.pixels), len(table), [None, rasters])
+    return pa.table({"key_id": table["key_id"], "label": table["label"], "pixels": column})
 
 
 # --- inside a rank ------------------------------------------------------------------------------------
@@ -317,8 +336,11 @@ def number_source(count: int) -> "ray.data.Datasource":
 def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: int) -> "ray.data.Dataset":
     import ray.data
 
+    in_task = plan.rasterize == "tasks"
+
     def read(ids: dict[str, NDArray[np.int64]]) -> pa.Table:
-        return pa.concat_tables([read_window(plan, lanes, todo[int(i)]) for i in ids["id"]])
+        tables = [read_window(plan, lanes, todo[int(i)]) for i in ids["id"]]
+        return pa.concat_tables([_rasterized(plan, t) for t in tables] if in_task else tables)
 
     # Both stages ask for the same resources, so that Ray Data runs them as one task.
     dataset = ray.data.read_datasource(
@@ -344,13 +366,30 @@ def rank_batches(
     consumed: int = 0,
     epochs: int | None = 1,
     buffer_bytes: int = 512 << 20,
+    threads: int = 1,
 ) -> Generator[Batch, None, None]:
     """Batches of a rank from the cursor (epoch, drawings consumed of it) on, to the end of ``epochs``.
 
-    ``epochs=None`` goes on for ever. Raises ValueError where ranks, lanes, batch and drawings don't fit.
+    ``epochs=None`` goes on for ever. ``threads`` of this process rasterise, ahead of the consumer. Raises
+    ValueError where ranks, lanes, batch and drawings don't fit.
     """
     lanes = lanes_of_rank(rank, world_size, plan.lanes)
-    coming = windows(plan, len(lanes), epoch, consumed, epochs)
+    todo = windows(plan, len(lanes), epoch, consumed, epochs)
+    chunks = _chunks(plan, lanes, _windows_read(plan, lanes, todo, buffer_bytes))
+    with ThreadPoolExecutor(threads, thread_name_prefix="rasterize") as pool:
+        ahead: deque[tuple[_Chunk, Future[NDArray[np.uint8]]]] = deque()
+        for chunk in chunks:
+            ahead.append((chunk, pool.submit(pictures, plan, chunk.table)))
+            if len(ahead) > threads + 1:
+                yield from _steps(plan, lanes, *ahead.popleft())
+        while ahead:
+            yield from _steps(plan, lanes, *ahead.popleft())
+
+
+def _windows_read(
+    plan: StreamPlan, lanes: range, coming: Iterator[Window], buffer_bytes: int
+) -> Iterator[tuple[Window, pa.Table]]:
+    """Each window with its table, through Ray Data."""
     while todo := [window for _, window in zip(range(WINDOWS_PER_PIPELINE), coming, strict=False)]:
         blocks = iter(
             _pipeline(plan, lanes, todo, buffer_bytes).iter_batches(
@@ -361,28 +400,54 @@ def rank_batches(
             _hungry.set()
             block = next(blocks)
             _hungry.clear()
-            yield from _steps(plan, lanes, window, block)
+            yield window, block.combine_chunks()
 
 
-def _steps(plan: StreamPlan, lanes: range, window: Window, block: pa.Table) -> Iterator[Batch]:
-    order = plan.order(window.epoch)
-    block = block.combine_chunks()
-    key_ids = block["key_id"].to_numpy()
-    labels = block["label"].to_numpy().astype(np.int64)
-    pixels = fixed_rows(block["raster"].chunk(0), plan.pixels)
+@dataclass(frozen=True)
+class _Chunk:
+    """Steps [first, stop) of an epoch and the rank's drawings in them."""
+
+    order: EpochOrder
+    first: int
+    stop: int
+    table: pa.Table
+
+
+def _rows_by_lane(order: EpochOrder, lanes: range, step: int) -> list[int]:
+    return [stop - start for start, stop in (order.lane_rows(lane, step) for lane in lanes)]
+
+
+def _chunks(plan: StreamPlan, lanes: range, read: Iterable[tuple[Window, pa.Table]]) -> Iterator[_Chunk]:
+    """The windows cut into runs of whole steps of about CHUNK_DRAWINGS."""
+    for window, table in read:
+        order, at = plan.order(window.epoch), 0
+        length = max(1, CHUNK_DRAWINGS // (len(lanes) * order.rows_per_lane_step))
+        for first in range(window.first, window.stop, length):
+            stop = min(first + length, window.stop)
+            rows = sum(sum(_rows_by_lane(order, lanes, step)) for step in range(first, stop))
+            yield _Chunk(order, first, stop, table.slice(at, rows))
+            at += rows
+        assert at == len(table), f"a window of {at} drawings came as {len(table)}"
+
+
+def _steps(
+    plan: StreamPlan, lanes: range, chunk: _Chunk, pixels: Future[NDArray[np.uint8]]
+) -> Iterator[Batch]:
+    order = chunk.order
+    key_ids = chunk.table["key_id"].to_numpy()
+    labels = chunk.table["label"].to_numpy().astype(np.int64)
     at = 0
-    for step in range(window.first, window.stop):
-        sizes = [stop - start for start, stop in (order.lane_rows(lane, step) for lane in lanes)]
+    for step in range(chunk.first, chunk.stop):
+        sizes = _rows_by_lane(order, lanes, step)
         part = slice(at, at + sum(sizes))
         at = part.stop
         yield Batch(
-            epoch=window.epoch,
+            epoch=order.epoch,
             step_in_epoch=step,
-            pixels=pixels[part].reshape(-1, plan.channels, plan.side, plan.side),
+            pixels=pixels.result()[part],
             labels=labels[part],
             key_ids=key_ids[part],
             lane_rows=tuple(zip(lanes, sizes, strict=True)),
             global_rows=order.step_rows(step),
             consumed=step * plan.global_batch + order.step_rows(step),
         )
-    assert at == len(block), f"a window of {at} drawings came as {len(block)}"

@@ -10,9 +10,8 @@ from torch import Tensor
 from doodle_dist.data import storage
 from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.manifest import load_manifest
-from doodle_dist.data.schema import fixed_rows
-from doodle_dist.data.stream import Window, plan_stream, read_window
-from doodle_dist.evaluation.pictures import named_rows, png, to_pixels
+from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
+from doodle_dist.evaluation.pictures import named_rows, png, to_images, to_pixels
 from doodle_dist.evaluation.snapshot import Snapshot, load_snapshot
 
 _BATCH = 256
@@ -53,12 +52,12 @@ def write_samples(
             raise ValueError(f"--categories: {unknown_category(name, snapshot.categories)}")
     names = categories or snapshot.categories
     labels = torch.tensor([snapshot.categories.index(name) for name in names]).repeat_interleave(count)
-    pictures = generate(snapshot, labels, seed)
+    samples = generate(snapshot, labels, seed)
     rows: list[tuple[str, NDArray[np.uint8]]] = []
     nearest = (
         _Neighbours(snapshot, storage.absolute(judge), data and storage.absolute(data)) if judge else None
     )
-    for name, drawn in zip(names, pictures.split(count), strict=True):
+    for name, drawn in zip(names, samples.split(count), strict=True):
         rows.append((name, to_pixels(drawn)))
         if nearest:
             rows.append(("  nearest real", nearest.of(drawn, name)))
@@ -74,21 +73,19 @@ class _Neighbours:
         self.uri = data or snapshot.experiment.data.uri
         self.manifest = load_manifest(self.uri)
 
-    def of(self, pictures: Tensor, category: str) -> NDArray[np.uint8]:
+    def of(self, drawn: Tensor, category: str) -> NDArray[np.uint8]:
         """The nearest training drawing of ``category`` to each picture [N, C, H, W]: uint8 [N, C, H, W]."""
         plan = plan_stream(
             self.manifest, self.uri, "train", categories=(category,), lanes=1, global_batch=8192
         )
-        wanted = self.judge.features(pictures)
-        best = torch.full((len(pictures),), float("inf"))
-        found = np.zeros((len(pictures), plan.pixels), np.uint8)
+        wanted = self.judge.features(drawn)
+        best = torch.full((len(drawn),), float("inf"))
+        found = np.zeros((len(drawn), plan.channels, plan.side, plan.side), np.uint8)
         for step in range(plan.order(0).steps):
-            table = read_window(plan, range(1), Window(0, step, step + 1)).combine_chunks()
-            pixels = fixed_rows(table["raster"].chunk(0), plan.pixels)
-            images = torch.from_numpy(pixels.copy()).view(-1, plan.channels, plan.side, plan.side)
-            features = self.judge.features(images.float() / 127.5 - 1)
+            pixels = pictures(plan, read_window(plan, range(1), Window(0, step, step + 1)))
+            features = self.judge.features(to_images(pixels, torch.device("cpu")))
             distance, index = torch.cdist(wanted, features).min(dim=1)
             closer = (distance < best).numpy()
             found[closer] = pixels[index.numpy()[closer]]
             best = torch.minimum(best, distance)
-        return found.reshape(-1, plan.channels, plan.side, plan.side)
+        return found

@@ -116,6 +116,7 @@ def _prepared(
         consumed=cursor.consumed,
         epochs=-(-total // plan.rows),
         buffer_bytes=experiment.data.buffer_bytes,
+        threads=experiment.data.raster_threads,
     )
     return run, batches, cursor
 
@@ -132,6 +133,7 @@ def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
         lanes=data.lanes,
         global_batch=experiment.train.global_batch,
         window_bytes=data.window_bytes,
+        rasterize=data.rasterize,
     )
 
 
@@ -147,6 +149,7 @@ def _held_out(experiment: Experiment, manifest: Manifest, context: RayContext) -
         lanes=context.world_size,
         global_batch=_HELD_OUT_ROWS_PER_RANK * context.world_size,
         window_bytes=experiment.data.window_bytes,
+        rasterize=experiment.data.rasterize,
     )
     if plan.rows < context.world_size:
         return iter(())

@@ -129,3 +129,12 @@ def test_windows_cover_the_steps_from_the_cursor_on(dataset: str) -> None:
     steps = plan.order(0).steps
     found = [(w.epoch, k) for w in windows(plan, 8, 0, 5 * 64, epochs=3) for k in range(w.first, w.stop)]
     assert found == [(0, k) for k in range(5, steps)] + [(e, k) for e in (1, 2) for k in range(steps)]
+
+
+def test_whoever_rasterises_and_with_however_many_threads_the_batches_are_the_same(
+    dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = joined([list(rank_batches(plan_of(dataset)))])
+    assert joined([list(rank_batches(plan_of(dataset, rasterize="tasks")))]) == expected
+    monkeypatch.setattr(stream, "CHUNK_DRAWINGS", 150)  # two steps, and not a whole window
+    assert joined([list(rank_batches(plan_of(dataset), threads=3))]) == expected

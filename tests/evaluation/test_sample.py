@@ -10,10 +10,9 @@ from PIL import Image
 
 from doodle_dist.data import shards
 from doodle_dist.data.manifest import load_manifest
-from doodle_dist.data.schema import fixed_rows
 from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
-from doodle_dist.data.stream import Window, plan_stream, read_window
+from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
 from doodle_dist.evaluation.sample import _Neighbours, generate, write_samples
 from doodle_dist.evaluation.snapshot import load_snapshot
 from tests.conftest import write_drawings
@@ -87,8 +86,7 @@ def test_neighbours_are_the_nearest_training_drawings_of_the_category(
     found = _Neighbours(snapshot, judge, data).of(drawn, "dog")
 
     plan = plan_stream(load_manifest(data), data, "train", categories=("dog",), lanes=1, global_batch=4096)
-    table = read_window(plan, range(1), Window(0, 0, 1)).combine_chunks()
-    dogs = fixed_rows(table["raster"].chunk(0), plan.pixels).reshape(-1, 1, 28, 28)
+    dogs = pictures(plan, read_window(plan, range(1), Window(0, 0, 1)))
     features = load_snapshot(judge).classifier.features
     distance = torch.cdist(features(drawn), features(torch.from_numpy(dogs.copy()).float() / 127.5 - 1))
     reached = torch.cdist(features(drawn), features(torch.from_numpy(found.copy()).float() / 127.5 - 1))
