@@ -50,10 +50,13 @@ def apply_spectral_norm(network: nn.Module) -> None:
     """Divide the weight of every convolution, dense layer and embedding by its largest singular value.
 
     One power iteration a forward in training (Miyato et al. 2018, algorithm 1). Embeddings too, as Miyato &
-    Koyama's projection critic does.
+    Koyama's projection critic does. A weight that starts at zero (fix-up) has no direction to keep, and
+    0 / 0 in every forward: it starts from a normal distribution, whose size the division takes away.
     """
     for layer in list(network.modules()):
         if isinstance(layer, (*WEIGHTED, nn.Embedding)):
+            if not layer.weight.any():
+                nn.init.normal_(layer.weight)
             spectral_norm(layer)
 
 
