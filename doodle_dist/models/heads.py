@@ -23,20 +23,20 @@ class LinearHead(nn.Module):
 
 
 class ProjectionHead(nn.Module):
-    """w·f + b + scale e(y)·f (Miyato & Koyama 2018, eq. 5).
+    """w·f + b + e(y)·f / divisor (Miyato & Koyama 2018, eq. 5).
 
-    The scale 1 / sqrt(F) gives both products the same size at the start. Under spectral normalisation the
-    embeddings are about unit vectors, as w is, and the scale is 1, as in the paper.
+    The divisor sqrt(F) gives both products the same size at the start. Under spectral normalisation the
+    embeddings are about unit vectors, as w is, and it is 1 (``unit``), as in the paper.
     """
 
     def __init__(self, features: int, num_categories: int, *, bias: bool = True, unit: bool = False) -> None:
         super().__init__()
-        self.scale = 1.0 if unit else 1 / math.sqrt(features)
+        self.divisor = 1.0 if unit else math.sqrt(features)
         self.verdict = dense(features, 1, bias=bias)
         self.embedding = nn.Embedding(num_categories, features)
 
     def forward(self, features: Tensor, y: Tensor) -> Verdicts:
-        projection = (features * self.embedding(y)).sum(1) * self.scale
+        projection = (features * self.embedding(y)).sum(1) / self.divisor
         return self.verdict(features).squeeze(1) + projection, None
 
 

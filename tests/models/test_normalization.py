@@ -87,7 +87,7 @@ def test_momentum_and_eps_reach_every_layer() -> None:
         critic_for("doodle", batch_eps=1e-4)
 
 
-@pytest.mark.parametrize("name", ["sngan", "cdcgan", "bird-dcgan", "simple-gan", "doodle-small"])
+@pytest.mark.parametrize("name", ["sngan", "cdcgan", "bird-dcgan", "simple-gan", "doodle-small", "doodle"])
 @pytest.mark.parametrize("head", ["projection", "auxiliary"])
 def test_spectral_norm_bounds_every_weight(name: str, head: str) -> None:
     torch.manual_seed(0)
