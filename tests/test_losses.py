@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from doodle_dist import losses
 from doodle_dist.config.model import CriticConfig
-from doodle_dist.models.critics import DoodleSmallCritic
+from doodle_dist.models.doodle_small import DoodleSmallCritic
+from doodle_dist.models.registry import build_critic
 
 REAL = torch.tensor([2.0, -1.0, 0.3], dtype=torch.float64)
 FAKE = torch.tensor([-0.5, 0.5, 4.0], dtype=torch.float64)
@@ -81,8 +82,10 @@ def test_the_penalty_of_a_linear_and_of_a_quadratic_critic() -> None:
 @pytest.fixture
 def critic() -> nn.Module:
     torch.manual_seed(0)
-    network = DoodleSmallCritic(CriticConfig(width=4, feature_dim=6), num_categories=3, side=8).double()
-    for block in (*network.half_side, *network.quarter_side):
+    config = CriticConfig(width=4, feature_dim=6)
+    network = build_critic(config, num_categories=3, side=8, channels=1).double()
+    assert isinstance(network.trunk, DoodleSmallCritic)
+    for block in (*network.trunk.half_side, *network.trunk.quarter_side):
         assert isinstance(block.second, nn.Conv2d)
         nn.init.normal_(block.second.weight, 0.0, 0.3)
     return network

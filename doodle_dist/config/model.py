@@ -4,9 +4,11 @@ Every section is frozen and names its units; a component is given its own sectio
 Everything that changes during training changes with ``drawings_seen``, so every length is in drawings.
 """
 
-from typing import Literal, Self
+import difflib
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -15,42 +17,114 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class GeneratorConfig(Section):
-    """``[model.generator]``"""
+GENERATOR_NAMES = (
+    "simple-gan",
+    "dcgan",
+    "doodle-wgan-gp",
+    "cdcgan",
+    "face-gan",
+    "bird-dcgan",
+    "image-dcgan",
+    "image-simple",
+    "sngan",
+    "doodle-small",
+    "doodle",
+)
+CRITIC_NAMES = GENERATOR_NAMES
 
-    name: Literal["doodle-small", "cdcgan"] = Field(
-        "doodle-small", description="entry of registry.GENERATORS"
+_IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def known_network(names: tuple[str, ...]) -> AfterValidator:
+    """Validator of a network's name: one of ``names``, or an import path ``module:Class`` of one's own."""
+
+    def check(name: str) -> str:
+        if name in names or _IMPORT_PATH.fullmatch(name):
+            return name
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        known = f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
+        raise ValueError(f"{name!r} is unknown; {known} (or module:Class of your own)")
+
+    return AfterValidator(check)
+
+
+Normalization = Literal["batch", "instance", "layer", "none"]
+Conditioning = Literal["none", "one-hot", "embedding"]
+HeadName = Literal["linear", "projection", "auxiliary"]
+
+
+class GeneratorConfig(Section):
+    """``[model.generator]``: where a value is none, the architecture's own, as published."""
+
+    name: Annotated[str, known_network(GENERATOR_NAMES)] = Field(
+        "doodle-small", description="entry of registry.GENERATORS, or module:Class"
     )
-    width: int = Field(
-        96,
-        ge=8,
+    width: int | None = Field(
+        None,
+        ge=4,
         le=2048,
         multiple_of=4,
-        description="channels: doodle-small's at a quarter of the side; cdcgan's at half the side",
+        description="channels that all others are multiples of; each class says where it has them",
     )
-    latent_dim: int = Field(64, ge=1, le=4096, description="components of the Gaussian latent z")
+    latent_dim: int = Field(64, ge=1, le=4096, description="components of the latent z")
+    latent_distribution: Literal["normal", "uniform"] = Field(
+        "normal", description="z from N(0, 1) or from U[-1, 1]"
+    )
+    conditioning: Conditioning | None = Field(
+        None, description="what of the label is concatenated to z (sngan's norms see the label besides)"
+    )
     embedding_dim: int = Field(
-        32,
-        ge=1,
-        le=4096,
-        description="components of the label's embedding (cdcgan has one-hot labels: unused)",
+        32, ge=1, le=4096, description="components of the label's embedding, with conditioning embedding"
     )
-    blocks: int = Field(
-        1, ge=1, le=8, description="residual blocks at each resolution up to half the side (doodle-small)"
+    blocks: int | None = Field(
+        None, ge=1, le=8, description="residual blocks at each resolution (doodle-small, doodle)"
+    )
+    normalization: Normalization | None = Field(None, description="in place of the normalisation layers")
+    batch_momentum: float | None = Field(
+        None, gt=0, le=1, description="BatchNorm: weight of the newest batch in the running statistics"
+    )
+    batch_eps: float | None = Field(None, gt=0, le=1, description="normalisation: added to the variance")
+    init: float | None = Field(
+        None, gt=0, le=1, description="std of N(0, init) for the weights of all convolutions and dense layers"
     )
 
 
 class CriticConfig(Section):
-    """``[model.critic]``"""
+    """``[model.critic]``: where a value is none, the architecture's own, as published."""
 
-    name: Literal["doodle-small", "cdcgan"] = Field("doodle-small", description="entry of registry.CRITICS")
-    width: int = Field(
-        32, ge=4, le=2048, multiple_of=4, description="channels at half the side, doubled at a quarter of it"
+    name: Annotated[str, known_network(CRITIC_NAMES)] = Field(
+        "doodle-small", description="entry of registry.CRITICS, or module:Class"
+    )
+    width: int | None = Field(
+        None,
+        ge=4,
+        le=2048,
+        multiple_of=4,
+        description="channels that all others are multiples of; each class says where it has them",
     )
     feature_dim: int = Field(
-        128, ge=1, le=4096, description="features that the label's embedding is projected on (doodle-small)"
+        128, ge=1, le=4096, description="features that the head sees (doodle-small, doodle)"
     )
-    blocks: int = Field(1, ge=1, le=8, description="residual blocks at each resolution (doodle-small)")
+    blocks: int | None = Field(
+        None, ge=1, le=8, description="residual blocks at each resolution (doodle-small, doodle)"
+    )
+    head: HeadName | None = Field(
+        None,
+        description="linear: one logit, blind to the label; projection: the label's embedding on the "
+        "features; auxiliary: a logit and a logit for each category",
+    )
+    dropout: float | None = Field(None, ge=0, lt=1, description="probability, at the published places")
+    normalization: Normalization | None = Field(None, description="in place of the normalisation layers")
+    batch_momentum: float | None = Field(
+        None, gt=0, le=1, description="BatchNorm: weight of the newest batch in the running statistics"
+    )
+    batch_eps: float | None = Field(None, gt=0, le=1, description="normalisation: added to the variance")
+    spectral_norm: bool | None = Field(
+        None, description="divide each weight by its largest singular value (none: sngan does)"
+    )
+    init: float | None = Field(
+        None, gt=0, le=1, description="std of N(0, init) for the weights of all convolutions and dense layers"
+    )
 
 
 class ClassifierConfig(Section):

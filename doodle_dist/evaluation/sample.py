@@ -13,6 +13,7 @@ from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
 from doodle_dist.evaluation.pictures import named_rows, png, to_images, to_pixels
 from doodle_dist.evaluation.snapshot import Snapshot, load_snapshot
+from doodle_dist.models.latents import draw_latents
 
 _BATCH = 256
 
@@ -22,7 +23,7 @@ def generate(snapshot: Snapshot, labels: Tensor, seed: int) -> Tensor:
     net, generator = snapshot.generator, torch.Generator().manual_seed(seed)
     config = snapshot.experiment.model.generator
     assert config is not None
-    latents = torch.randn(len(labels), config.latent_dim, generator=generator)
+    latents = draw_latents(config, len(labels), generator)
     parts = zip(latents.split(_BATCH), labels.split(_BATCH), strict=True)
     with torch.no_grad():
         return torch.cat([net(z, y) for z, y in parts])

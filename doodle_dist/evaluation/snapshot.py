@@ -2,23 +2,30 @@
 
 import contextlib
 from dataclasses import dataclass
+from typing import Literal, Protocol, Self, cast
 
 import orjson
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import storage
-from doodle_dist.models.classifiers import CnnSmall
-from doodle_dist.models.generators import CdcganGenerator, DoodleSmallGenerator
-from doodle_dist.models.registry import CLASSIFIERS, GENERATORS
-
-Generator = DoodleSmallGenerator | CdcganGenerator
-Net = Generator | CnnSmall
+from doodle_dist.models.registry import build_classifier, build_generator
 
 # The snapshot's files in a checkpoint's folder; training/checkpoint.py writes them.
 EXPERIMENT, SNAPSHOT, META = "experiment.json", "snapshot.safetensors", "meta.json"
+
+
+class Classifier(Protocol):
+    """What every classifier gives: logits, and the features in which pictures are compared."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def features(self, x: Tensor) -> Tensor: ...
+
+    def to(self, device: torch.device) -> Self: ...
 
 
 @dataclass(frozen=True)
@@ -31,19 +38,24 @@ class Snapshot:
     side: int
     channels: int
     metrics: dict[str, float]
-    net: Net
+    net: nn.Module
 
     @property
-    def classifier(self) -> CnnSmall:
+    def kind(self) -> Literal["classifier", "gan"]:
+        """What the net is: a classifier, or a GAN's generator."""
+        return self.experiment.task
+
+    @property
+    def classifier(self) -> Classifier:
         """The net of a classifier's run. Raises ValueError for another."""
-        if not isinstance(self.net, CnnSmall):
+        if self.kind != "classifier":
             raise ValueError(f"{self.uri} is of a GAN; a classifier's run is needed here")
-        return self.net
+        return cast(Classifier, self.net)
 
     @property
-    def generator(self) -> Generator:
+    def generator(self) -> nn.Module:
         """The net of a GAN's run. Raises ValueError for another."""
-        if isinstance(self.net, CnnSmall):
+        if self.kind != "gan":
             raise ValueError(f"{self.uri} is of a classifier; a GAN's run is needed here")
         return self.net
 
@@ -82,15 +94,15 @@ def load_snapshot(run: str, *, device: torch.device | None = None, which: str = 
     )
 
 
-def build_net(experiment: Experiment, categories: int, side: int, channels: int) -> Net:
+def build_net(experiment: Experiment, categories: int, side: int, channels: int) -> nn.Module:
     """The net that a snapshot of this experiment holds: the generator or the classifier."""
     if experiment.task == "gan":
         generator = experiment.model.generator
         assert generator is not None
-        return GENERATORS[generator.name](generator, num_categories=categories, side=side, channels=channels)
+        return build_generator(generator, num_categories=categories, side=side, channels=channels)
     classifier = experiment.model.classifier
     assert classifier is not None
-    return CLASSIFIERS[classifier.name](classifier, num_categories=categories, side=side, channels=channels)
+    return build_classifier(classifier, num_categories=categories, side=side, channels=channels)
 
 
 def _checkpoints(run: str) -> list[tuple[str, dict]]:

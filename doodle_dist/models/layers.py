@@ -9,11 +9,21 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 
+def fraction_of(side: int, parts: int) -> int:
+    """A part of the side, where a network starts or ends. Raises ValueError where it isn't whole."""
+    if side < 2 * parts or side % parts:
+        raise ValueError(
+            f"side: {side} is not allowed; it must be a multiple of {parts}, at least {2 * parts}"
+        )
+    return side // parts
+
+
 def quarter_of(side: int) -> int:
-    """A quarter of the side, where generators start and critics end."""
-    if side < 8 or side % 4:
-        raise ValueError(f"side: {side} is not allowed; it must be a multiple of 4, at least 8")
-    return side // 4
+    """A quarter of the side, where most generators start and most critics end."""
+    return fraction_of(side, 4)
+
+
+WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def initialise_normal(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, std: float) -> None:
@@ -23,19 +33,87 @@ def initialise_normal(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, std: fl
         nn.init.zeros_(layer.bias)
 
 
-def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1, gain: float = 1.0) -> nn.Conv2d:
+def initialise_glorot(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, gain: float = 1.0) -> None:
+    """Weights uniform, of variance gain² 2 / (fan in + fan out), bias 0 (Glorot & Bengio 2010, eq. 16)."""
+    nn.init.xavier_uniform_(layer.weight, gain)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def initialise_keras(network: nn.Module) -> None:
+    """Keras' default start of every convolution and dense layer: Glorot's uniform weights, bias 0."""
+    for layer in network.modules():
+        if isinstance(layer, WEIGHTED):
+            initialise_glorot(layer)
+
+
+def initialise_all_normal(network: nn.Module, std: float) -> None:
+    """N(0, std) weights and bias 0 for every convolution and dense layer; embeddings and norms stay."""
+    for layer in network.modules():
+        if isinstance(layer, WEIGHTED):
+            initialise_normal(layer, std)
+
+
+def conv(
+    channels_in: int,
+    channels_out: int,
+    kernel: int,
+    stride: int = 1,
+    gain: float = 1.0,
+    *,
+    groups: int = 1,
+    bias: bool = True,
+) -> nn.Conv2d:
     """Convolution with "same" padding (even kernels: half the kernel less one) and weights of std
     gain / sqrt(fan in) (He et al. 2015, eq. 10)."""
-    layer = nn.Conv2d(channels_in, channels_out, kernel, stride, (kernel - 1) // 2)
-    initialise_normal(layer, gain / math.sqrt(channels_in * kernel**2))
+    layer = nn.Conv2d(channels_in, channels_out, kernel, stride, (kernel - 1) // 2, groups=groups, bias=bias)
+    initialise_normal(layer, gain / math.sqrt(channels_in // groups * kernel**2))
     return layer
 
 
-def dense(features_in: int, features_out: int, gain: float = 1.0) -> nn.Linear:
+def dense(features_in: int, features_out: int, gain: float = 1.0, *, bias: bool = True) -> nn.Linear:
     """Fully connected layer with weights of std gain / sqrt(features_in)."""
-    layer = nn.Linear(features_in, features_out)
+    layer = nn.Linear(features_in, features_out, bias=bias)
     initialise_normal(layer, gain / math.sqrt(features_in))
     return layer
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution with Keras' "same" padding: [B, in, H, W] -> [B, out, ceil(H / stride), ceil(W / stride)].
+
+    Where the padding is odd, the row or column more is below or on the right: for an even side, 1 and 2 with
+    k5 s2, 0 and 1 with k3 s2 (https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2).
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(channels_in, channels_out, kernel, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top, bottom = self._padding(x.shape[2])
+        left, right = self._padding(x.shape[3])
+        if (top, left) == (bottom, right):
+            return F.conv2d(x, self.weight, self.bias, self.stride, (top, left))
+        return F.conv2d(F.pad(x, (left, right, top, bottom)), self.weight, self.bias, self.stride)
+
+    def _padding(self, size: int) -> tuple[int, int]:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+        return total // 2, total - total // 2
+
+
+class SameConvTranspose2d(nn.ConvTranspose2d):
+    """Transposed convolution with Keras' "same" padding: [B, in, H, W] -> [B, out, stride H, stride W].
+
+    The transpose of SameConv2d on the larger side: of the kernel - stride rows too many, the smaller half is
+    cut above, the rest below.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(channels_in, channels_out, kernel, stride, (kernel - stride) // 2)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        height, width = x.shape[2] * self.stride[0], x.shape[3] * self.stride[1]
+        return super().forward(x)[:, :, :height, :width]
 
 
 SLOPE = 0.2
@@ -133,6 +211,34 @@ class GlobalBatchNorm2d(_GlobalBatchNorm, nn.BatchNorm2d):
     """``nn.BatchNorm2d`` over the global batch: [B, C, H, W]."""
 
 
+def keras_norm(channels: int, momentum: float = 0.99) -> GlobalBatchNorm2d:
+    """BatchNorm as Keras has it: eps 1e-3, ``momentum`` the weight of the old statistics (torch: the new)."""
+    return GlobalBatchNorm2d(channels, eps=1e-3, momentum=1 - momentum)
+
+
+def keras_norm_flat(features: int, momentum: float = 0.99) -> GlobalBatchNorm1d:
+    """``keras_norm`` of features [B, F]."""
+    return GlobalBatchNorm1d(features, eps=1e-3, momentum=1 - momentum)
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """BatchNorm whose scale and shift, 1 and 0 at the start, are the category's own.
+
+    (Dumoulin et al. 2017; in GANs Miyato & Koyama 2018, section 5.) [B, C, H, W], int64 [B].
+    """
+
+    def __init__(self, channels: int, num_categories: int, eps: float, momentum: float) -> None:
+        super().__init__()
+        self.norm = GlobalBatchNorm2d(channels, eps=eps, momentum=momentum, affine=False)
+        self.scale = nn.Embedding(num_categories, channels)
+        self.shift = nn.Embedding(num_categories, channels)
+        nn.init.ones_(self.scale.weight)
+        nn.init.zeros_(self.shift.weight)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.norm(x) * self.scale(y)[:, :, None, None] + self.shift(y)[:, :, None, None]
+
+
 class LabelPlaneConv2d(nn.Conv2d):
     """Convolution of a picture and one-hot label planes, without making the planes.
 
@@ -150,45 +256,29 @@ class LabelPlaneConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         """[B, channels, H, W], int64 [B] -> [B, out, H', W']."""
-        pictures = F.conv2d(x, self.weight[:, : self.channels], None, self.stride, self.padding)
-        taps = self.weight.transpose(0, 1)[self.channels + y]  # [B, out, k, k]
-        rows = self._taps_inside(x.shape[2], pictures.shape[2], dimension=0)
-        columns = self._taps_inside(x.shape[3], pictures.shape[3], dimension=1)
+        weight = self.weight  # read once: under spectral normalisation each read is a power iteration
+        pictures = F.conv2d(x, weight[:, : self.channels], None, self.stride, self.padding)
+        taps = weight.transpose(0, 1)[self.channels + y]  # [B, out, k, k]
+        rows = self._taps_inside(x.shape[2], pictures.shape[2], 0, weight)
+        columns = self._taps_inside(x.shape[3], pictures.shape[3], 1, weight)
         return pictures + torch.einsum("bckl,ik,jl->bcij", taps, rows, columns)
 
-    def _taps_inside(self, size_in: int, size_out: int, dimension: int) -> Tensor:
+    def _taps_inside(self, size_in: int, size_out: int, dimension: int, like: Tensor) -> Tensor:
         """[size_out, k]: 1 where tap k of output i reads inside the picture, else 0."""
         stride, padding, kernel = (
             self.stride[dimension],
             int(self.padding[dimension]),
             self.kernel_size[dimension],
         )
-        device = self.weight.device
-        first = torch.arange(size_out, device=device)[:, None] * stride - padding
-        tap = first + torch.arange(kernel, device=device)
-        return ((tap >= 0) & (tap < size_in)).to(self.weight.dtype)
-
-
-class LabelConvTranspose2d(nn.ConvTranspose2d):
-    """Transposed convolution of [z, one-hot label] at 1×1, without making the one-hot vector.
-
-    The same function and weight [latent_dim + K, out, k, k] as without bias, stride 1, no padding.
-    """
-
-    def __init__(self, latent_dim: int, num_categories: int, channels_out: int, kernel: int) -> None:
-        super().__init__(latent_dim + num_categories, channels_out, kernel, bias=False)
-        self.latent_dim = latent_dim
-
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
-        """[B, latent_dim], int64 [B] -> [B, out, k, k]."""
-        from_latent = torch.einsum("bz,zckl->bckl", z, self.weight[: self.latent_dim])
-        return from_latent + self.weight[self.latent_dim + y]
+        first = torch.arange(size_out, device=like.device)[:, None] * stride - padding
+        tap = first + torch.arange(kernel, device=like.device)
+        return ((tap >= 0) & (tap < size_in)).to(like.dtype)
 
 
 def initialise_dcgan(network: nn.Module) -> None:
     """Weights N(0, 0.02), BatchNorm scales N(1, 0.02) (DCGAN: Radford et al. 2016, section 4)."""
     for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, WEIGHTED):
             initialise_normal(layer, 0.02)
         elif isinstance(layer, GlobalBatchNorm2d):
             nn.init.normal_(layer.weight, 1.0, 0.02)

@@ -10,11 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from doodle_dist.models.layers import (
+    ConditionalBatchNorm2d,
     GlobalBatchNorm1d,
     GlobalBatchNorm2d,
-    LabelConvTranspose2d,
     LabelPlaneConv2d,
     ResidualBlock,
+    SameConv2d,
+    SameConvTranspose2d,
+    fraction_of,
     quarter_of,
 )
 
@@ -40,12 +43,85 @@ def test_label_planes_are_equal_to_concatenated_planes(
     torch.testing.assert_close(our_gradient, naive_gradient, rtol=1e-12, atol=1e-12)
 
 
-def test_label_transposed_convolution_is_equal_to_a_concatenated_one_hot_vector() -> None:
+@pytest.mark.parametrize(
+    ("kernel", "stride", "side", "before", "after"),
+    [
+        (5, 2, 28, 1, 2),
+        (3, 2, 28, 0, 1),
+        (3, 2, 7, 1, 1),
+        (5, 2, 7, 2, 2),
+        (4, 1, 14, 1, 2),
+        (5, 1, 4, 2, 2),
+    ],
+)
+def test_same_convolution_pads_as_keras_does(
+    kernel: int, stride: int, side: int, before: int, after: int
+) -> None:
     torch.manual_seed(0)
-    layer = LabelConvTranspose2d(6, 4, 5, 7).double()
-    z, y = torch.randn(3, 6, dtype=torch.float64), torch.tensor([3, 0, 3])
-    both = torch.cat([z, F.one_hot(y, 4).double()], 1)[:, :, None, None]
-    torch.testing.assert_close(layer(z, y), F.conv_transpose2d(both, layer.weight), rtol=1e-12, atol=1e-12)
+    layer, x = SameConv2d(2, 3, kernel, stride), torch.randn(2, 2, side, side)
+    padded = F.pad(x, (before, after, before, after))
+    expected = F.conv2d(padded, layer.weight, layer.bias, stride)
+    out = layer(x)
+    assert out.shape == (2, 3, -(-side // stride), -(-side // stride))
+    torch.testing.assert_close(out, expected)
+
+
+def test_same_convolution_by_hand() -> None:
+    """[1, 2, 3, 4] in every row, taps 1, 10, 100: k3 s2 reads from the first column and a zero on the right."""
+    layer = SameConv2d(1, 1, 3, 2)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[0, 0, 0] = torch.tensor([1.0, 10.0, 100.0])  # the upper row of the kernel
+        assert layer.bias is not None
+        layer.bias.zero_()
+    rows = torch.tensor([1.0, 2.0, 3.0, 4.0]).expand(1, 1, 4, 4)
+    assert layer(rows).tolist() == [[[[321.0, 43.0], [321.0, 43.0]]]]
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(5, 2), (5, 1), (4, 2), (3, 2)])
+def test_same_transposed_convolution_is_the_transpose_of_the_same_convolution(
+    kernel: int, stride: int
+) -> None:
+    """<conv(x), y> = <x, transposed(y)>, with the same weight: so its padding is Keras' too."""
+    torch.manual_seed(0)
+    down, up = SameConv2d(2, 3, kernel, stride).double(), SameConvTranspose2d(3, 2, kernel, stride).double()
+    assert down.bias is not None
+    assert up.bias is not None
+    with torch.no_grad():
+        up.weight.copy_(down.weight)
+        down.bias.zero_()
+        up.bias.zero_()
+    small = 7
+    x = torch.randn(1, 2, small * stride, small * stride, dtype=torch.float64)
+    y = torch.randn(1, 3, small, small, dtype=torch.float64)
+    assert up(y).shape == x.shape
+    torch.testing.assert_close((down(x) * y).sum(), (x * up(y)).sum(), rtol=1e-10, atol=1e-10)
+
+
+def test_same_transposed_convolution_by_hand() -> None:
+    """One pixel of 1 at (0, 0) spreads the kernel; one row and column are cut above and on the left."""
+    layer = SameConvTranspose2d(1, 1, 5, 2)
+    kernel = torch.arange(25.0).view(5, 5)
+    x = torch.zeros(1, 1, 2, 2)
+    x[0, 0, 0, 0] = 1
+    with torch.no_grad():
+        layer.weight.copy_(kernel)
+        assert layer.bias is not None
+        layer.bias.zero_()
+    assert torch.equal(layer(x)[0, 0], kernel[1:, 1:])
+
+
+def test_conditional_norm_scales_and_shifts_by_the_label() -> None:
+    torch.manual_seed(0)
+    norm, x, y = ConditionalBatchNorm2d(4, 3, 1e-5, 0.1), torch.randn(6, 4, 5, 5), torch.arange(6) % 3
+    plain = norm(x, y)
+    torch.testing.assert_close(plain.mean((0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(plain.var((0, 2, 3), unbiased=False), torch.ones(4), rtol=0, atol=1e-3)
+    with torch.no_grad():
+        norm.scale.weight[1] = 2.0
+        norm.shift.weight[2] = 5.0
+    expected = torch.stack([plain[k] * (2 if y[k] == 1 else 1) + (5 if y[k] == 2 else 0) for k in range(6)])
+    torch.testing.assert_close(norm(x, y), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_residual_block_starts_as_the_identity_and_its_modulation_acts() -> None:
@@ -61,8 +137,11 @@ def test_a_residual_block_starts_as_the_identity_and_its_modulation_acts() -> No
 
 def test_side_must_halve_twice() -> None:
     assert quarter_of(28) == 7
+    assert fraction_of(64, 16) == 4
     with pytest.raises(ValueError, match="side: 30"):
         quarter_of(30)
+    with pytest.raises(ValueError, match="side: 28 is not allowed; it must be a multiple of 16"):
+        fraction_of(28, 16)
 
 
 def _norm(dimensions: int) -> nn.Module:
