@@ -4,6 +4,9 @@ All return float [B]. The caller weights and averages, because the last batch of
 ranks may hold different numbers of rows. Logits are unbounded critic outputs [B], one per picture.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,6 +39,18 @@ def _bce(logits: Tensor, targets: Tensor) -> Tensor:
     return targets * F.softplus(-logits) + (1 - targets) * F.softplus(logits)
 
 
+def least_squares_critic(
+    real_logits: Tensor, fake_logits: Tensor, real_targets: Tensor, fake_targets: Tensor
+) -> Tensor:
+    """(D(x) - b)² / 2 + (D(G(z)) - a)² / 2 with soft targets b, a [B] (Mao et al. 2017, eq. 2)."""
+    return (real_logits - real_targets).square() / 2 + (fake_logits - fake_targets).square() / 2
+
+
+def least_squares_generator(fake_logits: Tensor, targets: Tensor) -> Tensor:
+    """(D(G(z)) - c)² / 2 (Mao et al. 2017, eq. 2)."""
+    return (fake_logits - targets).square() / 2
+
+
 def hinge_critic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """max(0, 1 - D(x)) + max(0, 1 + D(G(z))) (Miyato et al. 2018, eq. 16; Lim & Ye 2017)."""
     return F.relu(1 - real_logits) + F.relu(1 + fake_logits)
@@ -43,6 +58,16 @@ def hinge_critic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 def hinge_generator(fake_logits: Tensor) -> Tensor:
     """-D(G(z)) (Miyato et al. 2018, eq. 17)."""
+    return -fake_logits
+
+
+def wasserstein_critic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """D(G(z)) - D(x) (WGAN: Arjovsky et al. 2017, eq. 2, negated), for a critic whose slope is bounded."""
+    return fake_logits - real_logits
+
+
+def wasserstein_generator(fake_logits: Tensor) -> Tensor:
+    """-D(G(z)) (WGAN: Arjovsky et al. 2017, algorithm 1)."""
     return -fake_logits
 
 
@@ -69,3 +94,72 @@ def zero_centred_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
     """
     (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
     return gradient.square().flatten(1).sum(1)
+
+
+def gradient_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
+    """(|d D / d x| - 1)², [B], at pictures between real and generated ones (WGAN-GP: Gulrajani et al. 2017,
+    eq. 3). The penalised loss is the critic's + lambda times this. As `zero_centred_penalty` otherwise.
+    """
+    # The root's slope at 0 is infinite: a critic that is flat there would make a NaN of it.
+    return ((zero_centred_penalty(logits, pictures) + 1e-12).sqrt() - 1).square()
+
+
+def between(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+    """share x + (1 - share) G(z), share [B] in [0, 1] (WGAN-GP: Gulrajani et al. 2017, algorithm 1)."""
+    share = share.view(-1, *[1] * (real.dim() - 1))
+    return share * real + (1 - share) * fake
+
+
+def target_entropy(targets: Tensor) -> Tensor:
+    """-t log t - (1 - t) log(1 - t), [B]: the least that `non_saturating` can be at soft targets in [0, 1]."""
+    t = targets.clamp(0, 1)
+    return -(torch.special.xlogy(t, t) + torch.special.xlogy(1 - t, 1 - t))
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """An adversarial loss in one shape for all.
+
+    ``critic(real_logits, fake_logits, real_targets, fake_targets)`` and ``generator(fake_logits, real_logits,
+    targets)`` return [B]. ``least(real_targets, fake_targets)`` is the least that the critic's loss could be,
+    None where it has no bound. ``paired``: the generator's loss needs the logits of real drawings.
+    """
+
+    critic: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor, Tensor, Tensor], Tensor]
+    least: Callable[[Tensor, Tensor], Tensor] | None
+    paired: bool = False
+
+
+def _zero(real_targets: Tensor, fake_targets: Tensor) -> Tensor:
+    return torch.zeros_like(real_targets)
+
+
+ADVERSARIAL: dict[str, Adversarial] = {
+    "non-saturating": Adversarial(
+        critic=non_saturating_critic,
+        generator=lambda fake, real, targets: non_saturating_generator(fake, targets),
+        least=lambda real, fake: target_entropy(real) + target_entropy(fake),
+    ),
+    "least-squares": Adversarial(
+        critic=least_squares_critic,
+        generator=lambda fake, real, targets: least_squares_generator(fake, targets),
+        least=_zero,
+    ),
+    "hinge": Adversarial(
+        critic=lambda real, fake, *_: hinge_critic(real, fake),
+        generator=lambda fake, *_: hinge_generator(fake),
+        least=_zero,
+    ),
+    "wasserstein": Adversarial(
+        critic=lambda real, fake, *_: wasserstein_critic(real, fake),
+        generator=lambda fake, *_: wasserstein_generator(fake),
+        least=None,
+    ),
+    "relativistic": Adversarial(
+        critic=lambda real, fake, *_: relativistic_critic(real, fake),
+        generator=lambda fake, real, _: relativistic_generator(real, fake),
+        least=_zero,
+        paired=True,
+    ),
+}

@@ -1,11 +1,15 @@
 """Everything that changes during training, as pure functions of ``drawings_seen``.
 
-A schedule never counts steps: 4 or 32 workers, or another global batch, mean the same course.
+A schedule never counts steps: 4 or 32 workers, or another global batch, mean the same course. The one
+exception is how many critic updates come to a generator update, which is said in updates.
 """
 
 import math
+from bisect import bisect_left
 
-from doodle_dist.config.model import AdversarialConfig, EmaConfig, NoiseConfig, OptimizerConfig
+from doodle_dist.config.gan import AdversarialConfig, NoiseConfig, UpdatesConfig
+from doodle_dist.config.model import AugmentConfig
+from doodle_dist.config.optim import EmaConfig, OptimizerConfig
 
 
 def progress(drawings_seen: float, over_drawings: float) -> float:
@@ -30,7 +34,8 @@ def learning_rate(config: OptimizerConfig, drawings_seen: float, total_drawings:
     """Learning rate for the update that follows ``drawings_seen`` of a run of ``total_drawings``.
 
     ``warmup_drawings`` come first: a straight line from 0, or for ``one-cycle`` half a cosine from a 25th of
-    the peak (Smith & Topin 2018). Then ``schedule`` leads from ``lr`` to ``lr * final_lr_fraction``.
+    the peak (Smith & Topin 2018). Then ``schedule`` leads from ``lr`` to ``lr * final_lr_fraction``;
+    inverse-time, lr / (1 + seen / halving_drawings), is Keras' ``decay`` and knows no end.
     """
     final = config.lr * config.final_lr_fraction
     warmup = min(config.warmup_drawings, total_drawings)
@@ -46,6 +51,9 @@ def learning_rate(config: OptimizerConfig, drawings_seen: float, total_drawings:
             return linear(config.lr, final, seen, remaining)
         case "cosine" | "one-cycle":
             return cosine(config.lr, final, seen, remaining)
+        case "inverse-time":
+            assert config.halving_drawings is not None
+            return config.lr / (1 + seen / config.halving_drawings)
 
 
 def beta2(config: OptimizerConfig, drawings_seen: float, total_drawings: float) -> float:
@@ -70,8 +78,45 @@ def penalty_is_due(config: AdversarialConfig, critic_updates_done: int) -> bool:
 
     A penalty that is due is multiplied by ``penalty_every``.
     """
-    wanted = max(config.r1_gamma_start, config.r1_gamma_end, config.r2_gamma_start, config.r2_gamma_end) > 0
-    return wanted and critic_updates_done % config.penalty_every == 0
+    return config.has_penalty and critic_updates_done % config.penalty_every == 0
+
+
+def critic_updates_for(config: UpdatesConfig, generator_update: int) -> int:
+    """Critic updates that come to generator update number ``generator_update`` (from 0), before it."""
+    in_burst = generator_update < config.burst_first or (
+        config.burst_every is not None and generator_update % config.burst_every == 0
+    )
+    if config.burst_updates is not None and in_burst:
+        return config.burst_updates
+    return config.critic_updates
+
+
+def critic_updates_before(config: UpdatesConfig, generator_update: int) -> int:
+    """Critic updates of a run before generator update number ``generator_update`` is done: the sum of
+    `critic_updates_for` over 0 ... generator_update, in closed form."""
+    updates, first, every = generator_update + 1, config.burst_first, config.burst_every
+    bursts = min(updates, first)
+    if every is not None and updates > first:
+        bursts += -(-updates // every) - -(-first // every)  # multiples of every in [first, updates)
+    burst = config.critic_updates if config.burst_updates is None else config.burst_updates
+    return updates * config.critic_updates + bursts * (burst - config.critic_updates)
+
+
+def generator_update_after(config: UpdatesConfig, critic_update: int) -> int | None:
+    """The number of the generator update that follows critic update ``critic_update`` (from 0); None if none
+    does yet."""
+    done = critic_update + 1
+    candidates = range(done + 1)  # a generator update takes at least one critic update
+    number = bisect_left(candidates, done, key=lambda k: critic_updates_before(config, k))
+    return number if critic_updates_before(config, number) == done else None
+
+
+def augment_probability(config: AugmentConfig, drawings_seen: float, total_drawings: float) -> float:
+    """Share of augmented pictures, along half a cosine (R3GAN, table of settings)."""
+    if config.probability_start is None:
+        return config.probability
+    over = total_drawings if config.ramp_drawings is None else config.ramp_drawings
+    return cosine(config.probability_start, config.probability, drawings_seen, over)
 
 
 def noise_sigma(config: NoiseConfig, drawings_seen: float) -> float:

@@ -71,12 +71,13 @@ def train(
 
 def _with_absolute_locations(experiment: Experiment) -> Experiment:
     """Local paths made absolute: workers have other working directories."""
-    judge = storage.absolute(experiment.gan.judge) if experiment.gan.judge else ""
+    runs = {"judge": experiment.gan.judge, "critic_from": experiment.gan.critic_from}
+    runs = {key: storage.absolute(run) if run else "" for key, run in runs.items()}
     return experiment.model_copy(
         update={
             "storage": storage.absolute(experiment.storage),
             "data": experiment.data.model_copy(update={"uri": storage.absolute(experiment.data.uri)}),
-            "gan": experiment.gan.model_copy(update={"judge": judge}),
+            "gan": experiment.gan.model_copy(update=runs),
         }
     )
 

@@ -17,7 +17,7 @@ ALLOWED = {
     "data.commands": {"data", "errors", "ray_cluster", "evaluation.pictures"},
     "models": {"config.model", "models"},
     "losses": set(),
-    "schedules": {"config.model"},
+    "schedules": {"config.gan", "config.model", "config.optim"},
     "ray_cluster": set(),
     "errors": set(),
     "evaluation.classifier_metrics": set(),

@@ -11,6 +11,14 @@ from doodle_dist.config.model import CriticConfig
 from doodle_dist.models.doodle_small import DoodleSmallCritic
 from doodle_dist.models.registry import build_critic
 
+# Weights whose gradient is checked: of a block, a strided convolution, a dense layer and the embedding.
+WEIGHTS = {
+    "trunk.half_side.0.first.weight",
+    "trunk.shrink.weight",
+    "trunk.features.weight",
+    "head.embedding.weight",
+}
+
 REAL = torch.tensor([2.0, -1.0, 0.3], dtype=torch.float64)
 FAKE = torch.tensor([-0.5, 0.5, 4.0], dtype=torch.float64)
 
@@ -112,9 +120,10 @@ def test_the_penalty_is_the_squared_slope_by_finite_differences(critic: nn.Modul
 def test_the_penalty_s_gradient_by_the_critic_s_weights_by_finite_differences(critic: nn.Module) -> None:
     x, y = torch.randn(2, 1, 8, 8, dtype=torch.float64), torch.tensor([2, 0])
     _penalty(critic, x, y).sum().backward()
-    step = 1e-6
+    step, checked = 1e-6, set()
     for name, parameter in critic.named_parameters():
-        if name in ("half_side.0.first.weight", "shrink.weight", "embedding.weight", "features.weight"):
+        if name in WEIGHTS:
+            checked.add(name)
             place = tuple(0 for _ in parameter.shape)
             assert parameter.grad is not None
             analytic = float(parameter.grad[place])
@@ -126,3 +135,64 @@ def test_the_penalty_s_gradient_by_the_critic_s_weights_by_finite_differences(cr
                 with torch.no_grad():
                     parameter[place] -= sign * step
             assert analytic == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-4, abs=1e-7)
+    assert checked == WEIGHTS
+
+
+def test_least_squares() -> None:
+    b, a = (
+        torch.tensor([0.9, 1.0, 0.7], dtype=torch.float64),
+        torch.tensor([0.1, 0.0, 0.3], dtype=torch.float64),
+    )
+    expected = each(lambda r, f, t, u: ((r - t) ** 2 + (f - u) ** 2) / 2, REAL, FAKE, b, a)
+    torch.testing.assert_close(losses.least_squares_critic(REAL, FAKE, b, a), expected)
+    torch.testing.assert_close(losses.least_squares_generator(FAKE, b), (FAKE - b) ** 2 / 2)
+
+
+def test_wasserstein() -> None:
+    torch.testing.assert_close(losses.wasserstein_critic(REAL, FAKE), FAKE - REAL)
+    torch.testing.assert_close(losses.wasserstein_generator(FAKE), -FAKE)
+
+
+def test_the_gradient_penalty_of_a_linear_critic_and_of_a_flat_one() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(5, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(16, dtype=torch.float64, requires_grad=True)
+    steep = losses.gradient_penalty(x.flatten(1) @ w, x)
+    torch.testing.assert_close(steep, ((w.norm() - 1) ** 2).expand(5))
+    flat = losses.gradient_penalty((x.flatten(1) @ (0 * w)), x)
+    torch.testing.assert_close(flat, torch.ones(5, dtype=torch.float64), atol=1e-5, rtol=0)
+    flat.sum().backward()
+    assert w.grad is not None
+    assert torch.isfinite(w.grad).all()
+
+
+def test_pictures_between_are_on_the_line() -> None:
+    real, fake = torch.full((3, 1, 2, 2), 1.0), torch.full((3, 1, 2, 2), -1.0)
+    middle = losses.between(real, fake, torch.tensor([0.0, 0.25, 1.0]))
+    assert middle[:, 0, 0, 0].tolist() == [-1.0, -0.5, 1.0]
+
+
+@pytest.mark.parametrize("name", losses.ADVERSARIAL)
+def test_the_least_of_a_critic_s_loss_is_reached_and_never_passed(name: str) -> None:
+    loss = losses.ADVERSARIAL[name]
+    real_t, fake_t = torch.full((2001,), 0.9), torch.full((2001,), 0.2)
+    logits = torch.linspace(-8, 8, 2001)
+    if loss.least is None:
+        assert loss.critic(logits + 1e6, logits, real_t, fake_t).max() < -1e5
+        return
+    best = {"least-squares": (0.9, 0.2), "non-saturating": (math.log(9), math.log(0.25))}.get(
+        name, (50.0, -50.0)
+    )
+    ones = torch.ones(1)
+    reached = loss.critic(best[0] * ones, best[1] * ones, 0.9 * ones, 0.2 * ones)
+    least = loss.least(0.9 * ones, 0.2 * ones)
+    torch.testing.assert_close(reached, least, atol=1e-5, rtol=0)
+    assert (loss.critic(logits, -logits, real_t, fake_t) >= loss.least(real_t, fake_t) - 1e-6).all()
+
+
+@pytest.mark.parametrize("name", losses.ADVERSARIAL)
+def test_a_generator_gains_by_being_taken_for_real(name: str) -> None:
+    logits = torch.tensor([0.2], requires_grad=True)
+    losses.ADVERSARIAL[name].generator(logits, torch.zeros(1), torch.ones(1)).backward()
+    assert logits.grad is not None
+    assert logits.grad.item() < 0

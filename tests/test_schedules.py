@@ -3,7 +3,9 @@
 import pytest
 
 from doodle_dist import schedules
-from doodle_dist.config.model import AdversarialConfig, EmaConfig, NoiseConfig, OptimizerConfig
+from doodle_dist.config.gan import AdversarialConfig, NoiseConfig, UpdatesConfig
+from doodle_dist.config.model import AugmentConfig
+from doodle_dist.config.optim import EmaConfig, OptimizerConfig
 
 
 @pytest.mark.parametrize("ramp", [schedules.linear, schedules.cosine])
@@ -72,3 +74,52 @@ def test_the_ema_half_life_grows_with_the_run_up_to_its_own() -> None:
     assert schedules.ema_halflife(config, 10_000) == pytest.approx(500)
     assert schedules.ema_halflife(config, 10**6) == 1000
     assert schedules.ema_halflife(EmaConfig(halflife_drawings=1000, rampup_fraction=None), 0) == 1000
+
+
+def test_inverse_time_is_keras_decay_in_drawings() -> None:
+    decay, batch = 3e-4, 256
+    config = OptimizerConfig(lr=0.01, schedule="inverse-time", halving_drawings=batch / decay)
+    for step in (0, 1, 10_000):
+        assert schedules.learning_rate(config, step * batch, 10**9) == pytest.approx(
+            0.01 / (1 + decay * step)
+        )
+    with pytest.raises(ValueError, match="halving_drawings"):
+        OptimizerConfig(lr=0.01, schedule="inverse-time")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        UpdatesConfig(),
+        UpdatesConfig(critic_updates=5),
+        UpdatesConfig(critic_updates=5, burst_updates=100, burst_first=25, burst_every=500),
+        UpdatesConfig(critic_updates=2, burst_updates=7, burst_first=3, burst_every=4),
+        UpdatesConfig(critic_updates=3, burst_updates=1, burst_every=2),
+        UpdatesConfig(critic_updates=2, burst_updates=9, burst_first=8, burst_every=3),
+    ],
+)
+def test_the_critic_s_schedule_in_closed_form_is_the_sum_of_its_parts(config: UpdatesConfig) -> None:
+    done, due = 0, []
+    for number in range(1200):
+        done += schedules.critic_updates_for(config, number)
+        assert schedules.critic_updates_before(config, number) == done
+        due.append(done - 1)
+    for number, step in enumerate(due[:60]):
+        assert schedules.generator_update_after(config, step) == number
+    between = set(range(due[40])) - set(due)
+    assert all(schedules.generator_update_after(config, step) is None for step in between)
+
+
+def test_the_published_schedule_of_the_bird_wgan() -> None:
+    config = UpdatesConfig(critic_updates=5, burst_updates=100, burst_first=25, burst_every=500)
+    counts = [schedules.critic_updates_for(config, k) for k in range(1001)]
+    assert counts[:25] == [100] * 25
+    assert [k for k, n in enumerate(counts) if n == 100][25:] == [500, 1000]
+
+
+def test_the_share_of_augmented_pictures_ramps_only_when_asked() -> None:
+    assert schedules.augment_probability(AugmentConfig(probability=0.5), 0, 100) == 0.5
+    ramped = AugmentConfig(probability=0.55, probability_start=0.0, ramp_drawings=100)
+    assert [schedules.augment_probability(ramped, s, 10**6) for s in (0, 50, 100, 500)] == pytest.approx(
+        [0.0, 0.275, 0.55, 0.55]
+    )

@@ -7,18 +7,22 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from doodle_dist.config.model import (
+from doodle_dist.config.gan import (
+    LOSSES_WITH_TARGETS,
     AdversarialConfig,
+    FailuresConfig,
+    LabelConfig,
+    NoiseConfig,
+    UpdatesConfig,
+)
+from doodle_dist.config.model import (
     AugmentConfig,
     ClassifierConfig,
     CriticConfig,
-    EmaConfig,
     GeneratorConfig,
-    LabelConfig,
-    NoiseConfig,
-    OptimizerConfig,
     Section,
 )
+from doodle_dist.config.optim import EmaConfig, OptimizerConfig
 
 
 class DataConfig(Section):
@@ -45,6 +49,9 @@ class TrainConfig(Section):
     log_every_drawings: int = Field(5_000, ge=1)
     checkpoint_every_drawings: int = Field(
         100_000, ge=0, description="evaluate and checkpoint; 0: only at the end"
+    )
+    pictures_every_drawings: int = Field(
+        0, ge=0, description="draw the sample grid so often as well; 0: only at checkpoints"
     )
     keep_checkpoints: int = Field(3, ge=1, description="the best so many; the latest is kept as well")
     held_out_drawings: int = Field(20_000, ge=1, description="at most so many for an evaluation")
@@ -81,12 +88,33 @@ class ClassifierTaskConfig(Section):
 
 class GanConfig(Section):
     adversarial: AdversarialConfig = AdversarialConfig()
+    updates: UpdatesConfig = UpdatesConfig()
     labels: LabelConfig = LabelConfig()
     noise: NoiseConfig = NoiseConfig()
+    failures: FailuresConfig = FailuresConfig()
+    critic_from: str = Field(
+        "", description="a run of task critic whose critic this one starts from; empty: it starts anew"
+    )
     judge: str = Field(
         "", description="a classifier run that reads the samples at each checkpoint; empty: none does"
     )
     samples_per_category: int = Field(8, ge=1, description="columns of the sample grid")
+
+    @model_validator(mode="after")
+    def _targets_have_a_use(self) -> Self:
+        loss = self.adversarial.loss
+        if loss not in LOSSES_WITH_TARGETS and self.labels != LabelConfig():
+            raise ValueError(
+                f"gan.labels has no use with gan.adversarial.loss={loss!r}; targets belong to "
+                + " and ".join(LOSSES_WITH_TARGETS)
+            )
+        return self
+
+
+class PretrainingConfig(Section):
+    """``[pretraining]``: task critic, which learns to tell the drawings of some categories from all others."""
+
+    positive: tuple[str, ...] = Field((), description="categories that count as real")
 
 
 class OptimConfig(Section):
@@ -102,10 +130,14 @@ class ScalingConfig(Section):
     threads_per_worker: int = Field(1, ge=1, description="torch's CPU threads in a worker")
 
 
+# The nets that a task trains: sections of [model] and of [optim].
+PARTS = {"classifier": ("classifier",), "gan": ("generator", "critic"), "critic": ("critic",)}
+
+
 class Experiment(Section):
     """A resolved experiment: everything a run does follows from it and from the dataset."""
 
-    task: Literal["classifier", "gan"]
+    task: Literal["classifier", "gan", "critic"]
     preset: str = Field("", description="where it came from; for people")
     seed: int = Field(0, ge=0)
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where a GPU has it")
@@ -113,6 +145,7 @@ class Experiment(Section):
     model: ModelConfig
     classifier: ClassifierTaskConfig = ClassifierTaskConfig()
     gan: GanConfig = GanConfig()
+    pretraining: PretrainingConfig = PretrainingConfig()
     optim: OptimConfig
     ema: EmaConfig = EmaConfig()
     train: TrainConfig
@@ -126,9 +159,8 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _parts_of_the_task(self) -> Self:
-        parts = ("generator", "critic") if self.task == "gan" else ("classifier",)
         for section in ("model", "optim"):
-            for part in parts:
+            for part in PARTS[self.task]:
                 if getattr(getattr(self, section), part) is None:
                     raise ValueError(f"a {self.task} needs [{section}.{part}]")
         if self.train.global_batch % self.data.lanes:

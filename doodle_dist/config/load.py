@@ -40,12 +40,35 @@ def preset_text(name_or_file: str) -> str:
 
 def load_experiment(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = ()) -> Experiment:
     """A preset with ``key=value`` overrides laid over it, validated. Raises ConfigError."""
-    try:
-        tree = tomllib.loads(preset_text(preset))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"preset {preset}: {error}") from None
-    tree.setdefault("preset", preset)
+    tree = _preset_tree(preset) | {"preset": preset}
     return build(overlay(tree, dict(parse_override(text) for text in overrides)))
+
+
+def _preset_tree(name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A preset's settings, laid over those of the preset that it ``extends``."""
+    if name in below:
+        raise ConfigError(f"preset {name}: extends itself, by {' -> '.join([*below, name])}")
+    try:
+        tree = tomllib.loads(preset_text(name))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"preset {name}: {error}") from None
+    base = tree.pop("extends", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise ConfigError(f"preset {name}: extends={base!r} should be another preset's name")
+    return overlay(_preset_tree(base, (*below, name)), _flat(tree))
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}"""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{above}{key}.")
+        else:
+            flat[above + key] = value
+    return flat
 
 
 def load_run(

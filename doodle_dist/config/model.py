@@ -1,4 +1,4 @@
-"""Sections of an experiment that describe models, losses, optimizers and schedules.
+"""Sections of an experiment that describe networks and what happens to their pictures.
 
 Every section is frozen and names its units; a component is given its own section and never the whole tree.
 Everything that changes during training changes with ``drawings_seen``, so every length is in drawings.
@@ -6,9 +6,9 @@ Everything that changes during training changes with ``drawings_seen``, so every
 
 import difflib
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
@@ -147,132 +147,21 @@ class AugmentConfig(Section):
     """``[model.augment]``: random changes on the device, the same for real and generated pictures."""
 
     probability: float = Field(
-        1.0, ge=0, le=1, description="share of pictures that are moved, turned and scaled"
+        1.0, ge=0, le=1, description="share of pictures that are moved, turned, scaled and coloured"
+    )
+    probability_start: float | None = Field(
+        None, ge=0, le=1, description="that share at the start, led to probability by half a cosine"
+    )
+    ramp_drawings: int | None = Field(
+        None, gt=0, description="drawings over which the share is led there; none: the whole run"
     )
     translate_px: float = Field(0.0, ge=0, le=64, description="largest shift along each axis, pixels")
     rotate_deg: float = Field(0.0, ge=0, le=180, description="largest rotation either way, degrees")
     scale_log: float = Field(
         0.0, ge=0, le=1, description="largest |log| of the scale: 0.1 is 0.905 to 1.105 times"
     )
+    color: bool = Field(
+        False, description="random brightness, saturation and contrast, as far as DiffAugment goes"
+    )
     cutout_px: int = Field(0, ge=0, le=64, description="side of the blanked square, pixels; 0 is none")
     cutout_probability: float = Field(1.0, ge=0, le=1, description="share of pictures with a blanked square")
-
-
-class NoiseConfig(Section):
-    """``[gan.noise]``: Gaussian noise added to the critic's inputs, real and generated."""
-
-    sigma_start: float = Field(
-        0.0, ge=0, le=10, description="standard deviation at the start, pictures in [-1, 1]"
-    )
-    decay: Literal["none", "linear", "exponential"] = Field(
-        "none", description="how sigma falls with drawings seen"
-    )
-    decay_drawings: int | None = Field(
-        None, gt=0, description="linear: drawings until sigma is 0; exponential: drawings in which it halves"
-    )
-
-    @model_validator(mode="after")
-    def _decay_has_a_length(self) -> Self:
-        if self.decay != "none" and self.decay_drawings is None:
-            raise ValueError(f"decay={self.decay!r} needs decay_drawings, a positive number of drawings")
-        return self
-
-
-class LabelConfig(Section):
-    """``[gan.labels]``: the critic's targets for the non-saturating loss, uniform between low and high.
-
-    On logits a target above 1 has no minimum (the logit of a real drawing can grow without bound), so
-    ``clip`` keeps them at 1 or less; ``clip=false`` gives the published ranges as they are.
-    """
-
-    real_low: float = Field(1.0, ge=0, le=2, description="lowest target of a real drawing")
-    real_high: float = Field(1.0, ge=0, le=2, description="highest target of a real drawing")
-    fake_low: float = Field(0.0, ge=0, le=2, description="lowest target of a generated picture")
-    fake_high: float = Field(0.0, ge=0, le=2, description="highest target of a generated picture")
-    generator_low: float = Field(1.0, ge=0, le=2, description="lowest target in the generator's update")
-    generator_high: float = Field(1.0, ge=0, le=2, description="highest target in the generator's update")
-    clip: bool = Field(True, description="clip every target to at most 1")
-    per: Literal["drawing", "batch"] = Field(
-        "drawing", description="one random target per drawing or per global batch"
-    )
-    fake_flip_probability: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of generated pictures given a real drawing's target, in the critic's update",
-    )
-    real_flip_probability: float = Field(
-        0.0, ge=0, le=1, description="share of real drawings given a generated picture's target"
-    )
-
-    @model_validator(mode="after")
-    def _ranges_are_ordered(self) -> Self:
-        for who in ("real", "fake", "generator"):
-            low, high = getattr(self, f"{who}_low"), getattr(self, f"{who}_high")
-            if low > high:
-                raise ValueError(f"{who}_low={low} is above {who}_high={high}")
-        return self
-
-
-class AdversarialConfig(Section):
-    """``[gan.adversarial]``: the loss, its penalties and how often each side is updated."""
-
-    loss: Literal["non-saturating", "hinge", "relativistic"] = Field(
-        "relativistic", description="functions of losses.py"
-    )
-    r1_gamma_start: float = Field(
-        0.0, ge=0, description="gamma of (gamma/2)|grad critic(real)|^2 at the start"
-    )
-    r1_gamma_end: float = Field(0.0, ge=0, description="the same at the end of the ramp")
-    r2_gamma_start: float = Field(
-        0.0, ge=0, description="gamma of (gamma/2)|grad critic(generated)|^2 at the start"
-    )
-    r2_gamma_end: float = Field(0.0, ge=0, description="the same at the end of the ramp")
-    gamma_ramp_drawings: int | None = Field(
-        None,
-        gt=0,
-        description="drawings over which gamma goes from start to end (cosine); none: the whole run",
-    )
-    penalty_every: int = Field(
-        1, ge=1, le=1024, description="lazy penalties: in every n-th critic update, multiplied by n"
-    )
-    critic_updates_per_generator_update: int = Field(
-        1, ge=1, le=1000, description="critic updates in one step; each takes its own drawings' latents"
-    )
-
-
-class OptimizerConfig(Section):
-    """``[optim.generator]``, ``[optim.critic]``, ``[optim.classifier]``"""
-
-    name: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adam", description="torch.optim's")
-    lr: float = Field(gt=0, le=10, description="learning rate at its highest")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Adam's first decay; SGD's and RMSprop's momentum")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Adam's second decay, RMSprop's alpha, at the start")
-    beta2_end: float | None = Field(
-        None, ge=0, lt=1, description="Adam's second decay at the end of the run (cosine); none: constant"
-    )
-    eps: float = Field(1e-8, gt=0, le=1, description="added to the root of the second moment")
-    weight_decay: float = Field(0.0, ge=0, le=10, description="L2 penalty (adamw: decoupled decay)")
-    schedule: Literal["constant", "linear", "cosine", "one-cycle"] = Field(
-        "constant", description="course of lr over the run, after the warm-up"
-    )
-    warmup_drawings: int = Field(
-        0, ge=0, description="drawings over which lr rises linearly (one-cycle: by a cosine)"
-    )
-    final_lr_fraction: float = Field(
-        1.0, ge=0, le=1, description="lr at the end of the run, as a fraction of lr"
-    )
-
-
-class EmaConfig(Section):
-    """``[ema]``: exponential moving average of the weights, by half-life (EDM2, R3GAN)."""
-
-    halflife_drawings: float = Field(
-        0.0, ge=0, description="drawings in which an old weight's share halves; 0: no average"
-    )
-    rampup_fraction: float | None = Field(
-        0.05,
-        gt=0,
-        le=1,
-        description="the half-life is at most this fraction of the drawings seen; none: no ramp",
-    )

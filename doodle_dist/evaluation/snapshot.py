@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import storage
-from doodle_dist.models.registry import build_classifier, build_generator
+from doodle_dist.models.registry import build_classifier, build_critic, build_generator
 
 # The snapshot's files in a checkpoint's folder; training/checkpoint.py writes them.
 EXPERIMENT, SNAPSHOT, META = "experiment.json", "snapshot.safetensors", "meta.json"
@@ -41,23 +41,32 @@ class Snapshot:
     net: nn.Module
 
     @property
-    def kind(self) -> Literal["classifier", "gan"]:
-        """What the net is: a classifier, or a GAN's generator."""
+    def kind(self) -> Literal["classifier", "gan", "critic"]:
+        """What the net is: a classifier, a GAN's generator, or a critic."""
         return self.experiment.task
 
     @property
     def classifier(self) -> Classifier:
         """The net of a classifier's run. Raises ValueError for another."""
-        if self.kind != "classifier":
-            raise ValueError(f"{self.uri} is of a GAN; a classifier's run is needed here")
-        return cast(Classifier, self.net)
+        return cast(Classifier, self._net_of("classifier"))
 
     @property
     def generator(self) -> nn.Module:
         """The net of a GAN's run. Raises ValueError for another."""
-        if self.kind != "gan":
-            raise ValueError(f"{self.uri} is of a classifier; a GAN's run is needed here")
+        return self._net_of("gan")
+
+    @property
+    def critic(self) -> nn.Module:
+        """The net of a critic's run. Raises ValueError for another."""
+        return self._net_of("critic")
+
+    def _net_of(self, kind: str) -> nn.Module:
+        if self.kind != kind:
+            raise ValueError(f"{self.uri} is of a {_NAMES[self.kind]}; a {_NAMES[kind]}'s run is needed here")
         return self.net
+
+
+_NAMES = {"classifier": "classifier", "gan": "GAN", "critic": "critic"}
 
 
 def load_snapshot(run: str, *, device: torch.device | None = None, which: str = "best") -> Snapshot:
@@ -95,14 +104,18 @@ def load_snapshot(run: str, *, device: torch.device | None = None, which: str = 
 
 
 def build_net(experiment: Experiment, categories: int, side: int, channels: int) -> nn.Module:
-    """The net that a snapshot of this experiment holds: the generator or the classifier."""
-    if experiment.task == "gan":
-        generator = experiment.model.generator
-        assert generator is not None
-        return build_generator(generator, num_categories=categories, side=side, channels=channels)
-    classifier = experiment.model.classifier
-    assert classifier is not None
-    return build_classifier(classifier, num_categories=categories, side=side, channels=channels)
+    """The net that a snapshot of this experiment holds: the generator, the classifier or the critic."""
+    model, shape = experiment.model, {"num_categories": categories, "side": side, "channels": channels}
+    match experiment.task:
+        case "gan":
+            assert model.generator is not None
+            return build_generator(model.generator, **shape)
+        case "classifier":
+            assert model.classifier is not None
+            return build_classifier(model.classifier, **shape)
+        case "critic":
+            assert model.critic is not None
+            return build_critic(model.critic, **shape)
 
 
 def _checkpoints(run: str) -> list[tuple[str, dict]]:

@@ -23,13 +23,15 @@ class Augmentation:
 
     ``matrices`` [B, 2, 2] turn and scale, ``shifts`` [B, 2] move by (x, y) pixels, ``cutout_centres`` [B, 2]
     are (row, column) of the blanked squares as fractions of the side, ``cutout_on`` bool [B] says which
-    pictures have one.
+    pictures have one. ``colors`` [B, 3] are what is added to the brightness and the factors of saturation
+    and contrast.
     """
 
     matrices: Tensor
     shifts: Tensor
     cutout_centres: Tensor
     cutout_on: Tensor
+    colors: Tensor
 
     def rows(self, start: int, stop: int) -> Self:
         """The part for pictures start to stop of the batch."""
@@ -38,11 +40,12 @@ class Augmentation:
             self.shifts[start:stop],
             self.cutout_centres[start:stop],
             self.cutout_on[start:stop],
+            self.colors[start:stop],
         )
 
 
 # Uniform random numbers in [0, 1) that one picture's changes take, whatever the config.
-NUMBERS = 8
+NUMBERS = 11
 
 
 def draw(count: int, config: AugmentConfig, generator: torch.Generator) -> Augmentation:
@@ -68,7 +71,10 @@ def changes(uniform: Tensor, config: AugmentConfig) -> Augmentation:
         shifts = shifts * moved[:, None]
     else:
         shifts = signed[:, 2:4] * config.translate_px
-    return Augmentation(matrices, shifts, uniform[:, 5:7], uniform[:, 7] < config.cutout_probability)
+    # Brightness U(-1/2, 1/2) on pictures in [-1, 1], saturation U(0, 2), contrast U(1/2, 3/2).
+    spread = uniform.new_tensor([1.0, 2.0, 1.0])
+    colors = (uniform[:, 8:11] - 0.5) * spread * moved[:, None] + uniform.new_tensor([0.0, 1.0, 1.0])
+    return Augmentation(matrices, shifts, uniform[:, 5:7], uniform[:, 7] < config.cutout_probability, colors)
 
 
 def is_rigid_shift(config: AugmentConfig) -> bool:
@@ -80,6 +86,8 @@ def apply(x: Tensor, augmentation: Augmentation, config: AugmentConfig) -> Tenso
     """Change pictures [B, C, H, W] in [-1, 1]; what comes in from outside is background (-1)."""
     if x.shape[0] == 0:  # a rank's part of a short batch; grid_sample refuses it
         return x
+    if config.color:
+        x = _color(x, augmentation.colors.to(x))
     if is_rigid_shift(config):
         if config.translate_px >= 1:
             x = _shift(x, augmentation.shifts.to(x.device).long(), math.floor(config.translate_px))
@@ -93,6 +101,17 @@ def apply(x: Tensor, augmentation: Augmentation, config: AugmentConfig) -> Tenso
 def augment(x: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
     """Draw for, and apply to, one whole batch [B, C, H, W] in [-1, 1]."""
     return apply(x, draw(x.shape[0], config, generator), config)
+
+
+def _color(x: Tensor, colors: Tensor) -> Tensor:
+    """Brightness, saturation about the pixel's grey, contrast about the picture's mean (DiffAugment: Zhao et
+    al. 2020, section 3); a picture of one channel has no saturation to change."""
+    brightness, saturation, contrast = (part[:, None, None, None] for part in colors.unbind(1))
+    x = x + brightness
+    grey = x.mean(1, keepdim=True)
+    x = grey + (x - grey) * saturation
+    mean = x.mean((1, 2, 3), keepdim=True)
+    return mean + (x - mean) * contrast
 
 
 def _shift(x: Tensor, shifts: Tensor, most: int) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from doodle_dist import losses
@@ -85,6 +86,12 @@ class ClassifierTask:
 
     def health(self) -> Tensor:
         return self._health
+
+    def failures(self, figures: Mapping[str, float]) -> Mapping[str, str]:
+        return {}
+
+    def pictures(self) -> Mapping[str, NDArray[np.uint8]]:
+        return {}
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:

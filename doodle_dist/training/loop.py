@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import orjson
 import torch
+from numpy.typing import NDArray
 
 from doodle_dist.config.experiment import TrainConfig
 from doodle_dist.data import storage
 from doodle_dist.data.order import step_seed
 from doodle_dist.data.stream import Batch
-from doodle_dist.evaluation.pictures import to_images
+from doodle_dist.evaluation.pictures import png, to_images
 from doodle_dist.training.audit import AuditWriter
 from doodle_dist.training.checkpoint import Cursor, save_checkpoint
 from doodle_dist.training.context import Context, new_checkpoint_folder
@@ -22,8 +24,16 @@ from doodle_dist.training.task import Clock, LaneRandom, StepInput, Task
 from doodle_dist.training.tensorboard import TensorBoard
 
 
-class NonFiniteError(Exception):
-    """A loss or a gradient became NaN or infinite. All ranks raise it at the same step."""
+class StoppedError(Exception):
+    """A run that goes wrong stops itself. All ranks raise it at the same step."""
+
+
+class NonFiniteError(StoppedError):
+    """A loss or a gradient became NaN or infinite."""
+
+
+class FailedError(StoppedError):
+    """A failure was found that the run is to stop at (gan.failures.stop)."""
 
 
 @dataclass
@@ -39,6 +49,8 @@ class Run:
     meta: dict[str, object]
     held_out: Callable[[], Iterator[Batch]]
     progress: Callable[[dict[str, float]], None]
+    warn: Callable[[str], None]
+    stop_at_failures: bool
     tensorboard: TensorBoard | None
     audit: AuditWriter | None
 
@@ -56,7 +68,7 @@ def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepIn
 def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
     """Train from ``cursor`` until ``run.total_drawings`` were seen; the cursor at the end.
 
-    Raises NonFiniteError, on every rank, where a loss or gradient is NaN or infinite.
+    Raises NonFiniteError, on every rank, where a loss or gradient is NaN or infinite, and FailedError.
     """
     config, meter, speed = run.config, Meter(), Speedometer()
     stream = iter(batches)
@@ -79,6 +91,9 @@ def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
         if done or _passed(before, cursor, config.checkpoint_every_drawings):
             with speed.paused():
                 _checkpoint(run, cursor)
+        elif _passed(before, cursor, config.pictures_every_drawings):
+            with speed.paused():
+                _draw(run, dict(run.task.pictures()) if run.context.rank == 0 else {}, cursor)
     return cursor
 
 
@@ -123,9 +138,27 @@ class Speedometer:
 
 
 def _log(run: Run, scalars: dict[str, float], cursor: Cursor) -> None:
+    failures = run.task.failures(scalars)
     if run.tensorboard:
         run.tensorboard.scalars(scalars, cursor.drawings_seen)
+        run.tensorboard.failures(failures, cursor.drawings_seen)
     run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | scalars)
+    said = [f"{name} at drawing {cursor.drawings_seen:,}: {what}" for name, what in failures.items()]
+    for text in said:
+        run.warn(text)
+    if said and run.stop_at_failures:
+        raise FailedError("; ".join(said))
+
+
+def _draw(run: Run, pictures: dict[str, NDArray[np.uint8]], cursor: Cursor) -> None:
+    """Pictures to TensorBoard, and as PNG files to the run's folder, named by the drawings seen."""
+    if run.context.rank != 0:
+        return
+    if run.tensorboard:
+        run.tensorboard.pictures(pictures, cursor.drawings_seen)
+    for name, picture in pictures.items():
+        uri = storage.join(run.uri, name, f"{cursor.drawings_seen:012d}.png")
+        storage.write_atomic(uri, png(picture))
 
 
 def _stop_if_not_finite(run: Run, batch: Batch, cursor: Cursor) -> None:
@@ -168,9 +201,9 @@ def _checkpoint(run: Run, cursor: Cursor) -> None:
             experiment=run.experiment,
             meta=run.meta | {"metrics": metrics},
         )
+    _draw(run, report.pictures | (dict(run.task.pictures()) if run.context.rank == 0 else {}), cursor)
     if run.tensorboard:
         run.tensorboard.scalars(report.scalars, cursor.drawings_seen)
-        run.tensorboard.pictures(report.pictures, cursor.drawings_seen)
         run.tensorboard.flush()
     run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | report.scalars)
     run.context.report(metrics, folder)

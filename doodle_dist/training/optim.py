@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from doodle_dist.config.model import OptimizerConfig
+from doodle_dist.config.optim import OptimizerConfig
 from doodle_dist.schedules import beta2, learning_rate
 from doodle_dist.training.task import Clock
 
@@ -21,7 +21,7 @@ class Optimizer:
         self.inner.zero_grad(set_to_none=True)
 
     def step(self, clock: Clock) -> Tensor:
-        """Apply the gradients; their L2 norm over all parameters."""
+        """Apply the gradients, clipped where the config says so; their L2 norm before that."""
         self.lr = learning_rate(self.config, clock.drawings_seen, clock.total_drawings)
         for group in self.inner.param_groups:
             group["lr"] = self.lr
@@ -32,6 +32,8 @@ class Optimizer:
                 )
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
+        if self.config.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip_norm, norm)
         self.inner.step()
         return norm.detach()
 

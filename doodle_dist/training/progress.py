@@ -22,12 +22,18 @@ class _Board:
 
     def __init__(self) -> None:
         self.figures: dict[str, float] = {}
+        self.warnings: list[str] = []
 
     def update(self, figures: dict[str, float]) -> None:
         self.figures |= figures
 
-    def read(self) -> dict[str, float]:
-        return self.figures
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def read(self) -> tuple[dict[str, float], list[str]]:
+        """The figures, and the warnings that came since the last look."""
+        warnings, self.warnings = self.warnings, []
+        return self.figures, warnings
 
 
 def new_board() -> ActorHandle:
@@ -64,12 +70,12 @@ def shown(board: ActorHandle, quiet: bool = False) -> Iterator[None]:
         follower.join()
 
 
-def _read(board: ActorHandle) -> dict[str, float]:
-    """The board's figures; none where its node is busy or gone, which is no reason to stop a run."""
+def _read(board: ActorHandle) -> tuple[dict[str, float], list[str]]:
+    """What the board holds; nothing where its node is busy or gone, which is no reason to stop a run."""
     try:
         return ray.get(board.read.remote(), timeout=5)
     except (GetTimeoutError, RayError):
-        return {}
+        return {}, []
 
 
 def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
@@ -79,7 +85,9 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
     with Live("starting the workers …", console=console, auto_refresh=False, transient=True) as live:
         while True:
             ending = over.wait(_POLL_S)
-            figures = _read(board)
+            figures, warnings = _read(board)
+            for text in warnings:
+                console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True)
             if "total" in figures:
                 if not began:
                     began, began_seen = time.monotonic(), figures["drawings_seen"]

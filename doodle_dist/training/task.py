@@ -5,8 +5,9 @@ Neither knows of Ray; of torch.distributed a task knows only the `wrap` that it 
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -58,6 +59,12 @@ class LaneRandom:
             (torch.Generator(device).manual_seed(step_seed(seed, step, lane)), rows)
             for lane, rows in lane_rows
         ]
+
+    def times(self, count: int) -> Self:
+        """The same generators, which go on where they are, with ``count`` rows for each of the batch."""
+        wider = copy(self)
+        wider.lanes = [(generator, rows * count) for generator, rows in self.lanes]
+        return wider
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal, [B, *shape]."""
@@ -111,6 +118,14 @@ class Task(Protocol):
 
     def health(self) -> Tensor:
         """A scalar that is finite exactly where the last step's losses and gradients were, on every rank."""
+        ...
+
+    def failures(self, figures: Mapping[str, float]) -> Mapping[str, str]:
+        """The failures that a log's figures, the means over its steps and ranks, show: a sentence by name."""
+        ...
+
+    def pictures(self) -> Mapping[str, NDArray[np.uint8]]:
+        """What the EMA weights make at this moment, [H, W] or [H, W, 3]. On rank 0 alone."""
         ...
 
     def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:

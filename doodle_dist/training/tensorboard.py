@@ -6,6 +6,7 @@ uploaded before it, wherever rank 0 starts next.
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,19 @@ class TensorBoard:
         # A run that was interrupted before its first checkpoint begins anew, and hides all of them.
         self.writer = SummaryWriter(str(self.folder), purge_step=drawings_seen + 1 if drawings_seen else 0)
         self.files = 0
+        self.failed: set[str] = set()
 
     def scalars(self, values: dict[str, float], drawings_seen: int) -> None:
         for name, value in values.items():
             self.writer.add_scalar(name, value, drawings_seen)
+
+    def failures(self, found: Mapping[str, str], drawings_seen: int) -> None:
+        """A curve for each failure that was ever found, 1 where it shows, and its sentence as text."""
+        self.failed |= set(found)
+        for name in self.failed:
+            self.writer.add_scalar(f"failure/{name}", float(name in found), drawings_seen)
+        for name, sentence in found.items():
+            self.writer.add_text(f"failure/{name}", sentence, drawings_seen)
 
     def pictures(self, pictures: dict[str, NDArray[np.uint8]], drawings_seen: int) -> None:
         for name, picture in pictures.items():

@@ -21,8 +21,9 @@ from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.context import RayContext, latest_checkpoint
+from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.gan import GanTask
-from doodle_dist.training.loop import NonFiniteError, Run, train
+from doodle_dist.training.loop import Run, StoppedError, train
 from doodle_dist.training.task import DataShape, Task, Wrap
 from doodle_dist.training.tensorboard import TensorBoard
 
@@ -53,7 +54,7 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
         return
     try:
         train(run, batches, cursor)
-    except NonFiniteError as error:
+    except StoppedError as error:
         _note_reason(config["run_uri"], context, error)
     finally:
         batches.close()  # ends the pipeline now: one that is left to the interpreter's end can hang it
@@ -89,6 +90,10 @@ def _prepared(
         if board is not None and context.rank == 0:
             board.update.remote(figures)
 
+    def warn(text: str) -> None:
+        if board is not None and context.rank == 0:
+            board.warn.remote(text)
+
     attempt = _agreed_attempt(run_uri, context) if experiment.data.audit else 0
     run = Run(
         task=task,
@@ -105,6 +110,8 @@ def _prepared(
         },
         held_out=lambda: _held_out(experiment, manifest, context),
         progress=show,
+        warn=warn,
+        stop_at_failures=experiment.gan.failures.stop,
         tensorboard=_tensorboard(run_uri, experiment, cursor) if context.rank == 0 else None,
         audit=AuditWriter(run_uri, attempt, context.rank) if experiment.data.audit else None,
     )
@@ -158,13 +165,19 @@ def _held_out(experiment: Experiment, manifest: Manifest, context: RayContext) -
     return takewhile(lambda batch: batch.consumed - batch.global_rows < wanted, batches)
 
 
+TASKS: dict[str, type[ClassifierTask] | type[GanTask] | type[CriticTask]] = {
+    "classifier": ClassifierTask,
+    "gan": GanTask,
+    "critic": CriticTask,
+}
+
+
 def build_task(
     experiment: Experiment, manifest: Manifest, categories: tuple[str, ...], context: RayContext
 ) -> Task:
     """The experiment's task on this worker's device, its losses wrapped for this number of workers."""
     counts = dict(zip(manifest.categories, manifest.splits["train"].counts, strict=True))
-    tasks: dict[str, type[ClassifierTask] | type[GanTask]] = {"classifier": ClassifierTask, "gan": GanTask}
-    return tasks[experiment.task](
+    return TASKS[experiment.task](
         experiment,
         DataShape(categories, tuple(counts[name] for name in categories), manifest.side, manifest.channels),
         device=context.device,

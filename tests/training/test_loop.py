@@ -10,12 +10,14 @@ import numpy as np
 import orjson
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from doodle_dist.config.experiment import TrainConfig
 from doodle_dist.data.stream import Batch
 from doodle_dist.training.checkpoint import Cursor, load_cursor
-from doodle_dist.training.loop import NonFiniteError, Run, Speedometer, train
+from doodle_dist.training.loop import FailedError, NonFiniteError, Run, Speedometer, train
 from doodle_dist.training.task import Clock, Report, StepInput
 
 BATCH, EPOCH = 10, 95
@@ -24,8 +26,8 @@ BATCH, EPOCH = 10, 95
 class FakeTask:
     """Remembers its clocks; its loss is the step's number, its health NaN at one step."""
 
-    def __init__(self, nan_at: int | None = None) -> None:
-        self.nan_at = nan_at
+    def __init__(self, nan_at: int | None = None, fails_above: float = float("inf")) -> None:
+        self.nan_at, self.fails_above = nan_at, fails_above
         self.clocks: list[Clock] = []
         self.drawn: list[float] = []
         self.judged: list[tuple[int, int]] = []
@@ -44,6 +46,14 @@ class FakeTask:
     def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
         self.judged.append((clock.drawings_seen, sum(len(batch.labels) for batch in batches)))
         return Report({"val/top1": 0.25}, score=0.25)
+
+    def failures(self, figures: Mapping[str, float]) -> Mapping[str, str]:
+        return (
+            {"too-large": f"loss {figures['loss/fake']}"} if figures["loss/fake"] > self.fails_above else {}
+        )
+
+    def pictures(self) -> Mapping[str, NDArray[np.uint8]]:
+        return {"samples": np.full((4, 4), len(self.clocks), np.uint8)}
 
     def state_dict(self) -> dict[str, object]:
         return {"steps": len(self.clocks)}
@@ -86,6 +96,7 @@ def stream(cursor: Cursor) -> Iterator[Batch]:
 
 def new_run(task: FakeTask, context: FakeContext, folder: Path, total: int, **config: int) -> Run:
     shown: list[dict[str, float]] = []
+    warned: list[str] = []
     run = Run(
         task=task,
         config=TrainConfig(global_batch=BATCH, drawings=total, **config),
@@ -96,10 +107,12 @@ def new_run(task: FakeTask, context: FakeContext, folder: Path, total: int, **co
         meta={"categories": ["cat"]},
         held_out=lambda: (batch for batch, _ in zip(stream(Cursor(0, BATCH)), range(3), strict=False)),
         progress=shown.append,
+        warn=warned.append,
+        stop_at_failures=False,
         tensorboard=None,
         audit=None,
     )
-    run.shown = shown  # type: ignore[attr-defined]
+    run.shown, run.warned = shown, warned  # type: ignore[attr-defined]
     return run
 
 
@@ -190,3 +203,23 @@ def test_the_speedometer_leaves_pauses_out_and_counts_waiting(monkeypatch: pytes
     assert speed.take() == {"speed/drawings_per_s": 50.0, "speed/data_wait_fraction": 0.25}
     now[0] += 1
     assert speed.take() == {"speed/drawings_per_s": 0.0, "speed/data_wait_fraction": 0.0}
+
+
+def test_pictures_come_by_drawings_and_lie_in_the_run_s_folder(tmp_path: Path) -> None:
+    task, context = FakeTask(), FakeContext()
+    run = new_run(task, context, tmp_path, 95, checkpoint_every_drawings=0, pictures_every_drawings=30)
+    train(run, stream(begin()), begin())
+    files = sorted((tmp_path / "samples").iterdir())
+    assert [file.name for file in files] == [f"{seen:012d}.png" for seen in (30, 60, 90, 95)]
+    assert [int(np.asarray(Image.open(file))[0, 0]) for file in files] == [3, 6, 9, 10]
+
+
+def test_a_failure_is_said_and_stops_the_run_only_where_asked(tmp_path: Path) -> None:
+    task, context = FakeTask(fails_above=4), FakeContext()
+    run = new_run(task, context, tmp_path, 100, log_every_drawings=30)
+    train(run, stream(begin()), begin())
+    assert run.warned[0].startswith("too-large at drawing ")  # type: ignore[attr-defined]
+    run = new_run(FakeTask(fails_above=4), context, tmp_path, 100, log_every_drawings=30)
+    run.stop_at_failures = True
+    with pytest.raises(FailedError, match="too-large at drawing 90: loss 7"):
+        train(run, stream(begin()), begin())

@@ -36,7 +36,10 @@ def test_a_board_lays_newer_figures_over_older_ones() -> None:
     board = progress._Board()
     board.update({"drawings_seen": 1, "loss/x": 3.0})
     board.update({"drawings_seen": 2, "val/top1": 0.5})
-    assert board.read() == {"drawings_seen": 2, "loss/x": 3.0, "val/top1": 0.5}
+    board.warn("gradient-norm at drawing 2: …")
+    figures = {"drawings_seen": 2, "loss/x": 3.0, "val/top1": 0.5}
+    assert board.read() == (figures, ["gradient-norm at drawing 2: …"])
+    assert board.read() == (figures, []), "a warning is said once"
 
 
 def test_a_board_that_does_not_answer_is_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,4 +51,4 @@ def test_a_board_that_does_not_answer_is_waited_for_no_longer(monkeypatch: pytes
         raise GetTimeoutError("no answer")
 
     monkeypatch.setattr("ray.get", out_of_time)
-    assert progress._read(Silent()) == {}
+    assert progress._read(Silent()) == ({}, [])

@@ -1,0 +1,133 @@
+"""The critic task: a critic learns, before any generator, to tell some categories' drawings from all others.
+
+What it has learned is the start of a GAN's critic (gan.critic_from). Cross-entropy on the logit, both sides
+weighing alike however many drawings they have.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.models import augment
+from doodle_dist.models.heads import Critic
+from doodle_dist.models.registry import build_critic
+from doodle_dist.training.metrics import sum_over_ranks
+from doodle_dist.training.optim import Optimizer
+from doodle_dist.training.task import Clock, DataShape, Report, StepInput, Wrap
+
+
+class _Loss(nn.Module):
+    """A whole update's loss as one module's forward, which is what DistributedDataParallel wraps."""
+
+    weights: Tensor
+
+    def __init__(self, critic: Critic, weights: Tensor) -> None:
+        super().__init__()
+        self.critic = critic
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, images: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.critic(images, labels)
+        loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return loss * self.weights[targets.long()], logits
+
+
+class CriticTask:
+    """See training/task.py for the contract. The label that the critic sees is 0, as a GAN of one category's.
+
+    Raises ValueError where pretraining.positive names no category of the data, or all of them.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        data: DataShape,
+        *,
+        device: torch.device,
+        world_size: int,
+        wrap: Wrap,
+    ) -> None:
+        model, optim = experiment.model.critic, experiment.optim.critic
+        assert model is not None
+        assert optim is not None
+        self.augment = experiment.model.augment
+        self.device, self.world_size = device, world_size
+        positive = [name in experiment.pretraining.positive for name in data.categories]
+        if not any(positive) or all(positive):
+            raise ValueError(
+                f"pretraining.positive={list(experiment.pretraining.positive)}: should name some of the data's "
+                f"categories, and not all: {', '.join(data.categories[:5])} …"
+            )
+        self.is_positive = torch.tensor(positive, device=device)
+        ours = sum(count for count, is_ours in zip(data.counts, positive, strict=True) if is_ours)
+        others = sum(data.counts) - ours
+        # Expected weight 1: each side's drawings weigh half of all.
+        weights = torch.tensor([1 / max(others, 1), 1 / max(ours, 1)]) * (ours + others) / 2
+        self.critic = build_critic(
+            model, num_categories=len(data.categories), side=data.side, channels=data.channels
+        ).to(device)
+        self.loss = wrap(_Loss(self.critic, weights).to(device))
+        self.optimizer = Optimizer(self.critic, optim)
+        self._norm = torch.zeros((), device=device)
+
+    def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
+        changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), self.augment)
+        images = augment.apply(batch.images, changes, self.augment)
+        targets = self.is_positive[batch.labels].to(images.dtype)
+        per_drawing, logits = self.loss(images, torch.zeros_like(batch.labels), targets)
+        loss = per_drawing.sum() / batch.global_rows
+        self.optimizer.zero_grad()
+        # DDP averages gradients over ranks, and the losses of ranks are to be added.
+        (loss * self.world_size).backward()
+        self._norm = self.optimizer.step(clock)
+        right = ((logits.detach() > 0) == targets.bool()).sum() / batch.global_rows
+        return {"loss/critic": loss.detach(), "train/accuracy": right}
+
+    def gauges(self) -> Mapping[str, float]:
+        return {"optim/lr": self.optimizer.lr, "optim/gradient_norm": float(self._norm)}
+
+    def health(self) -> Tensor:
+        return self._norm
+
+    def failures(self, figures: Mapping[str, float]) -> Mapping[str, str]:
+        return {}
+
+    def pictures(self) -> Mapping[str, NDArray[np.uint8]]:
+        return {}
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+        """Share of held-out drawings told right, each side by itself, and their mean."""
+        counts = torch.zeros(2, 2, dtype=torch.float64, device=self.device)  # [side, (right, all)]
+        self.critic.eval()
+        for batch in batches:
+            targets = self.is_positive[batch.labels]
+            right = (self.critic(batch.images, torch.zeros_like(batch.labels)) > 0) == targets
+            for side in (0, 1):
+                here = targets == bool(side)
+                counts[side] += torch.stack([(right & here).sum(), here.sum()])
+        self.critic.train()
+        (other_right, others), (ours_right, ours) = sum_over_ranks(counts).tolist()
+        if not others or not ours:
+            return Report({})
+        scalars = {
+            "val/accuracy_on_others": other_right / others,
+            "val/accuracy_on_positive": ours_right / ours,
+        }
+        scalars["val/balanced_accuracy"] = sum(scalars.values()) / 2
+        return Report(scalars, score=scalars["val/balanced_accuracy"])
+
+    def state_dict(self) -> dict[str, object]:
+        return {"critic": self.critic.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.critic.load_state_dict(state["critic"])  # type: ignore[arg-type]
+        self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
+
+    def snapshot(self) -> dict[str, Tensor]:
+        return self.critic.state_dict()

@@ -1,0 +1,74 @@
+"""A trained classifier that reads a generator's samples during training, beside held-out drawings."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from doodle_dist.evaluation.gan_metrics import conditional_accuracy, diversity_ratios, frechet_distance
+from doodle_dist.evaluation.snapshot import Classifier, load_snapshot
+from doodle_dist.training.task import StepInput
+
+# Pictures that are judged, with equal shares of all categories.
+_JUDGED = 1200
+
+
+class Judge:
+    """The classifier of a run. Raises ValueError where it knows other categories than the GAN."""
+
+    def __init__(self, run: str, categories: tuple[str, ...], device: torch.device) -> None:
+        snapshot = load_snapshot(run, device=device)
+        if snapshot.categories != categories:
+            raise ValueError("gan.judge: the judge was trained on other categories than this GAN")
+        self.classifier, self.categories, self.device = snapshot.classifier, categories, device
+        self.real: tuple[Tensor, Tensor] | None = None
+
+    def figures(
+        self, generator: nn.Module, latents: Callable[[int], Tensor], batches: Iterable[StepInput]
+    ) -> dict[str, float]:
+        """How a generator's samples are read, and how far they lie from the held-out drawings in the
+        classifier's features; none where there is nothing to compare with. The same on every rank."""
+        if self.real is None:
+            self.real = _features_of_all_ranks(self.classifier, batches, self.device)
+        if self.real is None or len(self.real[1]) < 2:
+            return {}
+        real, real_labels = self.real
+        count = max(10, _JUDGED // len(self.categories))
+        labels = torch.arange(len(self.categories), device=self.device).repeat_interleave(count)
+        features, logits = [], []
+        for part, z in zip(labels.split(256), latents(len(labels)).split(256), strict=True):
+            pictures = generator(z, part)
+            features.append(self.classifier.features(pictures))
+            logits.append(self.classifier(pictures))
+        fake = torch.cat(features)
+        ratios = list(diversity_ratios(fake, labels, real, real_labels).values())
+        scalars = {
+            "judge/conditional_accuracy": conditional_accuracy(torch.cat(logits), labels),
+            "judge/frechet_distance": frechet_distance(fake, real),
+        }
+        if ratios:
+            scalars["judge/diversity_ratio"] = sum(ratios) / len(ratios)
+            scalars["judge/diversity_ratio_lowest"] = min(ratios)
+        return scalars
+
+
+def _features_of_all_ranks(
+    judge: Classifier, batches: Iterable[StepInput], device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    """The judge's features [N, F] and the labels [N] of every rank's held-out drawings; None without any."""
+    features, labels = [], []
+    for batch in batches:
+        features.append(judge.features(batch.images).cpu())
+        labels.append(batch.labels.cpu())
+    if not features:  # on every rank, or on none: each has a part of the held-out drawings
+        return None
+    mine = (torch.cat(features), torch.cat(labels))
+    everyone: list[tuple[Tensor, Tensor]] = [mine]
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        everyone = [mine] * dist.get_world_size()
+        dist.all_gather_object(everyone, mine)
+    return (
+        torch.cat([features for features, _ in everyone]).to(device),
+        torch.cat([labels for _, labels in everyone]).to(device),
+    )
