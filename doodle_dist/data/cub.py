@@ -36,7 +36,8 @@ def read_layout(root: str, *, boxes: bool) -> dict[str, Box | None]:
         folder, _, name = path.partition("/")
         if not name or "/" in name or folder in ("", ".."):
             raise ValueError(f"{root}/{IMAGES}: picture {number} is {path!r}, expected <class>/<file>")
-        category = classes.get(*labels.get(number, ("?",)), ("unknown",))[0]
+        (label,) = labels.get(number, [""])
+        (category,) = classes.get(label, ["unknown"])
         if category != folder:
             raise ValueError(
                 f"{root}/{IMAGES}: picture {number} lies in {folder}; by {LABELS} and {CLASSES} its class is "

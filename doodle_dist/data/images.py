@@ -115,13 +115,11 @@ def _is_picture(uri: str) -> bool:
 def _check_depth(uri: str, shown: Sequence[storage.FileEntry]) -> None:
     base = storage.split_uri(uri)[1].rstrip("/") + "/"
     depths = {storage.split_uri(entry.uri)[1][len(base) :].count("/"): entry.uri for entry in shown}
-    for depth, example in depths.items():
-        if depth > 1 or len(depths) > 1:
-            example = depths[0] if 0 in depths else example
-            raise ValueError(
-                f"source: {example} does not lie in {uri}/<category>/; "
-                "every picture's folder should be its category's"
-            )
+    odd = [example for depth, example in depths.items() if depth != 1]
+    if odd and set(depths) != {0}:  # 0: the folder is a category's own
+        raise ValueError(
+            f"source: {odd[0]} does not lie in {uri}/<category>/; every picture's folder should be its category's"
+        )
 
 
 def _of_lists(root: str, *, boxes: bool) -> dict[str, list[Picture]]:
@@ -237,7 +235,8 @@ def _read(root: str, picture: Picture, categories: Categories) -> bytes:
 def _decode(
     chunk: FolderChunk, part: Sequence[Picture], contents: list[bytes], first: int, categories: Categories
 ) -> Batch:
-    rows, rejects = [], []
+    rows: list[int] = []
+    rejects: list[Reject] = []
     pixels = np.empty((len(part), chunk.channels, chunk.side, chunk.side), np.uint8)
     skipped = 0
     for k, (picture, data) in enumerate(zip(part, contents, strict=True)):

@@ -225,9 +225,8 @@ def _refuse_unused(options: PictureOptions, sources: Sequence[Source]) -> None:
         raise ValueError(f"--class-names: only idx and CIFAR-10 files have numbered classes, not {first}")
     if any(source.kind == "image" for source in sources):
         return
-    given = {"--side": options.side, "--channels": options.channels}
-    given["--crop"] = None if options.crop == "centre" else options.crop
-    for option, value in given.items():
+    crop = None if options.crop == "centre" else options.crop
+    for option, value in (("--side", options.side), ("--channels", options.channels), ("--crop", crop)):
         if value is not None:
             raise ValueError(
                 f"{option} {value}: only folders of pictures are cropped and resized, not {first}"

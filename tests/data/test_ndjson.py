@@ -282,7 +282,7 @@ def test_blocks_join_to_the_file(tmp_path_factory: pytest.TempPathFactory, data:
     path = tmp_path_factory.mktemp("blocks") / "x.ndjson"
     path.write_bytes(data)
     for chunk_bytes in (7, 1000):
-        chunks = plan_line_chunks(str(path), len(data), chunk_bytes, "ndjson")
+        chunks = plan_line_chunks(Source(str(path), len(data), "ndjson"), chunk_bytes, "ndjson")
         blocks = [b.data for chunk in chunks for b in line_blocks(chunk, block)]
         assert b"".join(blocks) == data
         assert all(b.endswith(b"\n") for b in blocks[:-1])
