@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 
 import numpy as np
@@ -44,8 +45,8 @@ def decode_picture(
     if not resize and image.size != (side, side):
         width, height = image.size
         raise ValueError(f"{width}×{height} pixels where the first picture has {side}×{side}; --side resizes")
-    square = _square(box, *image.size)
-    image = image.resize((side, side), Image.Resampling.BICUBIC, box=square)
+    # Cropped first: resampling from a larger picture would mix in what lies around the square.
+    image = image.crop(_square(box, *image.size)).resize((side, side), Image.Resampling.BICUBIC)
     pixels = np.asarray(image, np.uint8).reshape(side, side, channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -76,23 +77,19 @@ def _flat(image: Image.Image) -> Image.Image:
     return image
 
 
-def _square(box: Box | None, width: int, height: int) -> tuple[float, float, float, float]:
+def _square(box: Box | None, width: int, height: int) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of the square to keep: the largest centred one, or the one about the box.
 
     The latter is as wide as the box's longer side, centred on it, moved into the picture where it stands out,
     and no larger than the picture's shorter side.
     """
-    if box is None:
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return left, top, left + side, top + side
-    x, y, w, h = box
+    x, y, w, h = box or (0.0, 0.0, float(width), float(height))
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise ValueError(f"its bounding box lies outside its {width}×{height} pixels")
-    size = min(max(w, h), width, height)
-    fit_left = min(max(x + w / 2 - size / 2, 0.0), width - size)
-    fit_top = min(max(y + h / 2 - size / 2, 0.0), height - size)
-    return fit_left, fit_top, fit_left + size, fit_top + size
+    size = max(min(round(max(w, h)), width, height), 1)
+    left = min(max(math.floor(x + (w - size) / 2), 0), width - size)
+    top = min(max(math.floor(y + (h - size) / 2), 0), height - size)
+    return left, top, left + size, top + size
 
 
 def _short(error: Exception) -> str:

@@ -247,13 +247,14 @@ def category_of(uri: str) -> str:
 
 
 def head(uri: str) -> bytes:
-    """The file's first 64 KB, decompressed if its name ends with ``.gz``. ValueError for one that is no gzip."""
+    """The file's first 64 KB, decompressed if its name ends with ``.gz``. ValueError for one that is no whole gzip."""
     data = storage.read_bytes(uri, 0, _HEAD_BYTES)
     if uri.endswith(".gz"):
         try:
             data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, 16 * _HEAD_BYTES)
         except zlib.error as error:
-            raise ValueError(f"source: {storage.public(uri)} is not a gzip file ({error})") from None
+            what = "is damaged" if data[:2] == b"\x1f\x8b" else "is not a gzip file"
+            raise ValueError(f"source: {storage.public(uri)} {what} ({error})") from None
     return data
 
 
