@@ -197,6 +197,14 @@ def test_packed_files_that_are_damaged_are_refused_when_read(
     assert str(path) in str(error.value)
 
 
+def test_the_checksum_at_the_end_of_a_larger_file_is_looked_at(tmp_path: Path) -> None:
+    path = write_idx(tmp_path, "train", noise(200, 28, 28), np.arange(200) % 10, ".gz")
+    data = path.read_bytes()
+    path.write_bytes(data[:-8] + bytes(4) + data[-4:])
+    with pytest.raises(ValueError, match=r"cut off or damaged: the gzip file is damaged.*CRC check failed"):
+        all_of(find(tmp_path))
+
+
 def test_a_file_that_is_no_gzip_is_named(tmp_path: Path) -> None:
     path = write_idx(tmp_path, "train", PIXELS, LABELS, ".gz")
     path.write_bytes(b"hello")
