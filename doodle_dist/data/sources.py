@@ -91,6 +91,8 @@ def find_sources(
     with ThreadPoolExecutor(16) as pool:  # on an object store each look takes tens of milliseconds
         sources = list(pool.map(partial(_look_at, options=options), kept))
     sources += images.sources_of(pictures, wanted, options)
+    # A folder with none of the wanted pictures only matters where it is all there is: it knows what there is.
+    sources = [source for source in sources if source.kind != "image" or source.records] or sources
     _refuse_twins(sources)
     _refuse_mixtures(sources)
     _refuse_same_ids(sources)
@@ -192,7 +194,7 @@ def _refuse_mixtures(sources: Sequence[Source]) -> None:
             "prepare them as two datasets"
         )
     for source in sources:
-        if shown and source.shape != shown.shape and source.records != 0:
+        if shown and source.shape != shown.shape:
             raise ValueError(
                 f"source: {storage.public(shown.uri)} holds pictures of {shown.shape} and "
                 f"{storage.public(source.uri)} of {source.shape}; prepare them as two datasets"

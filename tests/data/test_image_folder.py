@@ -73,6 +73,8 @@ def test_pictures_of_other_categories_are_left_out(root: Path) -> None:
     assert found[0].records == 5
     assert categories.names == ("cat",)
     assert all_of(found, categories)[1] == [0] * 5
+    write_folder(root.parent / "more", {"owl": noise(2, 24, 24, 3)})  # of another size, and not wanted
+    assert find_sources([str(root.parent / "more"), str(root)], ["cat"]) == found
     with pytest.raises(ValueError, match="unknown category 'big dgo'; did you mean 'big dog'"):
         categories_of(find_sources([str(root)], ["big dgo"]), ["big dgo"])
 
