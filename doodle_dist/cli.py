@@ -173,7 +173,9 @@ def synth(
 
 @data_app.command()
 def prepare(
-    source: Annotated[list[str], typer.Option(help="file, folder, glob or URI; may be given many times")],
+    source: Annotated[
+        list[str], typer.Option(help="file, folder (of pictures too), glob or URI; may be given many times")
+    ],
     to: Annotated[str, typer.Option(help="folder or URI of the prepared dataset")],
     categories: Annotated[
         str, typer.Option(help="comma list, kaggle-340 or all (default: the sources')")
@@ -181,13 +183,30 @@ def prepare(
     recognized_only: Annotated[bool, typer.Option("--recognized-only")] = False,
     shards: Annotated[Optional[int], typer.Option(min=1, help="files in all (default: by size)")] = None,  # noqa: UP045
     split: Annotated[str, typer.Option(help="percent for train,val,test")] = "98,1,1",
-    row_group: Annotated[int, typer.Option(min=16, max=65_535, help="drawings per Parquet row group")] = 2048,
+    row_group: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=16, max=65_535, help="drawings per Parquet row group (default: 2048, or by size)"),
+    ] = None,
     max_rejects: Annotated[float, typer.Option(min=0, max=1, help="share of bad records allowed")] = 0.001,
+    side: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=8, max=512, help="make pictures from folders so many pixels wide and high"),
+    ] = None,
+    channels: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, max=3, help="of pictures from folders: 3 (RGB, the default) or 1 (grey)"),
+    ] = None,
+    crop: Annotated[
+        str, typer.Option(help="what is kept of pictures from folders: centre or bounding-box (CUB-200-2011)")
+    ] = "centre",
+    class_names: Annotated[
+        str, typer.Option(help="comma list: what the labels 0, 1, … of idx or CIFAR-10 files stand for")
+    ] = "",
     local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
     as_json: Json = False,
 ) -> None:
     """Turn official files into a shuffled, split, checksummed dataset; run again, it goes on."""
-    from doodle_dist.data.commands import prepare_dataset
+    from doodle_dist.data.commands import picture_options, prepare_dataset
 
     prepare_dataset(
         source,
@@ -198,6 +217,7 @@ def prepare(
         split=split,
         row_group=row_group,
         max_rejects=max_rejects,
+        pictures=picture_options(side, channels, crop, class_names),
         local=local,
         as_json=as_json,
         debug=_Settings.debug,

@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from doodle_dist import cli
 from doodle_dist.data import records, shards, storage
@@ -25,6 +26,7 @@ from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.sources import find_sources
 from doodle_dist.data.strokes import pack_strokes
 from tests.conftest import write_drawings
+from tests.image_sets import noise, write_folder, write_idx
 from tests.runs import save_run
 from tests.s3 import S3Server
 
@@ -233,7 +235,15 @@ def test_sources_without_a_drawing_are_said_to_hold_none(prepare: Command, tmp_p
     ("arguments", "named"),
     [
         (["data", "prepare", "--source", "x"], "'--to'"),
-        (["data", "prepare", "--source", "x", "--to", "y", "--categories", "cat,dgo"], "did you mean 'dog'?"),
+        (
+            ["data", "prepare", "--source", "x", "--to", "y", "--channels", "2"],
+            "should be 1 (grey) or 3 (RGB)",
+        ),
+        (
+            ["data", "prepare", "--source", "x", "--to", "y", "--side", "7"],
+            "'--side': Input should be greater than or equal to 8",
+        ),
+        (["data", "prepare", "--source", "x", "--to", "y", "--crop", "box"], "one of centre, bounding-box"),
         (["data", "fetch", "--to", "y", "--format", "jpeg"], "one of simplified, raw, binary, bitmap"),
         (["trian"], "Did you mean 'train'?"),
         (["train", "doodle-gan-smal"], "did you mean doodle-gan-small?"),
@@ -251,6 +261,34 @@ def test_a_wrong_request_names_what_is_wrong_and_the_nearest(
     answer = doodle_dist(*arguments)
     assert answer.code == 2
     assert named in answer.line
+
+
+@pytest.mark.parametrize("asked", ["cat,dgo", "dgo"])
+def test_an_unknown_category_names_the_nearest(prepare: Command, tmp_path: Path, asked: str) -> None:
+    write_drawings(tmp_path / "raw", {"cat": 3})
+    answer = prepare("--categories", asked)
+    assert answer.code == 2
+    assert "categories: unknown category 'dgo'; did you mean 'dog'?" in answer.line
+
+
+def test_an_image_set_is_prepared_verified_and_shown(
+    prepare: Command, doodle_dist: Command, tmp_path: Path
+) -> None:
+    write_folder(tmp_path / "raw", {"red": noise(30, 20, 30, 3), "other": noise(9, 20, 30, 3, seed=1)})
+    answer = prepare()
+    assert answer.code == 2
+    assert "raw/other/0000.png has 30×20 pixels; give --side N" in answer.line
+    assert prepare("--side", "16", "--categories", "red").code == 0
+    assert doodle_dist("data", "verify", tmp_path / "data").code == 0
+    answer = doodle_dist("data", "inspect", tmp_path / "data", "-o", tmp_path / "sheet.png")
+    assert answer.code == 0
+    assert "30 drawings as pixels 16×16×3, 1 categories" in answer.out
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.mode == "RGB"
+    file = write_idx(tmp_path / "mnist", "train", noise(5, 28, 28), np.arange(5))
+    answer = doodle_dist("data", "rasterize", file, tmp_path / "x.npy")
+    assert answer.code == 2
+    assert "train-images-idx3-ubyte holds pictures already" in answer.line
 
 
 def test_a_picture_that_cannot_be_written_is_named(

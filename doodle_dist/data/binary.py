@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from doodle_dist.data import storage
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.records import BLOCK_BYTES, Batch, Chunk, Reject, byte_blocks, category_of, countries
+from doodle_dist.data.records import (
+    BLOCK_BYTES,
+    Batch,
+    Chunk,
+    Reject,
+    Source,
+    byte_blocks,
+    category_of,
+    countries,
+)
 
 HEADER_BYTES = 15
 MAX_RECORD_BYTES = 64 << 20  # more than that without a record's end: not this format
@@ -29,9 +38,9 @@ _REASONS = {
 }
 
 
-def plan_chunks(uri: str, size: int, chunk_bytes: int) -> list[Chunk]:
+def plan_chunks(source: Source, chunk_bytes: int) -> list[Chunk]:
     """One chunk: where a record begins is only known from the one before it."""
-    return [Chunk(uri, 0, None, "binary")]
+    return [Chunk(source.uri, 0, None, "binary")]
 
 
 def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:

@@ -7,24 +7,23 @@ import io
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from doodle_dist.data import storage
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.records import BATCH_ROWS, Batch, Chunk, category_of
+from doodle_dist.data.records import Batch, Chunk, Source, category_of, fixed_rows_of, picture_batch
 
 SIDE = 28
 ROW_BYTES = SIDE * SIDE
 _HEADER_BYTES = 1 << 12  # the header of such a file has 80 to 128 bytes
 
 
-def plan_chunks(uri: str, size: int, chunk_bytes: int) -> list[Chunk]:
+def plan_chunks(source: Source, chunk_bytes: int) -> list[Chunk]:
     """Ranges of whole rows of about ``chunk_bytes``. Raises what ``read_header`` raises."""
-    rows, offset = read_header(uri, size)
+    rows, offset = read_header(source.uri, source.size)
     step = max(chunk_bytes // ROW_BYTES, 1)
     return [
-        Chunk(uri, offset + row * ROW_BYTES, offset + min(row + step, rows) * ROW_BYTES, "bitmap")
+        Chunk(source.uri, offset + row * ROW_BYTES, offset + min(row + step, rows) * ROW_BYTES, "bitmap")
         for row in range(0, rows, step)
     ]
 
@@ -77,7 +76,7 @@ def key_ids(category: str, rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
-    """The bitmaps of the chunk in batches of 32,768. Every one counts as recognised, in country ""."""
+    """The bitmaps of the chunk in batches of some 20,000."""
     category = chunk.category or category_of(chunk.uri)
     _, offset = read_header(chunk.uri)
     end = chunk.end if chunk.end is not None else storage.size(chunk.uri)
@@ -85,29 +84,16 @@ def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
     label = categories.labels.get(category)
     if label is None and category not in categories.others:
         raise ValueError(f"{storage.public(chunk.uri)}: {categories.unknown(category)}")
-    with storage.open_input(chunk.uri) as source:
-        for row in range(first, last, BATCH_ROWS):
-            n = min(BATCH_ROWS, last - row)
-            if label is None:
-                yield _batch(category, row, first, 0, 0, b"", skipped=n)
-                continue
-            with storage.errors_about(chunk.uri):
-                source.seek(offset + row * ROW_BYTES)
-                data = source.read(n * ROW_BYTES)
-            if len(data) != n * ROW_BYTES:
-                raise ValueError(f"{storage.public(chunk.uri)} was cut short while it was read")
-            yield _batch(category, row, first, n, label, data)
-
-
-def _batch(category: str, row: int, first: int, n: int, label: int, data: bytes, skipped: int = 0) -> Batch:
-    rows = np.arange(row, row + n, dtype=np.uint64)
-    return Batch(
-        key_id=key_ids(category, rows),
-        label=np.full(n, label, np.uint16),
-        countrycode=pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int16)), pa.array([""])),
-        recognized=np.ones(n, np.bool_),
-        line=(rows - np.uint64(first)).astype(np.uint32),
-        pixels=pa.Array.from_buffers(pa.binary(ROW_BYTES), n, [None, pa.py_buffer(data)]),
-        lines_read=n + skipped,
-        skipped=skipped,
-    )
+    if label is None:
+        none = np.zeros(0, np.uint64)
+        pixels = np.zeros((0, ROW_BYTES), np.uint8)
+        yield picture_batch(
+            none, none.astype(np.uint16), none.astype(np.uint32), pixels, skipped=last - first
+        )
+        return
+    for row, pixels in fixed_rows_of(chunk, offset, ROW_BYTES, first, last):
+        rows = np.arange(row, row + len(pixels), dtype=np.uint64)
+        labels = np.full(len(rows), label, np.uint16)
+        yield picture_batch(
+            key_ids(category, rows), labels, (rows - np.uint64(first)).astype(np.uint32), pixels
+        )

@@ -50,7 +50,7 @@ NOT_IN_KAGGLE = ("aircraft carrier", "knife", "lighter", "rifle", "syringe")
 KAGGLE_340: tuple[str, ...] = tuple(name for name in OFFICIAL_345 if name not in NOT_IN_KAGGLE)
 """The categories of the Kaggle competition "Quick, Draw! Doodle Recognition Challenge"."""
 
-_NAMED_LISTS = {"all": OFFICIAL_345, "kaggle-340": KAGGLE_340}
+NAMED_LISTS = {"all": OFFICIAL_345, "kaggle-340": KAGGLE_340}
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
@@ -75,22 +75,23 @@ def unknown_category(name: str, names: Sequence[str]) -> str:
     return f"unknown category '{name[:60]}'" + (f"; did you mean '{close}'?" if close else "")
 
 
-def parse_categories(text: str, known: Sequence[str] = OFFICIAL_345) -> tuple[str, ...]:
+def parse_categories(text: str, known: Sequence[str] | None = OFFICIAL_345) -> tuple[str, ...]:
     """The sorted categories that "all", "kaggle-340" or a comma list names.
 
-    Raises ValueError for an empty list and for a name that is not in ``known``, with the nearest that is.
+    Raises ValueError for an empty list and for a name that is not in ``known``, with the nearest that is; None
+    takes any name, for sources with names of their own.
     """
     wanted = {name.strip() for name in text.split(",")} - {""}
     if not wanted:
         raise ValueError("categories: the list is empty; give a comma list, 'kaggle-340' or 'all'")
     chosen: set[str] = set()
     for name in sorted(wanted):
-        if name in _NAMED_LISTS:
-            chosen.update(_NAMED_LISTS[name])
-        elif name in known:
+        if name in NAMED_LISTS:
+            chosen.update(NAMED_LISTS[name])
+        elif known is None or name in known:
             chosen.add(name)
         else:
-            raise ValueError(f"categories: {unknown_category(name, [*known, *_NAMED_LISTS])}")
+            raise ValueError(f"categories: {unknown_category(name, [*known, *NAMED_LISTS])}")
     return tuple(sorted(chosen))
 
 

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from doodle_dist.data import storage
-from doodle_dist.data.categories import OFFICIAL_345, parse_categories
+from doodle_dist.data.categories import parse_categories
 from doodle_dist.data.manifest import load_manifest, verify
+from doodle_dist.data.records import PICTURES, Crop, PictureOptions
 from doodle_dist.data.schema import Manifest, binary_buffers
 from doodle_dist.data.sources import categories_of, find_sources, plan_chunks, read_chunk
 
@@ -63,8 +64,9 @@ def prepare_dataset(
     recognized_only: bool = False,
     shards: int | None = None,
     split: str = "98,1,1",
-    row_group: int = 2048,
+    row_group: int | None = None,
     max_rejects: float = 0.001,
+    pictures: PictureOptions | None = None,
     local: bool = False,
     as_json: bool = False,
     debug: bool = False,
@@ -74,8 +76,8 @@ def prepare_dataset(
     from doodle_dist.data.shards import Progress as Stage
     from doodle_dist.ray_cluster import Need, check_resources, connect
 
-    wanted = parse_categories(categories) if categories else None
-    sources = find_sources([storage.absolute(uri) for uri in source], wanted)
+    wanted = parse_categories(categories, None) if categories else None  # image sets have names of their own
+    sources = find_sources([storage.absolute(uri) for uri in source], wanted, pictures)
     request = PrepareRequest(
         sources=tuple(sources),
         categories=categories_of(sources, wanted),
@@ -110,6 +112,16 @@ def prepare_dataset(
     return manifest
 
 
+def picture_options(side: int | None, channels: int | None, crop: str, class_names: str) -> PictureOptions:
+    """The options of image sets, ``class_names`` a comma list. Raises ValueError."""
+    if channels not in (None, 1, 3):
+        raise ValueError(f"--channels {channels}: should be 1 (grey) or 3 (RGB)")
+    if crop not in get_args(Crop):
+        raise ValueError(f"--crop {crop!r}: should be one of {', '.join(get_args(Crop))}")
+    names = tuple(name.strip() for name in class_names.split(",")) if class_names else ()
+    return PictureOptions(side, channels, cast("Crop", crop), names)
+
+
 def parse_split(text: str) -> tuple[float, float, float]:
     """``98,1,1`` -> percents of train, val and test. Raises ValueError."""
     try:
@@ -123,7 +135,10 @@ def parse_split(text: str) -> tuple[float, float, float]:
 
 def print_counts(manifest: Manifest, uri: str) -> None:
     """A dataset in a few lines, rejects included."""
-    print(f"{uri}: {manifest.rows:,} drawings as {manifest.kind}, {len(manifest.categories)} categories")
+    shape = "" if manifest.kind == "strokes" else f" {manifest.side}×{manifest.side}×{manifest.channels}"
+    print(
+        f"{uri}: {manifest.rows:,} drawings as {manifest.kind}{shape}, {len(manifest.categories)} categories"
+    )
     for name, info in manifest.splits.items():
         size = sum(shard.bytes for shard in info.shards)
         share = info.recognized / info.rows if info.rows else 0.0
@@ -196,9 +211,9 @@ def rasterize_file(file: str, output: Path, side: int) -> None:
     from doodle_dist.data.raster import rasterize_packed
 
     sources = find_sources([file])
-    if sources[0].kind == "bitmap":
+    if sources[0].kind in PICTURES:
         raise ValueError(f"{file} holds pictures already")
-    categories = categories_of(sources, OFFICIAL_345 if sources[0].category is None else None)
+    categories = categories_of(sources)
     rasters = []
     for source in sources:
         first = 1

@@ -15,15 +15,15 @@ import orjson
 from doodle_dist.data import storage
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.ndjson import append_record, numbered_blocks, parse_fast, split_lines
-from doodle_dist.data.records import Batch, Chunk, Columns, line_blocks, plan_line_chunks
+from doodle_dist.data.records import Batch, Chunk, Columns, Source, line_blocks, plan_line_chunks
 from doodle_dist.data.strokes import pack_strokes
 
 FIELDS = ("countrycode", "drawing", "key_id", "recognized", "word")
 
 
-def plan_chunks(uri: str, size: int, chunk_bytes: int) -> list[Chunk]:
+def plan_chunks(source: Source, chunk_bytes: int) -> list[Chunk]:
     """Byte ranges of about ``chunk_bytes``; a ``.gz`` file is one chunk."""
-    return plan_line_chunks(uri, size, chunk_bytes, "kaggle")
+    return plan_line_chunks(source, chunk_bytes, "kaggle")
 
 
 def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:

@@ -17,6 +17,7 @@ from doodle_dist.data.records import (
     Columns,
     LineBlock,
     Reject,
+    Source,
     count_lines,
     line_blocks,
     merge,
@@ -27,9 +28,9 @@ from doodle_dist.data.scan import scan_lines
 from doodle_dist.data.strokes import pack_strokes
 
 
-def plan_chunks(uri: str, size: int, chunk_bytes: int) -> list[Chunk]:
+def plan_chunks(source: Source, chunk_bytes: int) -> list[Chunk]:
     """Byte ranges of about ``chunk_bytes``; a ``.gz`` file is one chunk."""
-    return plan_line_chunks(uri, size, chunk_bytes, "ndjson")
+    return plan_line_chunks(source, chunk_bytes, "ndjson")
 
 
 def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.ndjson import read_lines
-from doodle_dist.data.records import Batch, Chunk, plan_line_chunks
+from doodle_dist.data.records import Batch, Chunk, Source, plan_line_chunks
 from doodle_dist.data.simplify import simplify_packed
 
 
-def plan_chunks(uri: str, size: int, chunk_bytes: int) -> list[Chunk]:
+def plan_chunks(source: Source, chunk_bytes: int) -> list[Chunk]:
     """Byte ranges of about ``chunk_bytes``; a ``.gz`` file is one chunk."""
-    return plan_line_chunks(uri, size, chunk_bytes, "raw")
+    return plan_line_chunks(source, chunk_bytes, "raw")
 
 
 def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:

@@ -1,7 +1,8 @@
-"""What every reader has in common: chunks of a file to read in parallel, and batches of drawings.
+"""What every reader has in common: sources, chunks of them to read in parallel, and batches of drawings.
 
-A reader is a module with two pure functions, ``plan_chunks(uri, size, chunk_bytes) -> list[Chunk]`` and
-``read_chunk(chunk, categories) -> Iterator[Batch]``. A bad record never stops a reader: it becomes a
+A reader is a module with two pure functions, ``plan_chunks(source, chunk_bytes) -> list[Chunk]`` and
+``read_chunk(chunk, categories) -> Iterator[Batch]``. One that needs to know more than where its bytes lie has
+a Source and a Chunk of its own, derived from these. A bad record never stops a reader: it becomes a
 ``Reject``. A file that cannot be read at all is a ValueError or a StorageError that names it.
 """
 
@@ -20,17 +21,67 @@ from numpy.typing import NDArray
 
 from doodle_dist.data import storage
 
-Kind = Literal["ndjson", "raw", "binary", "bitmap", "kaggle"]
+Kind = Literal["ndjson", "raw", "binary", "bitmap", "kaggle", "idx", "cifar", "image"]
+PICTURES: frozenset[Kind] = frozenset({"bitmap", "idx", "cifar", "image"})  # the others hold strokes
+Crop = Literal["centre", "bounding-box"]
 
 BATCH_ROWS = 32_768
 BLOCK_BYTES = 16 << 20  # about 35,000 drawings of simplified ndjson
 MAX_LINE_BYTES = 64 << 20  # a longer "line" is another kind of file; it is rejected without being kept
 MAX_KEY_ID = 2**64 - 1
+_HEAD_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """What is asked of image sets.
+
+    ``side`` and ``channels`` are what pictures in folders are made into: None for ``side`` takes them as they
+    are, None for ``channels`` makes them RGB. ``class_names`` are what the labels 0, 1, … of idx and CIFAR-10
+    files stand for.
+    """
+
+    side: int | None = None
+    channels: int | None = None
+    crop: Crop = "centre"
+    class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is read as one: a file, or files that belong together. ``size`` is the bytes of all.
+
+    ``categories`` are those that it is known to hold; ``records`` how many, where that is known before reading.
+    Its pictures are ``side`` × ``side`` with ``channels`` planes; strokes are rasterised to the same.
+    """
+
+    uri: str
+    size: int
+    kind: Kind
+    categories: tuple[str, ...] = ()
+    side: int = 28
+    channels: int = 1
+    records: int | None = None
+
+    @property
+    def shape(self) -> str:
+        """The pictures' shape for a person, such as 32×32×3."""
+        return f"{self.side}×{self.side}×{self.channels}"
+
+    @property
+    def names_all(self) -> bool:
+        """Whether there are no other categories in it: a file not named after its first drawing's may mix."""
+        return self.kind in PICTURES or self.categories == (category_of(self.uri),)
+
+    @property
+    def id_names(self) -> tuple[str, ...]:
+        """The names that its records' key_ids are made from; none where the records bring theirs."""
+        return self.categories if self.kind == "bitmap" else ()
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of a file that one task reads: bytes [start, end), to the end where ``end`` is None.
+    """A part of a source that one task reads: bytes [start, end), to the end where ``end`` is None.
 
     In line formats a chunk owns the lines that *begin* in its range. ``category`` is given where the file's
     name is all that tells it.
@@ -41,6 +92,10 @@ class Chunk:
     end: int | None
     kind: Kind
     category: str | None = None
+
+    def place(self, first: int, line: int) -> tuple[str, int]:
+        """(file, line from 1) of the chunk's record ``line``; its first one is line ``first`` of the source."""
+        return self.uri, first + line
 
 
 class Reject(NamedTuple):
@@ -134,6 +189,31 @@ def countries(codes: list[str]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(list(index), pa.string()))
 
 
+def picture_batch(
+    key_id: NDArray[np.uint64],
+    label: NDArray[np.uint16],
+    line: NDArray[np.uint32],
+    pixels: NDArray[np.uint8],
+    *,
+    rejects: list[Reject] | None = None,
+    lines_read: int | None = None,
+    skipped: int = 0,
+) -> Batch:
+    """Pictures [N, channels·side·side] as a batch. Each counts as recognised, in country ""."""
+    n, width = pixels.shape
+    return Batch(
+        key_id=key_id,
+        label=label,
+        countrycode=pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int16)), pa.array([""])),
+        recognized=np.ones(n, np.bool_),
+        line=line,
+        pixels=pa.Array.from_buffers(pa.binary(width), n, [None, pa.py_buffer(np.ascontiguousarray(pixels))]),
+        rejects=rejects or [],
+        lines_read=n + skipped + len(rejects or []) if lines_read is None else lines_read,
+        skipped=skipped,
+    )
+
+
 def parse_key_id(value: Any) -> int:
     """A key_id from a string of digits or a number. Raises ValueError with a short reason."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
@@ -164,6 +244,18 @@ def category_of(uri: str) -> str:
     for prefix in _NAME_PREFIXES:
         name = name.removeprefix(prefix)
     return name
+
+
+def head(uri: str) -> bytes:
+    """The file's first 64 KB, decompressed if its name ends with ``.gz``. ValueError for one that is no whole gzip."""
+    data = storage.read_bytes(uri, 0, _HEAD_BYTES)
+    if uri.endswith(".gz"):
+        try:
+            data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, 16 * _HEAD_BYTES)
+        except zlib.error as error:
+            what = "is damaged" if data[:2] == b"\x1f\x8b" else "is not a gzip file"
+            raise ValueError(f"source: {storage.public(uri)} {what} ({error})") from None
+    return data
 
 
 # --- files of bytes --------------------------------------------------------------------------------------
@@ -212,11 +304,57 @@ def _gzip_bytes(chunk: Chunk, source: gzip.GzipFile, block_bytes: int) -> Iterat
             return
 
 
+def fixed_rows_of(
+    chunk: Chunk, offset: int, width: int, first: int, last: int
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Records [first, last) of ``width`` bytes each, the file's first at byte ``offset``: (number, [n, width]).
+
+    In batches of about ``BLOCK_BYTES``. A ``.gz`` file is read whole, ``last`` being its last record. Raises
+    ValueError where the file ends before that, or is damaged.
+    """
+    step = max(min(BATCH_ROWS, BLOCK_BYTES // width), 1)
+    name = storage.public(chunk.uri)
+    if chunk.uri.endswith(".gz"):
+        yield from _gzip_rows(chunk, offset + first * width, width, first, last, step)
+        return
+    with storage.open_input(chunk.uri) as source:
+        for row in range(first, last, step):
+            n = min(step, last - row)
+            with storage.errors_about(chunk.uri):
+                source.seek(offset + row * width)
+                data = source.read(n * width)
+            if len(data) != n * width:
+                raise ValueError(f"{name} was cut short while it was read")
+            yield row, np.frombuffer(data, np.uint8).reshape(n, width)
+
+
+def _gzip_rows(
+    chunk: Chunk, ahead: int, width: int, row: int, last: int, step: int
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    name, problem, rest = storage.public(chunk.uri), None, bytearray()
+    for block in byte_blocks(chunk):  # to the end, where the checksum is
+        rest += block.data[ahead:]
+        ahead = max(ahead - len(block.data), 0)
+        problem = problem or block.problem
+        n = min(len(rest) // width, last - row)
+        if n >= step or (n and (row + n == last or block.is_last)):
+            yield row, np.frombuffer(bytes(rest[: n * width]), np.uint8).reshape(n, width)
+            del rest[: n * width]
+            row += n
+        if row == last and rest:
+            raise ValueError(f"{name} has more bytes than its header says: it is damaged")
+    if problem or row < last:
+        raise ValueError(
+            f"{name} is cut off or damaged: {problem or f'it ends at record {row + 1} of {last}'}"
+        )
+
+
 # --- files of lines --------------------------------------------------------------------------------------
 
 
-def plan_line_chunks(uri: str, size: int, chunk_bytes: int, kind: Kind) -> list[Chunk]:
+def plan_line_chunks(source: Source, chunk_bytes: int, kind: Kind) -> list[Chunk]:
     """Byte ranges of about ``chunk_bytes`` of a file of lines; a gzip file is one chunk."""
+    uri, size = source.uri, source.size
     if chunk_bytes <= 0:
         raise ValueError(f"chunk_bytes is {chunk_bytes}, it must be positive")
     if uri.endswith(".gz"):

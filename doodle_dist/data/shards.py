@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from doodle_dist.data import storage
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.manifest import load_manifest
-from doodle_dist.data.records import Batch, Chunk
+from doodle_dist.data.records import PICTURES, Batch, Chunk, Source
 from doodle_dist.data.schema import (
     MANIFEST,
     Kind,
@@ -40,15 +41,19 @@ from doodle_dist.data.schema import (
     SplitInfo,
     columns,
 )
-from doodle_dist.data.sources import Source, plan_chunks, read_chunk
+from doodle_dist.data.sources import plan_chunks, read_chunk
 from doodle_dist.data.split import SPLITS, place_of, shard_of, split_of
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
 
 STAGING = "_staging"
-# A scattered part is written when it holds so many drawings: about 30 MB of strokes, 200 MB of pixels.
+# A scattered part is written when it holds so many drawings (about 30 MB of strokes), or so many bytes.
 PART_ROWS = 262_144
-# Bytes of one drawing in a source file, on the small side, to choose the number of shards before reading.
+PART_BYTES = 200 << 20
+# Where a source doesn't tell how many drawings it holds: bytes of one in its file, on the small side, to choose
+# the number of shards before reading.
 _BYTES_PER_DRAWING = {"ndjson": 420, "raw": 2500, "binary": 110, "bitmap": 784, "kaggle": 400}
+# What a shard of pictures and a row group of them take, about; the latter's least rows.
+_SHARD_BYTES, _GROUP_BYTES, _GROUP_ROWS = 65_536 * 784, 2048 * 784, 64
 _GZIP_RATIO = 4
 _REJECTS_SHOWN = 5
 _LEAST_BLOCKS = 8
@@ -56,7 +61,9 @@ _LEAST_BLOCKS = 8
 
 @dataclass(frozen=True)
 class PrepareRequest:
-    """What to prepare. ``max_rejects`` is a share of the records read; None for ``shards`` chooses."""
+    """What to prepare. ``max_rejects`` is a share of the records read; None for ``shards`` and
+    ``row_group_rows`` chooses. Pictures have the ``side`` and ``channels`` of the sources, which agree on them.
+    """
 
     sources: tuple[Source, ...]
     categories: Categories
@@ -64,30 +71,50 @@ class PrepareRequest:
     split_percents: tuple[float, float, float] = (98.0, 1.0, 1.0)
     recognized_only: bool = False
     shards: int | None = None
-    row_group_rows: int = 2048
+    row_group_rows: int | None = None
     chunk_bytes: int = 32 << 20
     max_rejects: float = 0.001
 
     @property
     def kind(self) -> Kind:
-        return "pixels" if self.sources[0].kind == "bitmap" else "strokes"
+        return "pixels" if self.sources[0].kind in PICTURES else "strokes"
+
+    @property
+    def side(self) -> int:
+        return self.sources[0].side
+
+    @property
+    def channels(self) -> int:
+        return self.sources[0].channels
+
+    @property
+    def group_rows(self) -> int:
+        """Rows of a row group: 2,048, fewer of pictures larger than 28×28."""
+        if self.row_group_rows is not None:
+            return self.row_group_rows
+        return max(min(_GROUP_BYTES // (self.side**2 * self.channels), 2048), _GROUP_ROWS)
 
     def fingerprint(self) -> str:
         """Hash of everything that decides what the result holds."""
         said = asdict(self) | {"to": None, "categories": self.categories.names, "max_rejects": None}
-        return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        document = orjson.dumps(said, default=list, option=orjson.OPT_SORT_KEYS)
+        return hashlib.sha256(document).hexdigest()[:16]
 
     def shards_per_split(self) -> tuple[int, ...]:
-        """How many shards each split gets: about 262,144 drawings (65,536 images) each, or as asked."""
+        """How many shards each split gets: of about 262,144 drawings, 51 MB of pictures, or as asked."""
         if self.shards is not None:
             estimate, target = float(self.shards), 1.0
         else:
-            ratio = [_GZIP_RATIO if s.uri.endswith(".gz") else 1 for s in self.sources]
-            estimate = sum(
-                s.size * r / _BYTES_PER_DRAWING[s.kind] for s, r in zip(self.sources, ratio, strict=True)
-            )
-            target = 262_144.0 if self.kind == "strokes" else 65_536.0
+            estimate = sum(map(_records, self.sources))
+            target = 262_144.0 if self.kind == "strokes" else _SHARD_BYTES / (self.side**2 * self.channels)
         return tuple(max(1, round(estimate / target * percent / 100)) for percent in self.split_percents)
+
+
+def _records(source: Source) -> float:
+    if source.records is not None:
+        return source.records
+    ratio = _GZIP_RATIO if source.uri.endswith(".gz") else 1
+    return source.size * ratio / _BYTES_PER_DRAWING[source.kind]
 
 
 @dataclass(frozen=True)
@@ -150,7 +177,7 @@ def scatter(request: PrepareRequest, staging: str, number: int, chunk: Chunk) ->
         rows += len(table)
         if len(table):
             held.append(table)
-        if sum(map(len, held)) >= PART_ROWS:
+        if sum(map(len, held)) >= PART_ROWS or sum(table.nbytes for table in held) >= PART_BYTES:
             flush()
     flush()
     note: dict[str, object] = {
@@ -209,7 +236,7 @@ def gather(
     request: PrepareRequest, staging: str, bucket: int, path: str, groups: list[Group]
 ) -> dict[str, object]:
     """Write the shard ``path`` from its groups; the note it leaves."""
-    schema = columns(request.kind)
+    schema = columns(request.kind, request.side, request.channels)
     tables, chunk_numbers = [], []
     for group in groups:
         with pa.ipc.open_file(storage.open_input(storage.join(staging, group.path))) as file:
@@ -224,7 +251,7 @@ def gather(
         country = country.cast(pa.dictionary(pa.int16(), pa.string()))
         table = table.drop(["line"]).set_column(2, "countrycode", country).cast(schema)
         labels = table["label"].to_numpy()
-        size = request.row_group_rows
+        size = request.group_rows
         groups_of_labels = [labels[k : k + size] for k in range(0, len(labels), size)]
         kinds = len(request.categories.names)
         data = _parquet(table, size)
@@ -395,7 +422,7 @@ def _buckets(request: PrepareRequest, notes: list[dict]) -> list[tuple[str, list
 
 
 def _first_lines(chunks: list[Chunk], notes: list[dict]) -> list[int]:
-    """The line, in its file, that each chunk begins with, counted from 1."""
+    """The line, in its source, that each chunk begins with, counted from 1."""
     firsts, line, uri = [], 1, None
     for chunk, note in zip(chunks, notes, strict=True):
         if chunk.uri != uri:
@@ -405,24 +432,31 @@ def _first_lines(chunks: list[Chunk], notes: list[dict]) -> list[int]:
     return firsts
 
 
-def _rejects(
-    chunks: list[Chunk], notes: list[dict], shards: Iterable[dict]
-) -> Iterator[tuple[str, int, str]]:
-    """(file, line from 1, reason) of every bad record."""
+class BadRecord(NamedTuple):
+    """Where a bad record is, its source, its file and its line from 1, and why it is one."""
+
+    source: str
+    file: str
+    line: int
+    reason: str
+
+
+def _rejects(chunks: list[Chunk], notes: list[dict], shards: Iterable[dict]) -> Iterator[BadRecord]:
+    """Every bad record, in the sources' order."""
     firsts = _first_lines(chunks, notes)
     found = [(k, line, reason) for k, note in enumerate(notes) for line, reason in note["rejects"]]
     found += [(k, line, reason) for note in shards for k, line, reason in note["rejects"]]
-    for chunk, line, reason in sorted(found):
-        yield chunks[chunk].uri, firsts[chunk] + line, reason
+    for k, line, reason in sorted(found):
+        yield BadRecord(chunks[k].uri, *chunks[k].place(firsts[k], line), reason)
 
 
 def _refuse_too_many(
     request: PrepareRequest, chunks: list[Chunk], notes: list[dict], shards: list[dict]
-) -> list[tuple[str, int, str]]:
+) -> list[BadRecord]:
     rejects = list(_rejects(chunks, notes, shards))
     read = sum(note["rows"] + note["skipped"] + len(note["rejects"]) for note in notes)
     if len(rejects) > request.max_rejects * read:
-        first = "; ".join(f"{uri}:{line}: {reason}" for uri, line, reason in rejects[:_REJECTS_SHOWN])
+        first = "; ".join(f"{bad.file}:{bad.line}: {bad.reason}" for bad in rejects[:_REJECTS_SHOWN])
         raise TooManyRejectsError(
             f"{len(rejects):,} of {read:,} records are bad, more than --max-rejects "
             f"{request.max_rejects:.4g} allows: {first}"
@@ -441,7 +475,7 @@ def _finish(
     for split, count in zip(SPLITS, request.shards_per_split(), strict=True):
         splits[split] = _split_info(request, split, shards[at : at + count])
         at += count
-    by_file = Counter(uri for uri, _, _ in rejects)
+    rejected = Counter(bad.source for bad in rejects)
     read: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     for chunk, note in zip(chunks, notes, strict=True):
@@ -449,6 +483,8 @@ def _finish(
         skipped[chunk.uri] += note["skipped"]
     return Manifest(
         kind=request.kind,
+        side=request.side,
+        channels=request.channels,
         categories=request.categories.names,
         split_percents=request.split_percents,
         recognized_only=request.recognized_only,
@@ -459,7 +495,7 @@ def _finish(
                 bytes=source.size,
                 kind=source.kind,
                 read=read[source.uri],
-                rejected=by_file[source.uri],
+                rejected=rejected[source.uri],
                 skipped=skipped[source.uri],
             )
             for source in request.sources
@@ -490,10 +526,10 @@ def _split_info(request: PrepareRequest, split: str, notes: list[dict]) -> Split
     )
 
 
-def _write_rejects(to: str, rejects: list[tuple[str, int, str]]) -> RejectsInfo:
+def _write_rejects(to: str, rejects: list[BadRecord]) -> RejectsInfo:
     if not rejects:
         return RejectsInfo(rows=0)
-    files, lines, reasons = zip(*rejects, strict=True)
+    _, files, lines, reasons = zip(*rejects, strict=True)
     table = pa.table({"file": files, "line": pa.array(lines, pa.uint64()), "reason": reasons})
     data = _parquet(table, 65536)
     path = "rejects/part-00000.parquet"

@@ -513,7 +513,8 @@ def write_atomic(uri: str, data: bytes) -> None:
     kind, path = _writable(uri)
     with errors_about(uri):
         if kind != "file":
-            with filesystem(uri)[0].open_output_stream(path) as stream:
+            # No compression, or pyarrow would compress what is named .gz once more.
+            with filesystem(uri)[0].open_output_stream(path, compression=None) as stream:
                 stream.write(data)
             return
         target = Path(path)
@@ -548,7 +549,7 @@ def put_file(local: str | Path, uri: str) -> None:
                 temporary.unlink(missing_ok=True)
             return
         # An object exists once its upload is completed: a copy that is cut off here leaves none.
-        with filesystem(uri)[0].open_output_stream(path) as stream:
+        with filesystem(uri)[0].open_output_stream(path, compression=None) as stream:
             while block := source.read(1 << 22):
                 stream.write(block)
 

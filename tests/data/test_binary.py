@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from doodle_dist.data import binary
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.records import Batch, Chunk
+from doodle_dist.data.records import Batch, Chunk, Source
 from doodle_dist.data.strokes import pack_strokes
 
 CATEGORIES = Categories(("bat", "cat"), others=frozenset({"dog"}))
@@ -25,7 +25,7 @@ def record(key_id: int = 7, country: bytes = b"US", recognized: int = 1, strokes
 
 def read(path: Path, data: bytes) -> list[Batch]:
     path.write_bytes(data)
-    (chunk,) = binary.plan_chunks(str(path), len(data), 10)
+    (chunk,) = binary.plan_chunks(Source(str(path), len(data), "binary"), 10)
     return list(binary.read_chunk(chunk, CATEGORIES))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from doodle_dist.data import bitmaps, storage
 from doodle_dist.data.categories import Categories
+from doodle_dist.data.records import Source
 
 CATEGORIES = Categories(("apple", "cat"), others=frozenset({"dog"}))
 
@@ -21,7 +22,7 @@ def npy(array: np.ndarray) -> bytes:
 def read(path: Path | str, chunk_bytes: int = 1 << 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(pixels, key ids, absolute rows) of a file, over all its chunks."""
     first, pixels, keys, rows = 0, [np.zeros((0, 784), np.uint8)], [], []
-    for chunk in bitmaps.plan_chunks(str(path), storage.size(str(path)), chunk_bytes):
+    for chunk in bitmaps.plan_chunks(Source(str(path), storage.size(str(path)), "bitmap"), chunk_bytes):
         read = 0
         for batch in bitmaps.read_chunk(chunk, CATEGORIES):
             assert batch.pixels.type.byte_width == 784
@@ -82,7 +83,7 @@ def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray, expected: s
     path = tmp_path / "cat.npy"
     path.write_bytes(npy(array))
     with pytest.raises(ValueError, match=expected) as error:
-        bitmaps.plan_chunks(str(path), path.stat().st_size, 1000)
+        bitmaps.plan_chunks(Source(str(path), path.stat().st_size, "bitmap"), 1000)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -102,7 +103,7 @@ def test_damaged_files_are_refused(tmp_path: Path, change: object, expected: str
     path = tmp_path / "cat.npy"
     path.write_bytes(change(npy(np.zeros((50, 784), np.uint8))))  # type: ignore[operator]
     with pytest.raises(ValueError, match=expected) as error:
-        bitmaps.plan_chunks(str(path), path.stat().st_size, 1000)
+        bitmaps.plan_chunks(Source(str(path), path.stat().st_size, "bitmap"), 1000)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -111,9 +112,9 @@ def test_categories(tmp_path: Path) -> None:
     data = npy(np.zeros((3, 784), np.uint8))
     for name in ("dog", "kat"):
         (tmp_path / f"{name}.npy").write_bytes(data)
-    (chunk,) = bitmaps.plan_chunks(str(tmp_path / "dog.npy"), len(data), 1 << 20)
+    (chunk,) = bitmaps.plan_chunks(Source(str(tmp_path / "dog.npy"), len(data), "bitmap"), 1 << 20)
     assert [(len(b), b.skipped, b.lines_read) for b in bitmaps.read_chunk(chunk, CATEGORIES)] == [(0, 3, 3)]
-    (chunk,) = bitmaps.plan_chunks(str(tmp_path / "kat.npy"), len(data), 1 << 20)
+    (chunk,) = bitmaps.plan_chunks(Source(str(tmp_path / "kat.npy"), len(data), "bitmap"), 1 << 20)
     with pytest.raises(ValueError, match="unknown category 'kat'; did you mean 'cat'"):
         list(bitmaps.read_chunk(chunk, CATEGORIES))
 

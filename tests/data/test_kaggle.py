@@ -12,7 +12,7 @@ import pytest
 
 from doodle_dist.data import kaggle
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.records import Batch, Chunk
+from doodle_dist.data.records import Batch, Chunk, Source
 from doodle_dist.data.strokes import pack_strokes
 
 CATEGORIES = Categories(("bat", "cat"), others=frozenset({"owl"}))
@@ -40,7 +40,7 @@ def read(path: Path, text: str, chunk_bytes: int = 1 << 30) -> Batch:
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     whole = Batch(*[None] * 5, strokes=[], rejects=[])  # type: ignore[arg-type, list-item]
     whole.key_id, whole.line, whole.label, whole.countrycode, whole.recognized = [], [], [], [], []  # type: ignore
-    for chunk in kaggle.plan_chunks(str(path), path.stat().st_size, chunk_bytes):
+    for chunk in kaggle.plan_chunks(Source(str(path), path.stat().st_size, "kaggle"), chunk_bytes):
         first = whole.lines_read
         for batch in kaggle.read_chunk(chunk, CATEGORIES):
             whole.key_id += batch.key_id.tolist()  # type: ignore

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from doodle_dist.data import ndjson, storage
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.records import Batch, Chunk, line_blocks, plan_line_chunks
+from doodle_dist.data.records import Batch, Chunk, Source, line_blocks, plan_line_chunks
 from doodle_dist.data.strokes import pack_strokes, unpack_strokes
 
 CATEGORIES = Categories(("bat", "cat", "dog"), others=frozenset({"owl"}))
@@ -52,7 +52,7 @@ def rows(batches: Iterable[Batch]) -> list[tuple[Any, ...]]:
 
 def read(path: Path, data: bytes, categories: Categories = CATEGORIES) -> Batch:
     path.write_bytes(data)
-    chunks = ndjson.plan_chunks(str(path), path.stat().st_size, 1 << 20)
+    chunks = ndjson.plan_chunks(Source(str(path), path.stat().st_size, "ndjson"), 1 << 20)
     batches = [batch for chunk in chunks for batch in ndjson.read_chunk(chunk, categories)]
     assert len(batches) == 1
     return batches[0]
@@ -185,7 +185,7 @@ def test_blank_lines_count_as_lines_only(file: Path) -> None:
 
 def test_empty_file(file: Path) -> None:
     file.write_bytes(b"")
-    chunks = ndjson.plan_chunks(str(file), 0, 100)
+    chunks = ndjson.plan_chunks(Source(str(file), 0, "ndjson"), 100)
     assert [batch for chunk in chunks for batch in ndjson.read_chunk(chunk, CATEGORIES)] == []
 
 
@@ -209,7 +209,9 @@ def test_gzip(tmp_path: Path) -> None:
     path = tmp_path / "cat.ndjson.gz"
     batch = read(path, gzip.compress(data[: len(data) // 2]) + gzip.compress(data[len(data) // 2 :]))
     assert batch.key_id.tolist() == list(range(1000))
-    assert ndjson.plan_chunks(str(path), 10**9, 1000) == [Chunk(str(path), 0, None, "ndjson")]
+    assert ndjson.plan_chunks(Source(str(path), 10**9, "ndjson"), 1000) == [
+        Chunk(str(path), 0, None, "ndjson")
+    ]
 
 
 @pytest.mark.parametrize("cut", [5, 9, 4000, -1])
@@ -245,7 +247,7 @@ def test_what_is_no_gzip_is_one_readable_error(tmp_path: Path) -> None:
 def _by_chunks(path: Path, chunk_bytes: int) -> tuple[list[Any], list[Any], int]:
     """(drawings, rejects, lines), with line numbers made absolute as `prepare` does."""
     first, found, rejects = 0, [], []
-    for chunk in ndjson.plan_chunks(str(path), path.stat().st_size, chunk_bytes):
+    for chunk in ndjson.plan_chunks(Source(str(path), path.stat().st_size, "ndjson"), chunk_bytes):
         batches = list(ndjson.read_chunk(chunk, CATEGORIES))
         found += [(row[0] + first, *row[1:]) for row in rows(batches)]
         rejects += [(r.line + first, r.reason) for b in batches for r in b.rejects]
@@ -280,7 +282,7 @@ def test_blocks_join_to_the_file(tmp_path_factory: pytest.TempPathFactory, data:
     path = tmp_path_factory.mktemp("blocks") / "x.ndjson"
     path.write_bytes(data)
     for chunk_bytes in (7, 1000):
-        chunks = plan_line_chunks(str(path), len(data), chunk_bytes, "ndjson")
+        chunks = plan_line_chunks(Source(str(path), len(data), "ndjson"), chunk_bytes, "ndjson")
         blocks = [b.data for chunk in chunks for b in line_blocks(chunk, block)]
         assert b"".join(blocks) == data
         assert all(b.endswith(b"\n") for b in blocks[:-1])
@@ -340,7 +342,7 @@ def test_real_drawings_are_all_read(shared_data: Path) -> None:
 
     path = shared_data / "simplified" / "cat.ndjson"
     categories = Categories(OFFICIAL_345)
-    chunks = ndjson.plan_chunks(str(path), path.stat().st_size, 100_000)
+    chunks = ndjson.plan_chunks(Source(str(path), path.stat().st_size, "ndjson"), 100_000)
     batches = [batch for chunk in chunks for batch in ndjson.read_chunk(chunk, categories)]
     assert sum(len(batch) for batch in batches) == 1000
     assert not any(batch.rejects for batch in batches)
@@ -352,7 +354,7 @@ def test_real_drawings_are_all_read(shared_data: Path) -> None:
 def test_on_s3(s3_bucket: str) -> None:
     uri = f"{s3_bucket}/full/cat.ndjson"
     storage.write_atomic(uri, b"".join(line(key_id=str(i)) + b"\n" for i in range(500)))
-    chunks = ndjson.plan_chunks(uri, storage.size(uri), 20_000)
+    chunks = ndjson.plan_chunks(Source(uri, storage.size(uri), "ndjson"), 20_000)
     assert len(chunks) > 3
     keys = [int(k) for chunk in chunks for b in ndjson.read_chunk(chunk, CATEGORIES) for k in b.key_id]
     assert keys == list(range(500))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from doodle_dist.data.shards import PrepareRequest, TooManyRejectsError, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.split import split_of
 from tests.conftest import write_drawings
+from tests.image_sets import all_of, find, noise, write_cifar, write_cub, write_folder, write_idx
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("local_ray")]
 
@@ -161,6 +163,102 @@ def test_too_many_bad_records_stop_it_naming_the_first(tmp_path: Path) -> None:
     with pytest.raises(TooManyRejectsError, match=r"5 of 55 records are bad.*cat\.ndjson:51: "):
         prepare(request_for(tmp_path / "raw", tmp_path / "to"))
     assert not (tmp_path / "to" / "manifest.json").exists()
+
+
+# --- image sets -----------------------------------------------------------------------------------------
+
+
+def request_for_pictures(source: Path, to: Path, options: dict, **more: object) -> PrepareRequest:
+    sources = tuple(find(source, **options))
+    defaults = {"split_percents": (70.0, 10.0, 20.0), "shards": 4, "row_group_rows": 16}
+    return PrepareRequest(sources, categories_of(sources), str(to), **(defaults | more))
+
+
+PICTURES, LABELS = noise(60, 3, 32, 32), np.arange(60) % 10
+
+
+def write_image_set(kind: str, folder: Path) -> tuple[dict, str]:
+    """A made-up image set of the kind; the options to read it with, and its shape."""
+    if kind == "idx":
+        write_idx(folder, "train", PICTURES[:, 0, :28, :28], LABELS, ".gz")
+        write_idx(folder, "t10k", PICTURES[:9, 1, :28, :28], LABELS[:9])
+        return {}, "28×28×1"
+    if kind == "cifar":
+        write_cifar(folder, "data_batch_1.bin", PICTURES[:40], LABELS[:40])
+        write_cifar(folder, "test_batch.bin", PICTURES[40:], LABELS[40:])
+        return {}, "32×32×3"
+    if kind == "folder":
+        rows = PICTURES.transpose(0, 2, 3, 1)
+        write_folder(folder, {"cat": rows[:20], "dog": rows[20:35], "owl": rows[35:]})
+        return {}, "32×32×3"
+    boxes = {f"{k:03}.Bird": [(4 * n, 3 * n, 20, 15) for n in range(8)] for k in range(1, 4)}
+    write_cub(folder, boxes, (60, 40))
+    return {"side": 16, "channels": 1, "crop": "bounding-box"}, "16×16×1"
+
+
+@pytest.mark.parametrize("kind", ["idx", "cifar", "folder", "cub"])
+def test_image_sets_are_prepared_whole_whatever_the_chunks(kind: str, tmp_path: Path) -> None:
+    options, shape = write_image_set(kind, tmp_path / "raw")
+    sources = find(tmp_path / "raw", **options)
+    truth = {}
+    for key, label, pixels in zip(*(all_of(sources)[k] for k in (2, 1, 0)), strict=True):
+        truth[key] = (label, pixels.tobytes())
+    manifest = prepare(request_for_pictures(tmp_path / "raw", tmp_path / "to", options))
+    assert verify(str(tmp_path / "to")) == []
+    assert manifest.kind == "pixels"
+    assert f"{manifest.side}×{manifest.side}×{manifest.channels}" == shape
+    assert manifest.rejects.rows == 0
+    assert sum(source.read for source in manifest.sources) == manifest.rows == len(truth)
+    rows = rows_of(tmp_path / "to")
+    assert {row["key_id"]: (row["label"], row["pixels"]) for row in rows} == truth
+    prepare(request_for_pictures(tmp_path / "raw", tmp_path / "small", options, chunk_bytes=5_000))
+    assert rows_of(tmp_path / "small") == rows
+
+
+def test_bad_pictures_are_listed_with_their_file_and_a_bad_label_with_its_row(tmp_path: Path) -> None:
+    options, _ = write_image_set("folder", tmp_path / "raw")
+    for name in ("cat/0003.png", "owl/0001.png"):
+        (tmp_path / "raw" / name).write_bytes(b"no picture")
+    with pytest.raises(TooManyRejectsError, match=r"2 of 60 records are bad.*cat/0003\.png:1: not a PNG"):
+        prepare(request_for_pictures(tmp_path / "raw", tmp_path / "to", options))
+    request = request_for_pictures(
+        tmp_path / "raw", tmp_path / "to", options, max_rejects=0.1, chunk_bytes=20_000
+    )
+    manifest = prepare(request)
+    assert manifest.rows == 58
+    assert [(s.kind, s.read, s.rejected) for s in manifest.sources] == [("image", 60, 2)]
+    listed = pq.read_table(tmp_path / "to" / (manifest.rejects.path or "")).to_pylist()
+    assert [(row["file"], row["line"], row["reason"]) for row in listed] == [
+        (f"{tmp_path}/raw/{name}", 1, "not a PNG or JPEG picture")
+        for name in ("cat/0003.png", "owl/0001.png")
+    ]
+    write_cifar(tmp_path / "bin", "data_batch_1.bin", PICTURES, np.where(np.arange(60) == 41, 99, LABELS))
+    manifest = prepare(
+        request_for_pictures(tmp_path / "bin", tmp_path / "to2", {}, max_rejects=0.1, chunk_bytes=30_000)
+    )
+    (bad,) = pq.read_table(tmp_path / "to2" / (manifest.rejects.path or "")).to_pylist()
+    assert (bad["file"], bad["line"]) == (f"{tmp_path}/bin/data_batch_1.bin", 42)
+
+
+def test_other_pictures_or_options_are_another_request(tmp_path: Path) -> None:
+    options, _ = write_image_set("folder", tmp_path / "raw")
+    first = request_for_pictures(tmp_path / "raw", tmp_path / "to", options)
+    assert (
+        request_for_pictures(tmp_path / "raw", tmp_path / "to", options).fingerprint() == first.fingerprint()
+    )
+    others = [request_for_pictures(tmp_path / "raw", tmp_path / "to", {"side": 16})]
+    write_folder(tmp_path / "raw", {"cat": PICTURES.transpose(0, 2, 3, 1)[:21]})
+    others.append(request_for_pictures(tmp_path / "raw", tmp_path / "to", options))
+    assert first.fingerprint() not in {request.fingerprint() for request in others}
+
+
+def test_shards_and_row_groups_of_larger_pictures_hold_fewer(tmp_path: Path) -> None:
+    write_image_set("folder", tmp_path / "raw")
+    for side, rows in ((8, 2048), (28, 682), (64, 130), (512, 64)):
+        request = request_for_pictures(tmp_path / "raw", tmp_path / "to", {"side": side}, row_group_rows=None)
+        assert request.group_rows == rows
+    sources = tuple(replace(source, records=50_000) for source in request.sources)
+    assert replace(request, sources=sources, shards=None).shards_per_split()[0] > 100
 
 
 def edit(dataset: Path, change: dict) -> None:

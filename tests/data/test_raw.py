@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from doodle_dist.data import raw
 from doodle_dist.data.categories import OFFICIAL_345, Categories
-from doodle_dist.data.records import Batch, Chunk
+from doodle_dist.data.records import Batch, Chunk, Source
 from doodle_dist.data.simplify import simplify, simplify_packed
 from doodle_dist.data.strokes import pack_strokes, unpack_strokes
 
@@ -90,7 +90,7 @@ def test_bad_lines_are_rejected(tmp_path: Path) -> None:
     assert isinstance(batch, Batch)
     assert batch.line.tolist() == [0, 3]
     assert [r.line for r in batch.rejects] == [1, 2]
-    assert len(raw.plan_chunks("a.ndjson", 1000, 300)) == 4
+    assert len(raw.plan_chunks(Source("a.ndjson", 1000, "raw"), 300)) == 4
 
 
 _POINT = st.tuples(*[st.floats(-1e4, 1e4, width=32)] * 2)

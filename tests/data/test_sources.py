@@ -40,7 +40,7 @@ def test_kinds_and_categories(folder: Path) -> None:
     (folder / "README.md").write_text("notes")
     (folder / ".cat.ndjson.part").write_text("")
     found = sources.find_sources([str(folder)])
-    assert [(storage.basename(s.uri), s.kind, s.category) for s in found] == [
+    assert [(storage.basename(s.uri), s.kind, s.categories[0]) for s in found] == [
         ("cat.ndjson", "ndjson", "cat"),
         ("dog.ndjson.gz", "raw", "dog"),
         ("full_binary_owl.bin", "binary", "owl"),
@@ -59,7 +59,7 @@ def test_files_of_other_categories_are_left_out(folder: Path) -> None:
     for word in ("cat", "dog", "owl"):
         (folder / f"full_simplified_{word}.ndjson").write_bytes(ndjson(word))
     found = sources.find_sources([str(folder)], ["cat", "owl"])
-    assert [s.category for s in found] == ["cat", "owl"]
+    assert [s.categories[0] for s in found] == ["cat", "owl"]
     categories = sources.categories_of(found, ["cat", "owl"])
     assert categories.names == ("cat", "owl")
     assert "dog" in categories.others
@@ -70,7 +70,7 @@ def test_globs_and_lists_give_each_file_once(folder: Path) -> None:
     for word in ("cat", "dog"):
         (folder / f"{word}.ndjson").write_bytes(ndjson(word))
     found = sources.find_sources([f"{folder}/*.ndjson", f"{folder}/cat.ndjson", str(folder)])
-    assert [s.category for s in found] == ["cat", "dog"]
+    assert [s.categories[0] for s in found] == ["cat", "dog"]
 
 
 def test_wrong_requests(folder: Path) -> None:
@@ -90,7 +90,7 @@ def test_wrong_requests(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"categories: no source holds 'dog' \(and 1 more\)"):
         sources.categories_of(found, ["cat", "dog", "owl"])
     np.save(folder / "dog.npy", np.zeros((1, 784), np.uint8))
-    with pytest.raises(ValueError, match=r"dog\.npy holds bitmaps and .*cat\.ndjson drawings"):
+    with pytest.raises(ValueError, match=r"dog\.npy holds pictures and .*cat\.ndjson drawings"):
         sources.find_sources([str(folder)])
     (folder / "dog.npy").unlink()
     (folder / "cat.ndjson.gz").write_bytes(gzip.compress(ndjson("cat")))
@@ -105,14 +105,14 @@ def test_damaged_first_lines_do_not_hide_the_kind(folder: Path) -> None:
     (folder / "cat.ndjson").write_bytes(b"{broken\n" + ndjson("cat", raw=True))
     (folder / "dog.ndjson").write_bytes(b"")
     found = sources.find_sources([str(folder)])
-    assert [(s.kind, s.category) for s in found] == [("raw", "cat"), ("ndjson", "dog")]
+    assert [(s.kind, s.categories[0]) for s in found] == [("raw", "cat"), ("ndjson", "dog")]
 
 
 def test_on_s3(s3_bucket: str) -> None:
     storage.write_atomic(f"{s3_bucket}/full/raw/cat.ndjson", ndjson("cat", raw=True))
     storage.write_atomic(f"{s3_bucket}/full/raw/dog.ndjson", ndjson("dog", raw=True))
     found = sources.find_sources([f"{s3_bucket}/full/raw"])
-    assert [(s.kind, s.category) for s in found] == [("raw", "cat"), ("raw", "dog")]
+    assert [(s.kind, s.categories[0]) for s in found] == [("raw", "cat"), ("raw", "dog")]
 
 
 def test_real_folders(shared_data: Path) -> None:

@@ -97,6 +97,15 @@ def test_delete_prefix_deletes_that_and_nothing_else(place: str) -> None:
     storage.delete_prefix(storage.join(place, "run"))  # nothing there: no error
 
 
+def test_a_packed_file_is_stored_as_it_is(place: str, tmp_path: Path) -> None:
+    (tmp_path / "x.gz").write_bytes(b"packed already")
+    storage.write_atomic(storage.join(place, "a.gz"), b"packed already")
+    storage.put_file(tmp_path / "x.gz", storage.join(place, "b.gz"))
+    assert [storage.read_bytes(storage.join(place, name)) for name in ("a.gz", "b.gz")] == [
+        b"packed already"
+    ] * 2
+
+
 def test_put_file_copies_large_files(place: str, tmp_path: Path) -> None:
     local = tmp_path / "big.bin"
     local.write_bytes(os.urandom(12 << 20))  # more than one part of an S3 multipart upload

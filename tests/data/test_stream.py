@@ -13,6 +13,7 @@ from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.stream import Batch, StreamPlan, Window, plan_stream, rank_batches, read_window, windows
 from tests.conftest import write_drawings
+from tests.image_sets import all_of, find, noise, write_cifar
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("local_ray")]
 
@@ -94,6 +95,28 @@ def test_pictures_and_labels_belong_to_their_key_ids(dataset: str) -> None:
     for key, label, picture in zip(batch.key_ids.tolist(), batch.labels, batch.pixels, strict=True):
         assert label == truth[key][0]
         assert np.array_equal(picture[0], truth[key][1])
+
+
+def test_colour_pictures_come_as_planes_with_their_labels(tmp_path: Path) -> None:
+    pixels, labels = noise(300, 3, 32, 32), np.arange(300) % 10
+    write_cifar(tmp_path / "raw", "data_batch_1.bin", pixels, labels)
+    sources = tuple(find(tmp_path / "raw"))
+    to = str(tmp_path / "data")
+    prepare(
+        PrepareRequest(sources, categories_of(sources), to, (100.0, 0.0, 0.0), shards=2, row_group_rows=32)
+    )
+    row_of = {key: row for row, key in enumerate(all_of(list(sources))[2])}
+    for categories, wanted in (((), range(10)), (("ship", "bird"), (2, 8))):
+        plan = plan_of(to, categories=categories, window_bytes=100 * 3072)
+        batches = [batch for rank in range(2) for batch in rank_batches(plan, rank=rank, world_size=2)]
+        assert {(batch.pixels.dtype.name, *batch.pixels.shape[1:]) for batch in batches} == {
+            ("uint8", 3, 32, 32)
+        }
+        rows = [row_of[int(key)] for batch in batches for key in batch.key_ids]
+        assert sorted(rows) == [row for row in range(300) if labels[row] in wanted]
+        assert np.array_equal(np.concatenate([batch.pixels for batch in batches]), pixels[rows])
+        named = [list(wanted).index(label) for label in labels[rows]]
+        assert np.concatenate([batch.labels for batch in batches]).tolist() == named
 
 
 def test_a_subset_of_categories_is_streamed_whole_and_relabelled(dataset: str) -> None:

@@ -59,3 +59,10 @@ def test_ink_is_shown_dark_on_paper_unless_told_otherwise() -> None:
     blank = np.zeros((1, 1, 28, 28), np.uint8)
     assert np.asarray(named_rows([("", blank)])).mean() > 200
     assert np.asarray(named_rows([("", blank)], ink_on_paper=False)).mean() < 128
+
+
+def test_colours_are_shown_as_they_are() -> None:
+    red = np.zeros((1, 3, 8, 8), np.uint8)
+    red[:, 0] = 255
+    sheet = np.asarray(named_rows([("", red)], scale=1))
+    assert sheet[5, -5].tolist() == [255, 0, 0]
