@@ -18,6 +18,7 @@ from doodle_dist.config.model import (
     NoiseConfig,
     OptimizerConfig,
     Section,
+    StrokeAugmentConfig,
 )
 
 
@@ -30,6 +31,7 @@ class DataConfig(Section):
     )
     buffer_bytes: int = Field(512 << 20, ge=1 << 20, description="object store that a rank's stream may hold")
     audit: bool = Field(False, description="write the key_ids of every step beside the run")
+    strokes: StrokeAugmentConfig = StrokeAugmentConfig()
 
 
 class TrainConfig(Section):

@@ -24,6 +24,7 @@ from doodle_dist.data.manifest import load_group_counts
 from doodle_dist.data.order import EpochOrder, lanes_of_rank
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.schema import Kind, Manifest, binary_buffers, fixed_rows
+from doodle_dist.data.stroke_augment import StrokeAugment, augment_packed
 
 if TYPE_CHECKING:
     import ray.data
@@ -64,6 +65,7 @@ class StreamPlan:
     lanes: int
     global_batch: int
     window_bytes: int
+    strokes: StrokeAugment | None = None
 
     def order(self, epoch: int) -> EpochOrder:
         return EpochOrder(self.group_rows, self.seed, epoch, self.lanes, self.global_batch)
@@ -87,11 +89,19 @@ def plan_stream(
     lanes: int = 8,
     global_batch: int,
     window_bytes: int = WINDOW_BYTES,
+    strokes: StrokeAugment | None = None,
 ) -> StreamPlan:
     """Plan the stream of a split, or of some of its categories, which are then labelled in sorted order.
 
-    Raises ValueError for an unknown split or category, naming the nearest.
+    ``strokes`` says how drawings are changed before they are rasterised, anew in each epoch; None: they are not.
+    Raises ValueError for an unknown split or category, naming the nearest, and for strokes that there are none of.
     """
+    if strokes is not None and strokes.changes_nothing:
+        strokes = None
+    if strokes is not None and manifest.kind == "pixels":
+        raise ValueError(
+            f"data.strokes changes strokes, but {uri} holds pixels; allowed there: model.augment"
+        )
     if split not in manifest.splits:
         raise ValueError(f"{uri} has no split {split!r}; it has {', '.join(manifest.splits)}")
     info = manifest.splits[split]
@@ -119,6 +129,7 @@ def plan_stream(
         lanes=lanes,
         global_batch=global_batch,
         window_bytes=window_bytes,
+        strokes=strokes,
     )
 
 
@@ -221,13 +232,18 @@ def read_window(plan: StreamPlan, lanes: range, window: Window) -> pa.Table:
     )
     table = pa.concat_tables([table for _, table in tables.values()]).combine_chunks()
     table = table.take(pa.array(taken)).combine_chunks()
-    return pa.table({"key_id": table["key_id"], "label": table["label"], "raster": _rasters(plan, table)})
+    return pa.table(
+        {"key_id": table["key_id"], "label": table["label"], "raster": _rasters(plan, table, window.epoch)}
+    )
 
 
-def _rasters(plan: StreamPlan, table: pa.Table) -> pa.Array:
+def _rasters(plan: StreamPlan, table: pa.Table, epoch: int) -> pa.Array:
     if plan.kind == "pixels":
         return table["pixels"]
     buffer, offsets = binary_buffers(table["strokes"].chunk(0))
+    if plan.strokes is not None:
+        keys = table["key_id"].to_numpy()
+        buffer, offsets = augment_packed(buffer, offsets, keys, plan.strokes, plan.seed, epoch)
     rasters = rasterize_packed(buffer, offsets, side=plan.side)
     return pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(plan.pixels), len(table), [None, pa.py_buffer(rasters)]

@@ -10,12 +10,12 @@ from safetensors.torch import load as load_safetensors
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import storage
-from doodle_dist.models.classifiers import CnnSmall
+from doodle_dist.models.classifiers import Classifier
 from doodle_dist.models.generators import CdcganGenerator, DoodleSmallGenerator
 from doodle_dist.models.registry import CLASSIFIERS, GENERATORS
 
 Generator = DoodleSmallGenerator | CdcganGenerator
-Net = Generator | CnnSmall
+Net = Generator | Classifier
 
 # The snapshot's files in a checkpoint's folder; training/checkpoint.py writes them.
 EXPERIMENT, SNAPSHOT, META = "experiment.json", "snapshot.safetensors", "meta.json"
@@ -34,16 +34,16 @@ class Snapshot:
     net: Net
 
     @property
-    def classifier(self) -> CnnSmall:
+    def classifier(self) -> Classifier:
         """The net of a classifier's run. Raises ValueError for another."""
-        if not isinstance(self.net, CnnSmall):
+        if not isinstance(self.net, Classifier):
             raise ValueError(f"{self.uri} is of a GAN; a classifier's run is needed here")
         return self.net
 
     @property
     def generator(self) -> Generator:
         """The net of a GAN's run. Raises ValueError for another."""
-        if isinstance(self.net, CnnSmall):
+        if isinstance(self.net, Classifier):
             raise ValueError(f"{self.uri} is of a classifier; a GAN's run is needed here")
         return self.net
 

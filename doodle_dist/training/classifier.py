@@ -55,9 +55,12 @@ class ClassifierTask:
         self.world_size = world_size
         self.autocast = autocast_dtype(experiment.precision, device)
         self.device = device
+        # Tensor cores want channels last; a CPU is as quick with torch's own order, which stays as it was.
+        self.memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self.net = CLASSIFIERS[model.name](
             model, num_categories=len(data.categories), side=data.side, channels=data.channels
         ).to(device)
+        nn.utils.convert_conv2d_weight_memory_format(self.net, self.memory_format)
         self.loss = wrap(_Loss(self.net, experiment.classifier, data.counts).to(device))
         self.optimizer = Optimizer(self.net, optim)
         self.ema_config = experiment.ema
@@ -67,6 +70,7 @@ class ClassifierTask:
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
         changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), self.augment)
         images = augment.apply(batch.images, changes, self.augment)
+        images = images.contiguous(memory_format=self.memory_format)
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             per_drawing, logits = self.loss(images, batch.labels)
         loss = per_drawing.sum() / batch.global_rows
