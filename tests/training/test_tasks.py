@@ -25,6 +25,8 @@ CATEGORIES = ("cat", "dog", "fish")
 
 SMALL = {
     "classifier-small": ["model.classifier.width=4", "model.classifier.dropout=0.0"],
+    "doodle-cnn": ["model.classifier.width=6", "model.classifier.dropout=0.0"],
+    "classifier-340-small": ["model.classifier.width=4", "model.classifier.feature_dim=16"],
     "doodle-gan-small": [
         "model.generator.width=8",
         "model.critic.width=8",
