@@ -21,12 +21,28 @@ from rich.table import Table
 
 from doodle_dist.bench.machine import Machine, write_result
 from doodle_dist.data.raster import rasterize_packed
+from doodle_dist.data.stroke_augment import StrokeAugment, augment_packed
 from doodle_dist.data.strokes import pack_strokes
 
 Strokes = Sequence[tuple[list[int], list[int]]]
 
 _ROUND_S = 0.15
 NEAR = 12  # grey levels
+
+# As in classifier-340-small.
+_AUGMENT = StrokeAugment(
+    rotate_deg=12,
+    aspect_log=0.25,
+    shear=0.15,
+    bend=0.1,
+    stroke_shift=0.04,
+    stroke_scale=0.08,
+    drop_stroke_probability=0.08,
+    drop_stroke_share=0.15,
+    unfinished_probability=0.15,
+    unfinished_share=0.2,
+    flip_probability=0.5,
+)
 
 
 class RasterError(BaseModel):
@@ -50,6 +66,7 @@ class RasterBench(BaseModel):
     ours_per_s: float
     cairo_per_s: float | None
     ratio: float | None
+    augment_share: float | None = None  # of the rasteriser's time, for changing the strokes before
     points_per_drawing: float
     machine: Machine
 
@@ -133,6 +150,13 @@ def run(data_dir: Path, seconds: float = 8.0) -> RasterBench:
     def ours() -> None:
         rasterize_packed(buffer, offsets)
 
+    keys = np.arange(len(drawings), dtype=np.uint64)
+
+    def changes() -> None:
+        augment_packed(buffer, offsets, keys, _AUGMENT, 0, 0)
+
+    changes()
+
     def theirs() -> None:
         for strokes in drawings:
             cairo_raster(strokes)
@@ -140,10 +164,12 @@ def run(data_dir: Path, seconds: float = 8.0) -> RasterBench:
     with_cairo = importlib.util.find_spec("cairo") is not None
     ours_s: list[float] = []
     theirs_s: list[float] = []
+    changes_s: list[float] = []
     repeats = max(1, round(_ROUND_S / _cpu_seconds(ours, 3)))
     until = time.perf_counter() + seconds
     while len(ours_s) < 3 or time.perf_counter() < until:
         ours_s.append(_cpu_seconds(ours, repeats))
+        changes_s.append(_cpu_seconds(changes, repeats))
         if with_cairo:
             theirs_s.append(_cpu_seconds(theirs, 1))
     n = len(drawings)
@@ -152,6 +178,7 @@ def run(data_dir: Path, seconds: float = 8.0) -> RasterBench:
         ours_per_s=n / statistics.median(ours_s),
         cairo_per_s=n / statistics.median(theirs_s) if with_cairo else None,
         ratio=statistics.median(np.array(theirs_s) / ours_s) if with_cairo else None,
+        augment_share=statistics.median(np.array(changes_s) / ours_s),
         points_per_drawing=sum(len(x) for strokes in drawings for x, _ in strokes) / n,
         machine=Machine.here(),
     )
@@ -169,6 +196,8 @@ def main(data_dir: Path, output: Path | None) -> None:
     table.add_row("pixels within 12", f"{error.within_12:.4%}")
     table.add_row("identical drawings", f"{error.identical_rows:,}")
     table.add_row("ours, one core", f"{result.ours_per_s:,.0f} drawings/s")
+    if result.augment_share is not None:
+        table.add_row("augmenting strokes", f"{result.augment_share:.0%} of the rasteriser's time")
     if result.cairo_per_s is None:
         table.add_row("cairo", "not installed: pip install 'doodle_dist[bench]'")
     else:

@@ -21,6 +21,7 @@ from doodle_dist.config.model import (
     CriticConfig,
     GeneratorConfig,
     Section,
+    StrokeAugmentConfig,
 )
 from doodle_dist.config.optim import EmaConfig, OptimizerConfig
 
@@ -40,6 +41,7 @@ class DataConfig(Section):
     raster_threads: int = Field(1, ge=1, le=64, description="threads of a worker that rasterise")
     buffer_bytes: int = Field(512 << 20, ge=1 << 20, description="object store that a rank's stream may hold")
     audit: bool = Field(False, description="write the key_ids of every step beside the run")
+    strokes: StrokeAugmentConfig = StrokeAugmentConfig()
 
 
 class TrainConfig(Section):

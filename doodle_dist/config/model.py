@@ -6,9 +6,9 @@ Everything that changes during training changes with ``drawings_seen``, so every
 
 import difflib
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -31,6 +31,7 @@ GENERATOR_NAMES = (
     "doodle",
 )
 CRITIC_NAMES = GENERATOR_NAMES
+CLASSIFIER_NAMES = ("cnn-small", "doodle-cnn", "resnet")
 
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -127,20 +128,38 @@ class CriticConfig(Section):
     )
 
 
+BlockCount = Annotated[int, Field(ge=1, le=64)]
+
+
 class ClassifierConfig(Section):
     """``[model.classifier]``"""
 
-    name: Literal["cnn-small"] = Field("cnn-small", description="entry of registry.CLASSIFIERS")
+    name: Annotated[str, known_network(CLASSIFIER_NAMES)] = Field(
+        "cnn-small", description="entry of registry.CLASSIFIERS, or module:Class"
+    )
     width: int = Field(
         24,
         ge=4,
         le=1024,
-        description="channels of the first and last convolution; 2 to 4 times as many between",
+        description="channels of the first convolution; cnn-small has 2 to 4 times as many later, "
+        "the others up to 8 times",
     )
-    feature_dim: int = Field(64, ge=1, le=64, description="components of the penultimate features")
+    blocks: tuple[BlockCount, BlockCount, BlockCount] = Field(
+        (1, 2, 2), description="residual blocks at the whole, half and quarter of the side (resnet)"
+    )
+    feature_dim: int = Field(
+        64, ge=1, le=4096, description="components of the penultimate features; cnn-small's are at most 64"
+    )
     dropout: float = Field(
         0.2, ge=0, lt=1, description="probability that a feature is dropped before the last layer"
     )
+
+    @model_validator(mode="after")
+    def _few_features_in_a_judge(self) -> Self:
+        # Frechet distances need more pictures than there are features, and judges have some thousand.
+        if self.name == "cnn-small" and self.feature_dim > 64:
+            raise ValueError(f"feature_dim={self.feature_dim}: should be at most 64 for cnn-small")
+        return self
 
 
 class AugmentConfig(Section):
@@ -165,3 +184,37 @@ class AugmentConfig(Section):
     )
     cutout_px: int = Field(0, ge=0, le=64, description="side of the blanked square, pixels; 0 is none")
     cutout_probability: float = Field(1.0, ge=0, le=1, description="share of pictures with a blanked square")
+
+
+class StrokeAugmentConfig(Section):
+    """``[data.strokes]``: random changes of training drawings before they are rasterised; none by default.
+
+    Every change is uniform up to what is given, either way. Lengths are in halves of a drawing's larger side.
+    """
+
+    probability: float = Field(1.0, ge=0, le=1, description="share of drawings that are changed at all")
+    rotate_deg: float = Field(0.0, ge=0, le=180, description="largest rotation, degrees")
+    aspect_log: float = Field(0.0, ge=0, le=1, description="largest |log| of the change of width : height")
+    shear: float = Field(0.0, ge=0, le=1, description="largest shear: x moves by this share of y")
+    bend: float = Field(0.0, ge=0, le=0.2, description="largest smooth warp at the drawing's border")
+    stroke_shift: float = Field(0.0, ge=0, le=0.5, description="largest shift of every stroke by itself")
+    stroke_scale: float = Field(
+        0.0, ge=0, le=1, description="scale of every stroke by itself: 0.1 is 0.9 to 1.1 times"
+    )
+    drop_stroke_probability: float = Field(
+        0.0, ge=0, le=1, description="that a stroke is left out; one always stays"
+    )
+    drop_stroke_share: float = Field(
+        0.25,
+        ge=0,
+        le=0.9,
+        description="at most this share of a drawing, by its strokes' extents, is left out",
+    )
+    drop_point_probability: float = Field(
+        0.0, ge=0, le=1, description="that a point between a stroke's ends is left out"
+    )
+    unfinished_probability: float = Field(0.0, ge=0, le=1, description="share of drawings that end early")
+    unfinished_share: float = Field(
+        0.3, ge=0, le=0.9, description="at most this share of the points is missing then"
+    )
+    flip_probability: float = Field(0.0, ge=0, le=1, description="share of drawings mirrored left for right")

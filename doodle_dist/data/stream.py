@@ -28,6 +28,7 @@ from doodle_dist.data.manifest import load_group_counts
 from doodle_dist.data.order import EpochOrder, lanes_of_rank
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.schema import Kind, Manifest, binary_buffers, fixed_rows
+from doodle_dist.data.stroke_augment import StrokeAugment, augment_packed
 
 if TYPE_CHECKING:
     import ray.data
@@ -74,6 +75,7 @@ class StreamPlan:
     global_batch: int
     window_bytes: int
     rasterize: Rasterize = "worker"
+    strokes: StrokeAugment | None = None
 
     def order(self, epoch: int) -> EpochOrder:
         return EpochOrder(self.group_rows, self.seed, epoch, self.lanes, self.global_batch)
@@ -98,11 +100,19 @@ def plan_stream(
     global_batch: int,
     window_bytes: int = WINDOW_BYTES,
     rasterize: Rasterize = "worker",
+    strokes: StrokeAugment | None = None,
 ) -> StreamPlan:
     """Plan the stream of a split, or of some of its categories, which are then labelled in sorted order.
 
-    Raises ValueError for an unknown split or category, naming the nearest.
+    ``strokes`` says how drawings are changed before they are rasterised, anew in each epoch; None: they are not.
+    Raises ValueError for an unknown split or category, naming the nearest, and for strokes that there are none of.
     """
+    if strokes is not None and strokes.changes_nothing:
+        strokes = None
+    if strokes is not None and manifest.kind == "pixels":
+        raise ValueError(
+            f"data.strokes changes strokes, but {uri} holds pixels; allowed there: model.augment"
+        )
     if split not in manifest.splits:
         raise ValueError(f"{uri} has no split {split!r}; it has {', '.join(manifest.splits)}")
     info = manifest.splits[split]
@@ -131,6 +141,7 @@ def plan_stream(
         global_batch=global_batch,
         window_bytes=window_bytes,
         rasterize=rasterize,
+        strokes=strokes,
     )
 
 
@@ -236,19 +247,22 @@ def read_window(plan: StreamPlan, lanes: range, window: Window) -> pa.Table:
     return table.take(pa.array(taken)).combine_chunks()
 
 
-def pictures(plan: StreamPlan, table: pa.Table) -> NDArray[np.uint8]:
-    """uint8 [N, channels, side, side] of the N drawings of a window, or of a slice of one."""
+def pictures(plan: StreamPlan, table: pa.Table, epoch: int = 0) -> NDArray[np.uint8]:
+    """uint8 [N, channels, side, side] of the N drawings of a window of ``epoch``, or of a slice of one."""
     if "strokes" in table.column_names:
         buffer, offsets = binary_buffers(table["strokes"].chunk(0))
+        if plan.strokes is not None:
+            keys = table["key_id"].to_numpy()
+            buffer, offsets = augment_packed(buffer, offsets, keys, plan.strokes, plan.seed, epoch)
         rows = rasterize_packed(buffer, offsets, side=plan.side)
     else:
         rows = fixed_rows(table["pixels"].chunk(0), plan.pixels)
     return rows.reshape(-1, plan.channels, plan.side, plan.side)
 
 
-def _rasterized(plan: StreamPlan, table: pa.Table) -> pa.Table:
+def _rasterized(plan: StreamPlan, table: pa.Table, epoch: int) -> pa.Table:
     """A window's table with pixels in place of strokes."""
-    rasters = pa.py_buffer(pictures(plan, table))
+    rasters = pa.py_buffer(pictures(plan, table, epoch))
     column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(plan.pixels), len(table), [None, rasters])
     return pa.table({"key_id": table["key_id"], "label": table["label"], "pixels": column})
 
@@ -339,8 +353,11 @@ def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: 
     in_task = plan.rasterize == "tasks"
 
     def read(ids: dict[str, NDArray[np.int64]]) -> pa.Table:
-        tables = [read_window(plan, lanes, todo[int(i)]) for i in ids["id"]]
-        return pa.concat_tables([_rasterized(plan, t) for t in tables] if in_task else tables)
+        tables = []
+        for window in (todo[int(i)] for i in ids["id"]):
+            table = read_window(plan, lanes, window)
+            tables.append(_rasterized(plan, table, window.epoch) if in_task else table)
+        return pa.concat_tables(tables)
 
     # Both stages ask for the same resources, so that Ray Data runs them as one task.
     dataset = ray.data.read_datasource(
@@ -379,7 +396,7 @@ def rank_batches(
     with ThreadPoolExecutor(threads, thread_name_prefix="rasterize") as pool:
         ahead: deque[tuple[_Chunk, Future[NDArray[np.uint8]]]] = deque()
         for chunk in chunks:
-            ahead.append((chunk, pool.submit(pictures, plan, chunk.table)))
+            ahead.append((chunk, pool.submit(pictures, plan, chunk.table, chunk.order.epoch)))
             if len(ahead) > threads + 1:
                 yield from _steps(plan, lanes, *ahead.popleft())
         while ahead:

@@ -2,30 +2,21 @@
 
 import contextlib
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, cast
+from typing import Literal, cast
 
 import orjson
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
-from torch import Tensor, nn
+from torch import nn
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import storage
+from doodle_dist.models.classifiers import Classifier
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
 
 # The snapshot's files in a checkpoint's folder; training/checkpoint.py writes them.
 EXPERIMENT, SNAPSHOT, META = "experiment.json", "snapshot.safetensors", "meta.json"
-
-
-class Classifier(Protocol):
-    """What every classifier gives: logits, and the features in which pictures are compared."""
-
-    def __call__(self, x: Tensor) -> Tensor: ...
-
-    def features(self, x: Tensor) -> Tensor: ...
-
-    def to(self, device: torch.device) -> Self: ...
 
 
 @dataclass(frozen=True)

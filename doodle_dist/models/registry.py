@@ -13,7 +13,7 @@ from doodle_dist.config.model import ClassifierConfig, CriticConfig, GeneratorCo
 from doodle_dist.models.base import Generator, Trunk
 from doodle_dist.models.birds import BirdCritic, BirdGenerator
 from doodle_dist.models.cdcgan import CdcganCritic, CdcganGenerator
-from doodle_dist.models.classifiers import CnnSmall
+from doodle_dist.models.classifiers import Classifier, CnnSmall, DoodleCnn, DoodleResnet
 from doodle_dist.models.doodle import DoodleCritic, DoodleGenerator
 from doodle_dist.models.doodle_small import DoodleSmallCritic, DoodleSmallGenerator
 from doodle_dist.models.doodlegan import (
@@ -69,8 +69,10 @@ CRITICS: dict[str, type[Trunk]] = {
     "doodle": DoodleCritic,
 }
 
-CLASSIFIERS: dict[str, type[CnnSmall]] = {
+CLASSIFIERS: dict[str, type[Classifier]] = {
     "cnn-small": CnnSmall,
+    "doodle-cnn": DoodleCnn,
+    "resnet": DoodleResnet,
 }
 
 
@@ -111,10 +113,17 @@ def build_critic(config: CriticConfig, *, num_categories: int, side: int, channe
     return critic
 
 
-def build_classifier(config: ClassifierConfig, *, num_categories: int, side: int, channels: int) -> nn.Module:
+def build_classifier(
+    config: ClassifierConfig, *, num_categories: int, side: int, channels: int
+) -> Classifier:
     """The classifier of a config: x [B, channels, side, side] in [-1, 1] -> logits [B, K]."""
     build = _class_of(config.name, CLASSIFIERS, "model.classifier")
-    return build(config, num_categories=num_categories, side=side, channels=channels)
+    net = build(config, num_categories=num_categories, side=side, channels=channels)
+    if not isinstance(net, Classifier):
+        raise ValueError(
+            f"model.classifier.name={config.name!r}: should derive from doodle_dist.models.classifiers.Classifier"
+        )
+    return net
 
 
 def _dress(net: nn.Module, config: GeneratorConfig | CriticConfig, where: str) -> None:

@@ -16,6 +16,7 @@ from doodle_dist.data import storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import Manifest
 from doodle_dist.data.stream import Batch, StreamPlan, plan_stream, rank_batches, stream_categories
+from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state
@@ -141,6 +142,7 @@ def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
         global_batch=experiment.train.global_batch,
         window_bytes=data.window_bytes,
         rasterize=data.rasterize,
+        strokes=StrokeAugment(**data.strokes.model_dump()),
     )
 
 

@@ -6,12 +6,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from doodle_dist.config.load import load_experiment
 from doodle_dist.data import stream
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.stream import Batch, StreamPlan, Window, plan_stream, rank_batches, read_window, windows
+from doodle_dist.data.stroke_augment import StrokeAugment
+from doodle_dist.training import worker
+from doodle_dist.training.worker import training_plan
 from tests.conftest import write_drawings
 from tests.image_sets import all_of, find, noise, write_cifar
 
@@ -117,6 +121,52 @@ def test_colour_pictures_come_as_planes_with_their_labels(tmp_path: Path) -> Non
         assert np.array_equal(np.concatenate([batch.pixels for batch in batches]), pixels[rows])
         named = [list(wanted).index(label) for label in labels[rows]]
         assert np.concatenate([batch.labels for batch in batches]).tolist() == named
+
+
+def test_changed_strokes_are_the_same_for_any_ranks_and_new_in_each_epoch(dataset: str) -> None:
+    plain = plan_of(dataset)
+    plan = plan_of(dataset, strokes=StrokeAugment(rotate_deg=20, stroke_shift=0.1, flip_probability=0.5))
+    alone = joined([list(rank_batches(plan, epochs=2))])
+    ranks = [list(rank_batches(plan, rank=r, world_size=2, epochs=2)) for r in range(2)]
+    assert joined(ranks) == alone
+    pictures: list[dict[int, bytes]] = [{}, {}]
+    for epoch, keys, pixels, _ in alone:
+        rows = (pixels[k * 784 : (k + 1) * 784] for k in range(len(keys)))
+        pictures[epoch] |= dict(zip(keys, rows, strict=True))
+    assert pictures[0].keys() == pictures[1].keys()
+    same = sum(pictures[0][key] == pictures[1][key] for key in pictures[0])
+    assert same < 0.01 * len(pictures[0])
+    untouched = joined([list(rank_batches(plain, epochs=1))])
+    assert [step[1] for step in untouched] == [step[1] for step in alone[: len(untouched)]], "the order stays"
+    assert [step[2] for step in untouched] != [step[2] for step in alone[: len(untouched)]]
+
+
+def test_only_training_drawings_are_changed(dataset: str) -> None:
+    experiment = load_experiment(
+        "classifier-340-small", [f"data.uri={dataset}", "train.global_batch=64", "model.classifier.width=4"]
+    )
+    manifest = load_manifest(dataset)
+    assert training_plan(experiment, manifest).strokes is not None
+    held_out = list(worker._held_out(experiment, manifest, RankAlone()))  # type: ignore[arg-type]
+    plain = plan_stream(manifest, dataset, "val", lanes=1, global_batch=512)
+    expected = list(rank_batches(plain))
+    assert sum(len(batch.key_ids) for batch in held_out) == manifest.splits["val"].rows > 0
+    for batch, other in zip(held_out, expected, strict=True):
+        assert np.array_equal(batch.pixels, other.pixels)
+
+
+class RankAlone:
+    """What an evaluation asks of a context."""
+
+    rank, world_size = 0, 1
+
+
+def test_strokes_that_dont_change_are_no_plan_and_pixels_have_none(dataset: str) -> None:
+    assert plan_of(dataset, strokes=StrokeAugment()).strokes is None
+    pixels = load_manifest(dataset).model_copy(update={"kind": "pixels"})
+    plan_stream(pixels, dataset, "train", global_batch=64, strokes=StrokeAugment())
+    with pytest.raises(ValueError, match=r"data\.strokes changes strokes, but .* holds pixels"):
+        plan_stream(pixels, dataset, "train", global_batch=64, strokes=StrokeAugment(shear=0.1))
 
 
 def test_a_subset_of_categories_is_streamed_whole_and_relabelled(dataset: str) -> None:

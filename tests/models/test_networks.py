@@ -3,7 +3,9 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from doodle_dist.config.load import load_experiment, preset_text
 from doodle_dist.config.model import AugmentConfig, ClassifierConfig, CriticConfig, GeneratorConfig
 from doodle_dist.losses import zero_centred_penalty
 from doodle_dist.models.augment import augment
@@ -39,6 +41,11 @@ CONDITIONAL = {"cdcgan", "sngan", "doodle-small", "doodle"}
 WITHOUT_BATCH_NORM = {
     "generator": {"simple-gan", "doodle-small", "doodle"},
     "critic": {"simple-gan", "dcgan", "face-gan", "sngan", "doodle-small", "doodle"},
+}
+CLASSIFIER_CONFIGS = {
+    "cnn-small": ClassifierConfig(name="cnn-small", width=8),
+    "doodle-cnn": ClassifierConfig(name="doodle-cnn", width=9, feature_dim=72),
+    "resnet": ClassifierConfig(name="resnet", width=8, blocks=(1, 1, 2), feature_dim=96),
 }
 
 
@@ -332,14 +339,64 @@ def test_sngan_has_the_authors_number_of_parameters_for_cifar10() -> None:
     assert count(build_generator(config, num_categories=1, side=32, channels=3)) == 4_276_739
 
 
-def test_the_classifier_s_logits_come_from_few_features() -> None:
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize(("side", "channels"), [(28, 1), (32, 3)])
+def test_a_classifier_s_logits_come_from_its_features(name: str, side: int, channels: int) -> None:
     torch.manual_seed(0)
-    classifier = CLASSIFIERS["cnn-small"](ClassifierConfig(width=8), num_categories=5).eval()
-    x = torch.rand(3, 1, 28, 28) * 2 - 1
+    config = CLASSIFIER_CONFIGS[name]
+    classifier = CLASSIFIERS[name](config, num_categories=5, side=side, channels=channels)
+    wake(classifier).eval()
+    x = torch.rand(6, channels, side, side) * 2 - 1
     features = classifier.features(x)
-    assert features.shape == (3, 64)
+    assert features.shape == (6, config.feature_dim)
+    assert features.min() >= 0
     torch.testing.assert_close(classifier.head(features), classifier(x))
+    assert not torch.allclose(classifier(x), classifier(x.flip(0)))
     classifier.train()
     assert not torch.equal(classifier(x), classifier(x))  # dropout
-    (classifier(x) * torch.randn(3, 5)).sum().backward()
+    (classifier(x) * torch.randn(6, 5)).sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in classifier.parameters())
+
+
+def test_doodle_cnn_has_the_published_number_of_parameters_and_keras_initial_weights() -> None:
+    torch.manual_seed(0)
+    config = load_experiment("doodle-cnn").model.classifier
+    assert config is not None
+    network = CLASSIFIERS["doodle-cnn"](config, num_categories=10)
+    assert count(network) == 104_176
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            area = layer.weight[0, 0].numel() if layer.weight.dim() == 4 else 1
+            bound = (6 / (area * (layer.weight.shape[0] + layer.weight.shape[1]))) ** 0.5
+            assert 0.9 * bound < layer.weight.abs().max() <= bound
+            assert layer.bias is not None
+            assert not layer.bias.any()
+
+
+def test_classifier_340_has_the_parameters_and_operations_that_its_preset_states() -> None:
+    for preset in ("classifier-340", "classifier-340-small"):
+        config = load_experiment(preset).model.classifier
+        assert config is not None
+        network = CLASSIFIERS[config.name](config, num_categories=340).eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, 1, 28, 28))
+        assert f"# {count(network):,} parameters" in preset_text(preset)
+        flops = counter.get_total_flops()
+        stated = f"{flops / 1e9:.3f} GFLOP" if flops > 1e9 else f"{flops / 1e6:.1f} MFLOP"
+        assert stated in preset_text(preset)
+
+
+def test_a_residual_block_starts_as_the_identity() -> None:
+    torch.manual_seed(0)
+    network = CLASSIFIERS["resnet"](CLASSIFIER_CONFIGS["resnet"], num_categories=5)
+    blocks = [module for module in network.modules() if type(module).__name__ == "_Block"]
+    assert len(blocks) == 4
+    x = torch.rand(2, 8, 28, 28)
+    torch.testing.assert_close(blocks[0](x), x)
+
+
+def test_a_judge_has_few_features_and_a_side_must_survive_the_pooling() -> None:
+    with pytest.raises(ValueError, match="feature_dim=65: should be at most 64 for cnn-small"):
+        ClassifierConfig(feature_dim=65)
+    with pytest.raises(ValueError, match="side: 12 is not allowed"):
+        CLASSIFIERS["doodle-cnn"](CLASSIFIER_CONFIGS["doodle-cnn"], num_categories=5, side=12)

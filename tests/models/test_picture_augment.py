@@ -1,6 +1,7 @@
 """Augmentation: repeatable by generator, divisible by rows, background outside, differentiable."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from doodle_dist.config.model import AugmentConfig
 from doodle_dist.models import augment
 
 SHIFT = AugmentConfig(translate_px=2)
-EVERYTHING = AugmentConfig(translate_px=2, rotate_deg=12, scale_log=0.12, cutout_px=8, cutout_probability=0.5)
+EVERYTHING = AugmentConfig(
+    translate_px=2, rotate_deg=12, scale_log=0.12, cutout_px=8, cutout_probability=0.5, color=True
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -54,9 +57,7 @@ def test_a_shift_moves_ink_right_and_down_and_brings_in_background() -> None:
     drawn = augment.draw(1, SHIFT, seeded())
     moved = augment.apply(
         x,
-        augment.Augmentation(
-            drawn.matrices, torch.tensor([[2.0, -1.0]]), drawn.cutout_centres, drawn.cutout_on
-        ),
+        replace(drawn, shifts=torch.tensor([[2.0, -1.0]])),
         SHIFT,
     )
     assert moved[0, 0, 0, 4] == 1.0
@@ -68,13 +69,13 @@ def test_the_affine_way_agrees_with_whole_pixel_shifts_and_quarter_turns() -> No
     bent = AugmentConfig(translate_px=2, rotate_deg=1)
     drawn = augment.draw(2, SHIFT, seeded())
     still = torch.eye(2).expand(2, 2, 2)
-    for_both = augment.Augmentation(still, drawn.shifts, drawn.cutout_centres, drawn.cutout_on)
+    for_both = replace(drawn, matrices=still)
     torch.testing.assert_close(
         augment.apply(x, for_both, bent), augment.apply(x, for_both, SHIFT), rtol=0, atol=1e-5
     )
     cos, sin = math.cos(math.pi / 2), math.sin(math.pi / 2)
     turn = torch.tensor([[cos, -sin], [sin, cos]]).expand(2, 2, 2)
-    quarter = augment.Augmentation(turn, torch.zeros(2, 2), drawn.cutout_centres, drawn.cutout_on)
+    quarter = replace(drawn, matrices=turn, shifts=torch.zeros(2, 2))
     torch.testing.assert_close(augment.apply(x, quarter, bent), torch.rot90(x, -1, (2, 3)), rtol=0, atol=1e-5)
 
 
@@ -97,3 +98,27 @@ def test_gradients_pass_to_the_picture(config: AugmentConfig) -> None:
     augment.augment(x, config, seeded()).sum().backward()
     assert x.grad is not None
     assert (x.grad.flatten(1).sum(1) > 300).all()
+
+
+def test_colour_changes_brightness_saturation_and_contrast_as_far_as_diffaugment() -> None:
+    x = torch.rand(4000, 3, 4, 4, generator=seeded(3)) * 2 - 1
+    config = AugmentConfig(color=True)
+    changed = augment.augment(x, config, seeded(1))
+    added = changed.mean((1, 2, 3)) - x.mean((1, 2, 3))
+    assert float(added.min()) == pytest.approx(-0.5, abs=0.01)
+    assert float(added.max()) == pytest.approx(0.5, abs=0.01)
+
+    def colourfulness(y: Tensor) -> Tensor:
+        return (y - y.mean(1, keepdim=True)).flatten(1).std(1)
+
+    def contrast(y: Tensor) -> Tensor:
+        return y.mean(1).flatten(1).std(1)
+
+    times = contrast(changed) / contrast(x)
+    assert float(times.min()) == pytest.approx(0.5, abs=0.01)
+    assert float(times.max()) == pytest.approx(1.5, abs=0.01)
+    saturation = colourfulness(changed) / colourfulness(x) / times
+    assert float(saturation.min()) == pytest.approx(0.0, abs=0.01)
+    assert float(saturation.max()) == pytest.approx(2.0, abs=0.01)
+    untouched = augment.augment(x, AugmentConfig(color=True, probability=0.0), seeded(1))
+    torch.testing.assert_close(untouched, x)

@@ -30,6 +30,10 @@ NARROW = ["model.generator.width=8", "model.critic.width=8"]
 # name -> preset and overrides: together they use every loss, penalty, schedule and treatment of labels.
 SMALL: dict[str, tuple[str, list[str]]] = {
     "classifier-small": ("classifier-small", ["model.classifier.width=4", "model.classifier.dropout=0.0"]),
+    "doodle-cnn": ("doodle-cnn", ["model.classifier.width=6", "model.classifier.dropout=0.0"]),
+    "classifier-340-small": (
+        "classifier-340-small", ["model.classifier.width=4", "model.classifier.feature_dim=16"]
+    ),
     "doodle-gan-small": ("doodle-gan-small", [*NARROW, "gan.adversarial.penalty_every=2"]),
     "cdcgan-small": ("cdcgan-small", [*NARROW, "gan.updates.critic_updates=2", "gan.updates.generator_batch=2"]),
     "least squares, one target a batch, swapped, latents reused": (
@@ -86,7 +90,7 @@ SMALL: dict[str, tuple[str, list[str]]] = {
         ["task=critic", "model.critic.width=8", "pretraining.positive=[\"cat\"]"],
     ),
 }  # fmt: skip
-GANS = [name for name in SMALL if name not in ("classifier-small", "critic")]
+GANS = [name for name, (preset, _) in SMALL.items() if "gan" in preset and name != "critic"]
 TASKS = {"gan": GanTask, "classifier": ClassifierTask, "critic": CriticTask}
 
 
