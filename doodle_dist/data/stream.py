@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 # pipeline never holds the plan of fifty million drawings.
 WINDOWS_PER_PIPELINE = 1024
 
-# Rasters of a window: large enough that a Ray task's own cost is small beside its work (64,000 drawings take
-# a fifth of a second), small enough that a few of them are no burden.
+# A window, as it travels: large enough that a Ray task's own cost is small beside its work, small enough that a
+# few of them are no burden, and that an object store's answers are waited for by several tasks at once.
 WINDOW_BYTES = 50 << 20
+WINDOW_DRAWINGS = 131_072
 
 # Ray Data's loop looks for finished tasks when all are done, or every tenth of a second. Twice as many tasks as
 # cores keep the cores busy meanwhile; with one a core each would wait for the loop half of its time.
@@ -87,6 +88,11 @@ class StreamPlan:
     @property
     def pixels(self) -> int:
         return self.side * self.side * self.channels
+
+    @property
+    def bytes_of_drawing(self) -> int:
+        """What a drawing takes on its way to a rank: its pixels, or about what strokes take."""
+        return 128 if self.kind == "strokes" and self.rasterize == "worker" else self.pixels
 
 
 def plan_stream(
@@ -172,7 +178,8 @@ class _ShardReader:
     def read(self, uri: str, group: int, columns: list[str]) -> pa.Table:
         try:
             if uri not in self.files:
-                self.files[uri] = pq.ParquetFile(storage.open_input(uri), pre_buffer=True)
+                # An object store's answers are worth asking for all at once; a disk's are not.
+                self.files[uri] = pq.ParquetFile(storage.open_input(uri), pre_buffer="://" in uri)
                 if len(self.files) > self.keep:
                     self.files.popitem(last=False)[1].close()
             self.files.move_to_end(uri)
@@ -295,7 +302,8 @@ def windows(
     """The windows from a cursor on: to the end of epoch ``epochs - 1``, or for ever."""
     while epochs is None or epoch < epochs:
         order = plan.order(epoch)
-        length = max(1, plan.window_bytes // (rank_lanes * order.rows_per_lane_step * plan.pixels))
+        drawings = min(WINDOW_DRAWINGS, plan.window_bytes // plan.bytes_of_drawing)
+        length = max(1, drawings // (rank_lanes * order.rows_per_lane_step))
         first = order.step_at(consumed)
         while first < order.steps:
             stop = min(first + length, order.steps)
@@ -364,8 +372,9 @@ def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: 
         number_source(len(todo)), override_num_blocks=len(todo), num_cpus=TASK_CPUS
     ).map_batches(read, batch_size=None, num_cpus=TASK_CPUS)
     # A window stays one block, and Ray Data reckons with its size when it asks how many tasks the buffer holds.
-    longest_step = len(lanes) * (plan.order(0).rows_per_lane_step + 1) * plan.pixels
-    dataset.context.target_max_block_size = round(1.2 * max(plan.window_bytes, longest_step))
+    most = min(WINDOW_DRAWINGS, plan.window_bytes // plan.bytes_of_drawing)
+    longest = max(len(lanes) * plan.order(0).rows_per_lane_step, most)
+    dataset.context.target_max_block_size = round(1.2 * longest * plan.bytes_of_drawing)
     options = dataset.context.execution_options
     options.preserve_order = True
     options.resource_limits = options.resource_limits.copy(object_store_memory=buffer_bytes)
