@@ -127,6 +127,28 @@ def sample(
 
 
 @app.command()
+def curves(
+    run: Annotated[str, typer.Argument(help="a run's folder or URI")],
+    output: Annotated[Path, typer.Option("-o", help="PNG to write")] = Path("curves.png"),
+) -> None:
+    """Draw a run's losses with the noise level beside them, what the critic tells right, and the judge."""
+    from doodle_dist.evaluation.history import write_curves
+
+    print(write_curves(run, output))
+
+
+@app.command()
+def animate(
+    run: Annotated[str, typer.Argument(help="a GAN run's folder or URI")],
+    output: Annotated[Path, typer.Option("-o", help="GIF to write")] = Path("training.gif"),
+) -> None:
+    """Make a GIF of a run's sample grids: the same latents, again and again."""
+    from doodle_dist.evaluation.history import write_animation
+
+    print(write_animation(run, output))
+
+
+@app.command()
 def audit(
     run: Annotated[str, typer.Argument(help="a run trained with --set data.audit=true")],
     data: Annotated[

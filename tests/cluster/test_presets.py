@@ -1,0 +1,147 @@
+"""Every preset, made narrow and short, trains under Ray Train with two workers, resumes, and its snapshot works.
+
+On real data: Google's bitmaps, strokes, MNIST and a CIFAR-10 folder; Fashion-MNIST and CUB-200-2011 on files of
+the official layout that the test makes. `make presets` runs all of them, `make test` a few of different kinds.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from doodle_dist import train as driver
+from doodle_dist.config.load import build, load_experiment, overlay, preset_names
+from doodle_dist.data.records import PictureOptions
+from doodle_dist.data.shards import PrepareRequest, prepare
+from doodle_dist.data.sources import categories_of, find_sources
+from doodle_dist.evaluation.audit_check import check_run
+from doodle_dist.evaluation.sample import generate
+from doodle_dist.evaluation.snapshot import load_snapshot
+from tests.image_sets import noise, write_cub, write_idx
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+
+# preset -> its data and what makes it small; widths that differ from both nets being 8 wide.
+PRESETS: dict[str, tuple[str, list[str]]] = {
+    "simple-gan": ("doodles", []),
+    "dcgan": ("doodles", []),
+    "doodle-wgan-gp": ("doodles", []),
+    "cdcgan": ("doodles", []),
+    "cdcgan-small": ("doodles", []),
+    "face-gan": ("doodles", []),
+    "face-critic": ("doodles", []),
+    "bird-dcgan": ("birds", []),
+    "acgan": ("birds", []),
+    "bird-wgan": ("birds", ["gan.updates.burst_updates=3", "gan.updates.burst_first=2"]),
+    "bird-wgan-gp": ("birds", []),
+    "mnist-dcgan": ("mnist", []),
+    "fashion-dcgan": ("fashion", []),
+    "cifar10-dcgan": ("cifar10", []),
+    "mnist-simple": ("mnist", []),
+    "mnist-simple-tricks": ("mnist", []),
+    "sngan-proj": ("doodles", []),
+    "sngan-proj-small": ("doodles", []),
+    "doodle-gan": ("doodles", []),
+    "doodle-gan-small": ("doodles", []),
+    "classifier-small": ("doodles", []),
+    "doodle-cnn": ("doodles", []),
+    "classifier-340": ("strokes", ["model.classifier.feature_dim=16"]),
+    "classifier-340-small": ("strokes", ["model.classifier.feature_dim=16"]),
+}
+# One of each kind of data, loss and task for every `make test`.
+ALWAYS = ("face-critic", "acgan", "cifar10-dcgan", "classifier-340-small")
+WIDTHS = {
+    "gan": ["model.generator.width=8", "model.critic.width=8"],
+    "critic": ["model.critic.width=8"],
+    "classifier": ["model.classifier.width=4"],
+}
+SHAPES = {"birds": (3, 64), "cifar10": (3, 32)}
+BATCH = 16
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("presets")
+
+
+def _prepared(folder: Path, name: str, shared_data: Path) -> str:
+    """The dataset of that name, prepared once."""
+    to, options = folder / name, PictureOptions()
+    if (to / "manifest.json").exists():
+        return str(to)
+    raw = folder / f"{name}-raw"
+    match name:
+        case "doodles":
+            names = ("cat", "eye", "face", "fish")
+            uris = [shared_data / "google_bitmaps" / f"full_numpy_bitmap_{n}.npy" for n in names]
+        case "strokes":
+            uris = [shared_data / "simplified" / f"{n}.ndjson" for n in ("cat", "crayon", "map")]
+        case "mnist":
+            uris = [shared_data / "mnist"]
+        case "cifar10":
+            uris = [shared_data / "cifar10"]
+        case "fashion":
+            write_idx(raw, "train", noise(600, 28, 28), np.arange(600) % 10)
+            options = PictureOptions(class_names=tuple("abcdefghij"))
+            uris = [raw]
+        case "birds":
+            write_cub(raw, {f"{k:03d}.Bird_{k}": [(10, 20, 60, 50)] * 80 for k in range(1, 4)}, (100, 80))
+            options = PictureOptions(side=64, crop="bounding-box")
+            uris = [raw]
+    sources = tuple(find_sources([str(uri) for uri in uris], None, options))
+    prepare(PrepareRequest(sources, categories_of(sources), str(to), (80.0, 10.0, 10.0), row_group_rows=32))
+    return str(to)
+
+
+def chosen() -> list[object]:
+    return [pytest.param(name, marks=() if name in ALWAYS else (pytest.mark.presets,)) for name in PRESETS]
+
+
+def test_every_preset_is_tried() -> None:
+    assert sorted(PRESETS) == preset_names()
+
+
+@pytest.mark.parametrize("preset", chosen())
+def test_a_preset_trains_resumes_and_is_used(preset: str, folder: Path, shared_data: Path) -> None:
+    kind, small = PRESETS[preset]
+    task = load_experiment(preset).task
+    experiment = load_experiment(preset, [*WIDTHS[task], *small])
+    for drawings in (6 * BATCH, 10 * BATCH):
+        options = {
+            "data.uri": _prepared(folder, kind, shared_data),
+            "data.lanes": 4,
+            "data.audit": True,
+            "train.global_batch": BATCH,
+            "train.drawings": drawings,
+            "train.log_every_drawings": BATCH,
+            "train.checkpoint_every_drawings": 3 * BATCH,
+            "train.held_out_drawings": 64,
+            "scaling.workers": 2,
+            "storage": str(folder / "runs"),
+            "run": preset,
+        }
+        tree = overlay(experiment.model_dump(exclude_unset=True), options)
+        result = driver.train(build(tree), quiet=True)
+        assert result.metrics["drawings_seen"] == drawings
+    assert ray.is_initialized()
+    run = str(folder / "runs" / preset)
+    assert not check_run(run, "").problems
+    snapshot = load_snapshot(run, which="latest")
+    assert snapshot.metrics["drawings_seen"] == 10 * BATCH
+    channels, side = SHAPES.get(kind, (1, 28))
+    labels = torch.arange(len(snapshot.categories))
+    if snapshot.kind == "gan":
+        drawn = generate(snapshot, labels, seed=0)
+        assert drawn.shape == (len(labels), channels, side, side)
+        assert drawn.abs().max() <= 1
+        assert drawn.std() > 0
+        grids = sorted(path.name for path in (folder / "runs" / preset / "samples").iterdir())
+        assert grids[-1] == f"{10 * BATCH:012d}.png"
+    else:
+        logits = snapshot.net(
+            torch.zeros(3, channels, side, side), *([labels[:3]] if task == "critic" else [])
+        )
+        assert logits.shape == ((3,) if task == "critic" else (3, len(snapshot.categories)))
+        assert torch.isfinite(logits).all()
