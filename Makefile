@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types unit quick clean
+.PHONY: demo test lint types unit presets quick clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "doodle_dist needs Python 3.11 or newer"'
@@ -31,10 +31,14 @@ types: $(READY)
 unit: $(READY)
 	$(BIN)/pytest --durations=10
 
+# Every preset, small and short, through Ray Train with two workers: about fifteen minutes.
+presets: $(READY)
+	$(BIN)/pytest tests/cluster/test_presets.py -m 'presets or not presets'
+
 # The inner loop: nothing that starts a cluster or takes long.
 quick: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/pytest -q -m 'not cluster and not slow'
+	$(BIN)/pytest -q -m 'not cluster and not slow and not presets'
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

@@ -55,7 +55,8 @@ def head(dataset: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     ]
     command[0] = str(Path(sys.executable).parent / "ray")
     log = (tmp_path / "head.log").open("wb")
-    there = os.environ | environ | {"DOODLE_DATA": str(dataset)}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    there = os.environ | environ | {"DOODLE_DATA": str(dataset), "PATH": path}
     process = subprocess.Popen(command, stdout=log, stderr=log, env=there, start_new_session=True)
     try:
         deadline = time.monotonic() + 90
@@ -102,12 +103,18 @@ def test_without_a_dataset_one_line_says_how_to_make_one(tmp_path: Path) -> None
 
 
 def test_ray_job_submit(head: dict[str, str], tmp_path: Path) -> None:
-    ray = str(Path(sys.executable).parent / "ray")
-    command = [ray, "job", "submit", "--", sys.executable, "-m", "doodle_dist.train", *SHORT]
-    done = subprocess.run(
-        [*command, "--workers", "2", "--storage", str(tmp_path / "runs")],
-        capture_output=True, text=True, timeout=200, env=os.environ | head, cwd=tmp_path, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "succeeded" in done.stdout + done.stderr
-    assert list((tmp_path / "runs" / "doodle-gan-small").glob("checkpoint_*/snapshot.safetensors"))
+    """The mission's own command, and a script of jobs/."""
+    beside_python = str(Path(sys.executable).parent)
+    jobs = Path(__file__).parents[2] / "jobs"
+    environ = os.environ | head | {"PATH": f"{beside_python}:{os.environ['PATH']}"}
+    for preset, command in (
+        ("doodle-gan-small", ["ray", "job", "submit", "--", sys.executable, "-m", "doodle_dist.train"]),
+        ("cdcgan", [str(jobs / "train-gan.sh"), "cdcgan"]),
+    ):
+        done = subprocess.run(
+            [*command, *SHORT, "--workers", "2", "--storage", str(tmp_path / "runs")],
+            capture_output=True, text=True, timeout=200, env=environ, cwd=tmp_path, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "succeeded" in done.stdout + done.stderr
+        assert list((tmp_path / "runs" / preset).glob("checkpoint_*/snapshot.safetensors"))

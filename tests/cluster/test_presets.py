@@ -13,6 +13,7 @@ import torch
 
 from doodle_dist import train as driver
 from doodle_dist.config.load import build, load_experiment, overlay, preset_names
+from doodle_dist.data.categories import parse_categories
 from doodle_dist.data.records import PictureOptions
 from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
@@ -59,6 +60,7 @@ WIDTHS = {
 }
 SHAPES = {"birds": (3, 64), "cifar10": (3, 32)}
 BATCH = 16
+KAGGLE_340 = parse_categories("kaggle-340")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _prepared(folder: Path, name: str, shared_data: Path) -> str:
     """The dataset of that name, prepared once."""
-    to, options = folder / name, PictureOptions()
+    to, options, wanted = folder / name, PictureOptions(), None
     if (to / "manifest.json").exists():
         return str(to)
     raw = folder / f"{name}-raw"
@@ -76,6 +78,8 @@ def _prepared(folder: Path, name: str, shared_data: Path) -> str:
         case "doodles":
             names = ("cat", "eye", "face", "fish")
             uris = [shared_data / "google_bitmaps" / f"full_numpy_bitmap_{n}.npy" for n in names]
+        case "kaggle-340":
+            uris, wanted = [shared_data / "simplified"], KAGGLE_340
         case "strokes":
             uris = [shared_data / "simplified" / f"{n}.ndjson" for n in ("cat", "crayon", "map")]
         case "mnist":
@@ -90,8 +94,12 @@ def _prepared(folder: Path, name: str, shared_data: Path) -> str:
             write_cub(raw, {f"{k:03d}.Bird_{k}": [(10, 20, 60, 50)] * 80 for k in range(1, 4)}, (100, 80))
             options = PictureOptions(side=64, crop="bounding-box")
             uris = [raw]
-    sources = tuple(find_sources([str(uri) for uri in uris], None, options))
-    prepare(PrepareRequest(sources, categories_of(sources), str(to), (80.0, 10.0, 10.0), row_group_rows=32))
+    sources = tuple(find_sources([str(uri) for uri in uris], wanted, options))
+    prepare(
+        PrepareRequest(
+            sources, categories_of(sources, wanted), str(to), (80.0, 10.0, 10.0), row_group_rows=32
+        )
+    )
     return str(to)
 
 
@@ -101,6 +109,26 @@ def chosen() -> list[object]:
 
 def test_every_preset_is_tried() -> None:
     assert sorted(PRESETS) == preset_names()
+
+
+@pytest.mark.presets
+@pytest.mark.parametrize("preset", ["cdcgan", "doodle-gan"])
+def test_340_categories(preset: str, folder: Path, shared_data: Path) -> None:
+    options = {
+        "data.uri": _prepared(folder, "kaggle-340", shared_data),
+        "train.global_batch": 64,
+        "train.drawings": 640,
+        "scaling.workers": 2,
+        "storage": str(folder / "runs"),
+        "run": f"{preset}-340",
+    }
+    experiment = load_experiment(preset, WIDTHS["gan"])
+    driver.train(build(overlay(experiment.model_dump(exclude_unset=True), options)), quiet=True)
+    snapshot = load_snapshot(str(folder / "runs" / f"{preset}-340"))
+    assert snapshot.categories == tuple(sorted(KAGGLE_340))
+    drawn = generate(snapshot, torch.arange(340), seed=0)
+    assert drawn.shape == (340, 1, 28, 28)
+    assert len({picture.numpy().tobytes() for picture in drawn}) == 340
 
 
 @pytest.mark.parametrize("preset", chosen())

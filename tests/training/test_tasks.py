@@ -20,6 +20,7 @@ from doodle_dist.training.checkpoint import Cursor, save_checkpoint
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.gan import GanTask
+from doodle_dist.training.metrics import Meter
 from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput, Task
 
 CPU = torch.device("cpu")
@@ -330,3 +331,55 @@ def test_a_pretrained_critic_is_where_a_gan_s_begins(tmp_path: Path) -> None:
         build(experiment_for("doodle-gan-small", "model.critic.head=linear", "model.critic.width=12", start))
     with pytest.raises(ValueError, match="should name some of the data's"):
         build(experiment_for("critic", "pretraining.positive=[]"))
+
+
+def failures_of(task: Task, steps: int) -> set[str]:
+    """Failures named in a run of some steps, logged at every third."""
+    named: set[str] = set()
+    meter = Meter()
+    for step in range(steps):
+        meter.add(task.step(part(step), Clock(step, step * 16, 16 * steps)))
+        if step % 3 == 2:
+            named |= set(task.failures(meter.take() | dict(task.gauges())))
+    return named
+
+
+# The run's own settings, but without a warm-up, which would fill a run of a hundred steps.
+AT_ONCE = ["optim.generator.warmup_drawings=0", "optim.critic.warmup_drawings=0"]
+
+
+def test_a_healthy_run_raises_no_failure() -> None:
+    assert failures_of(build(experiment_for("doodle-gan-small", *AT_ONCE)), 120) == set()
+
+
+def test_a_learning_rate_a_hundred_times_too_high_is_named() -> None:
+    rates = ["optim.generator.lr=0.1", "optim.critic.lr=0.1"]
+    named = failures_of(build(experiment_for("doodle-gan-small", *AT_ONCE, *rates)), 120)
+    assert named & {"gradient-norm", "critic-loss-variance", "critic-loss-zero"}
+
+
+def test_a_critic_far_too_strong_is_named() -> None:
+    weak = ["optim.generator.lr=1e-7", "optim.critic.lr=5e-3", "gan.updates.critic_updates=4"]
+    free = [f"gan.adversarial.{r}_gamma_{at}=0" for r in ("r1", "r2") for at in ("start", "end")]
+    named = failures_of(build(experiment_for("doodle-gan-small", *AT_ONCE, *weak, *free)), 120)
+    assert {"critic-loss-zero", "critic-too-strong"} <= named
+
+
+@pytest.mark.parametrize("preset", ["cdcgan", "doodle-gan"])
+def test_340_categories_take_one_step_in_little_memory(preset: str) -> None:
+    """A picture's 340 label planes would take a megabyte: with 64 pictures, forward and backward, 70 at once."""
+    experiment = load_experiment(
+        preset, [*NARROW, "train.global_batch=16", "data.lanes=4", "train.drawings=1000"]
+    )
+    names = tuple(f"category {k:03d}" for k in range(340))
+    torch.manual_seed(0)
+    task = GanTask(experiment, DataShape(names, (10,) * 340), device=CPU, world_size=1, wrap=lambda net: net)
+    batch = part(0)
+    batch.labels.copy_(torch.arange(16) * 20)
+    with torch.profiler.profile(
+        profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]
+    ) as seen:
+        task.step(batch, Clock(0, 0, 1000))
+    largest = max(event.self_cpu_memory_usage for event in seen.events())
+    assert torch.isfinite(task.health())
+    assert largest < 16 * 340 * 28 * 28 * 4 / 4, "no tensor as large as a quarter of the label planes"
