@@ -153,7 +153,7 @@ def test_a_checkpoint_holds_the_cursor_it_was_made_at_and_its_report(tmp_path: P
     assert load_cursor(folder, seed=3, global_batch=BATCH) == end
     assert metrics == {"drawings_seen": 105.0, "step": 11.0, "val/top1": 0.25, "score": 0.25}
     meta = orjson.loads((folder / "meta.json").read_bytes())
-    assert meta == {"categories": ["cat"], "metrics": metrics}
+    assert meta == {"format_version": 1, "categories": ["cat"], "metrics": metrics}
 
 
 def test_other_ranks_report_too_and_save_nothing(tmp_path: Path) -> None:
