@@ -5,7 +5,7 @@ A run's folder explains itself: `config.toml`, every setting; `metrics.jsonl`, i
 stopped itself; `report.html`, where one was made.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import orjson
@@ -229,7 +229,7 @@ def print_run(run: str, *, as_json: bool) -> None:
             print(f"  {name:36}" + ("not finite" if value is None else f"{value:,.4f}"))
 
 
-def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Columns as wide as they must be; one that is empty in all rows is left out."""
     kept = [k for k in range(len(head)) if any(row[k] for row in rows)]
     widths = [max(len(head[k]), *(len(row[k]) for row in rows)) for k in kept]
