@@ -1,5 +1,6 @@
 """Checkpoints of tiny untrained nets, laid down as a run would."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,10 +23,11 @@ def save_run(
     seen: int = 1000,
     score: float | None = None,
     data: str = "",
+    settings: Sequence[str] = (),
 ) -> Path:
     """A checkpoint of ``run`` after ``seen`` drawings; its weights differ from those of another ``seen``."""
     torch.manual_seed(seen)
-    experiment = load_experiment(preset, [*SMALL[preset], f"data.uri={data}"])
+    experiment = load_experiment(preset, [*SMALL[preset], f"data.uri={data}", *settings])
     folder = run / f"checkpoint_{seen:06d}"
     folder.mkdir(parents=True)
     metrics = {"drawings_seen": float(seen)} | ({} if score is None else {"score": score})

@@ -36,6 +36,8 @@ def as_training_picture(data: bytes, side: int) -> NDArray[np.uint8]:
     grey = _grey(data, "white")
     if float(np.ptp(grey)) < _LEAST_CONTRAST:
         grey = _grey(data, "black")  # light ink on a transparent ground
+    if float(np.ptp(grey)) < _LEAST_CONTRAST:
+        raise ValueError("nothing is drawn in it")
     if grey.shape == (side, side):
         _, sign, _ = _above_ground(grey)
         return (grey if sign > 0 else 255 - grey).astype(np.uint8)
@@ -63,11 +65,16 @@ def _above_ground(grey: Grey) -> tuple[Grey, int, float]:
         Image.fromarray(grey).resize(_fitting(grey.shape, 160), Image.Resampling.BOX), np.float64
     )
     terms, values = _surface_terms(small.shape), small.ravel()
-    kept = np.ones(len(values), bool)
-    for _ in range(12):
-        weights, *_ = np.linalg.lstsq(terms[kept], values[kept], rcond=None)
-        away = np.abs(values - terms @ weights)
-        kept = away <= np.median(away)
+    fits = []
+    # From all pixels, and from those at the border, where there is hardly ever ink: the better fit is taken.
+    for start in (np.ones(len(values), bool), np.abs(terms[:, 1:3]).max(axis=1) > 0.8):
+        kept = start
+        for _ in range(12):
+            weights, *_ = np.linalg.lstsq(terms[kept], values[kept], rcond=None)
+            away = np.abs(values - terms @ weights)
+            kept = away <= np.median(away)
+        fits.append((float(away[kept].sum()), weights))
+    _, weights = min(fits, key=lambda fit: fit[0])
     rest = grey - (_surface_terms(grey.shape) @ weights).reshape(grey.shape)
     sign = 1 if float((rest**3).sum()) > 0 else -1
     return (rest * sign).astype(np.float32), sign, 1.4826 * float(np.median(np.abs(rest)))
@@ -113,12 +120,13 @@ def _cropped(ink: Grey, specks: float) -> Grey:
 def line_width(ink: Grey) -> float:
     """Mean width, pixels, of the lines in ink [H, W] from 0 to 1: twice their area over their outline's length.
 
-    The length is the total variation along x and y times pi/4, its mean over all directions (Crofton's formula),
-    which is also right for soft edges.
+    The length is the total variation, of gradients over squares of four pixels, which is right in any direction
+    and for soft edges too.
     """
     padded = np.pad(ink, 1)
-    outline = math.pi / 4 * (np.abs(np.diff(padded, axis=0)).sum() + np.abs(np.diff(padded, axis=1)).sum())
-    return float(2 * ink.sum() / max(outline, 1e-9))
+    down, right = np.diff(padded, axis=0), np.diff(padded, axis=1)
+    outline = np.hypot(down[:, 1:] + down[:, :-1], right[1:] + right[:-1]).sum() / 2
+    return float(2 * ink.sum() / max(float(outline), 1e-9))
 
 
 def _middle_lines(ink: Grey) -> NDArray[np.bool_]:
@@ -182,8 +190,7 @@ def _redrawn(lines: NDArray[np.bool_], side: int) -> NDArray[np.uint8]:
     """uint8 [side, side]: the lines drawn by the recipe, their larger extent 255 units, centred."""
     y, x = np.nonzero(lines)
     extent = max(int(np.ptp(x)), int(np.ptp(y)), 1)
-    # A dot is not made larger than a pen's.
-    scale = min(_EXTENT / extent, 2.0)
+    scale = _EXTENT / extent
     canvas = torch.zeros(1, 1, _UNITS, _UNITS)
     column, row = (
         np.floor((at - (at.min() + at.max()) / 2) * scale + _UNITS / 2).astype(np.int64) for at in (x, y)

@@ -34,12 +34,12 @@ _FRAME_MS, _END_MS = 80, 600
 def great_circle(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """From a to b [latent_dim] at the shares t [S]: [S, latent_dim] (Shoemake 1985, section 3.3).
 
-    Direction turns evenly and length changes evenly; vectors that are (nearly) parallel go straight.
+    Direction turns evenly and length changes evenly; vectors that are (nearly) parallel, and zero, go straight.
     """
     a, b, t = a.double(), b.double(), t.double()[:, None]
     lengths = a.norm(), b.norm()
-    cosine = float((a @ b / (lengths[0] * lengths[1]).clamp_min(1e-12)).clamp(-1, 1))
-    angle = math.acos(cosine)
+    product = lengths[0] * lengths[1]
+    angle = math.acos(float((a @ b / product).clamp(-1, 1))) if product > 0 else 0.0
     if math.sin(angle) < 1e-6:
         return ((1 - t) * a + t * b).float()
     length = (1 - t) * lengths[0] + t * lengths[1]

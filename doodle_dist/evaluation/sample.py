@@ -158,13 +158,14 @@ def write_samples(
     with _progress(drawn, count * len(names)) as batches:
         if suffix == ".npy":
             _write_array(output, batches, snapshot, count * len(names))
-            about = {
+            about: dict[str, object] = {
+                "categories": list(names),
+                "drawings_per_category": count,
                 "seed": seed,
                 "truncation": truncation,
                 "snapshot": snapshot.uri,
                 "sha256": snapshot.sha256,
             }
-            about = {"categories": list(names), "drawings_per_category": count, **about}
             output.with_suffix(".json").write_bytes(orjson.dumps(about, option=orjson.OPT_INDENT_2))
         elif suffix == "":
             _write_folder(output, batches)
