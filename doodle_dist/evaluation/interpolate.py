@@ -164,12 +164,13 @@ def write_interpolation(
             for name in names
             for row in range(rows)
         ]
-    output.write_bytes(_moving(drawn, rows) if output.suffix == ".gif" else png(named_rows(drawn)))
+    output.write_bytes(_moving(drawn, rows, steps) if output.suffix == ".gif" else png(named_rows(drawn)))
     return output
 
 
-def _moving(drawn: list[tuple[str, NDArray[np.uint8]]], rows: int) -> bytes:
-    """A GIF, there and back again: of each step the pictures of all strips, those of one name in one line."""
+def _moving(drawn: list[tuple[str, NDArray[np.uint8]]], rows: int, steps: int) -> bytes:
+    """A GIF, there and back again, that rests where a way ends: of each step the pictures of all strips, those of
+    one name in one line."""
     count = len(drawn[0][1])
     frames = []
     for step in range(count):
@@ -179,5 +180,5 @@ def _moving(drawn: list[tuple[str, NDArray[np.uint8]]], rows: int) -> bytes:
         ]
         frames.append(named_rows(lines))
     there_and_back = [*range(count), *range(count - 2, 0, -1)]
-    durations = [_END_MS if step in (0, count - 1) else _FRAME_MS for step in there_and_back]
+    durations = [_FRAME_MS if step % (steps - 1) else _END_MS for step in there_and_back]
     return gif([frames[step] for step in there_and_back], durations)
