@@ -1,6 +1,5 @@
 """Checkpoints of tiny untrained nets, laid down as a run would."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,7 +22,7 @@ def save_run(
     seen: int = 1000,
     score: float | None = None,
     data: str = "",
-    settings: Sequence[str] = (),
+    settings: tuple[str, ...] = (),
 ) -> Path:
     """A checkpoint of ``run`` after ``seen`` drawings; its weights differ from those of another ``seen``."""
     torch.manual_seed(seen)

@@ -154,6 +154,9 @@ def write_samples(
             f"-n {count}: a grid of {count * len(names):,} drawings is too large to look at (at most "
             f"{GRID_LIMIT:,}); write an array, -o samples.npy, or a folder of PNGs, -o samples"
         )
+    for name in names if suffix == "" else ():
+        if "/" in name or name.startswith("."):
+            raise ValueError(f"category {name!r} can't be a folder's name; write an array, -o samples.npy")
     drawn = stream_samples(snapshot, names, count, seed=seed, truncation=truncation)
     with _progress(drawn, count * len(names)) as batches:
         if suffix == ".npy":
@@ -221,8 +224,6 @@ def _appearing(output: Path) -> Iterator[BinaryIO]:
 def _write_folder(output: Path, batches: Iterator[tuple[str, NDArray[np.uint8]]]) -> None:
     written: dict[str, int] = {}
     for name, pixels in batches:
-        if "/" in name or name.startswith("."):
-            raise ValueError(f"category {name!r} can't be a folder's name; write an array, -o samples.npy")
         folder = output / name
         folder.mkdir(parents=True, exist_ok=True)
         for picture in pixels.transpose(0, 2, 3, 1):

@@ -85,8 +85,7 @@ def test_a_way_between_categories_shows_each_of_them_with_one_latent(gan: str) -
 
 
 def test_a_generator_that_does_not_see_the_category_says_so(tmp_path: Path) -> None:
-    settings = ["model.generator.conditioning=none"]
-    save_run(tmp_path, "doodle-gan-small", NAMES, settings=settings)
+    save_run(tmp_path, "doodle-gan-small", NAMES, settings=("model.generator.conditioning=none",))
     with pytest.raises(ValueError, match="a generator that doesn't see the category; give one category"):
         write_interpolation(str(tmp_path), categories=("cat", "dog"), output=tmp_path / "x.png")
     assert write_interpolation(str(tmp_path), categories=("cat",), output=tmp_path / "x.png").exists()

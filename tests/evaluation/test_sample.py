@@ -84,6 +84,15 @@ def test_a_folder_of_samples_can_be_prepared(gan: str, tmp_path: Path) -> None:
     assert (source.kind, source.categories, source.records) == ("image", ("cat", "dog", "fish"), 6)
 
 
+def test_a_category_can_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    for name in ("../cat", "a/b", "..", ".cat"):
+        run = tmp_path / str(hash(name))
+        save_run(run, "doodle-gan-small", ("dog", name))
+        with pytest.raises(ValueError, match="can't be a folder's name"):
+            write_samples(str(run), output=tmp_path / "x", count=1)
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_million_samples_are_drawn_a_batch_at_a_time(gan: str) -> None:
     drawn = stream_samples(load_snapshot(gan), ["cat", "dog"], 1_000_000, seed=1)
     parts = [next(drawn) for _ in range(3)]
