@@ -20,9 +20,11 @@ config_app = typer.Typer(no_args_is_help=True, help="List, show and check preset
 bench_app = typer.Typer(
     no_args_is_help=True, help="Measure this machine; the README's figures come from here."
 )
+runs_app = typer.Typer(no_args_is_help=True, help="Look at runs, on a disk or in an object store.")
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
 app.add_typer(bench_app, name="bench")
+app.add_typer(runs_app, name="runs")
 
 Preset = Annotated[str, typer.Argument(help="a preset's name, or a .toml file")]
 Overrides = Annotated[
@@ -30,6 +32,12 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="override a setting; may be given many times"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
+GanRun = Annotated[str, typer.Argument(help="a GAN run's folder or URI, or one of its checkpoints")]
+Checkpoint = Annotated[str, typer.Option(help="best or latest")]
+Truncation = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(help="largest |component| of a latent: tidier and less varied drawings (default: none)"),
+]
 
 
 @app.callback()
@@ -99,18 +107,21 @@ def evaluate(
 
 @app.command()
 def sample(
-    run: Annotated[str, typer.Argument(help="a GAN run's folder or URI, or one of its checkpoints")],
+    run: GanRun,
     categories: Annotated[str, typer.Option(help="comma list (default: all)")] = "",
-    count: Annotated[int, typer.Option("-n", min=1, help="drawings per category")] = 8,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    output: Annotated[Path, typer.Option("-o", help="PNG to write")] = Path("samples.png"),
-    checkpoint: Annotated[str, typer.Option(help="best or latest")] = "best",
+    count: Annotated[int, typer.Option("-n", help="drawings per category")] = 8,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same pixels on one device")] = 0,
+    truncation: Truncation = None,
+    output: Annotated[
+        Path, typer.Option("-o", help="grid.png, array.npy, or a folder for a PNG per drawing")
+    ] = Path("samples.png"),
+    checkpoint: Checkpoint = "best",
     neighbours: Annotated[
         str, typer.Option(help="a classifier run: show the nearest training drawing under each sample")
     ] = "",
     data: Annotated[str, typer.Option(help="training drawings for --neighbours (default: the run's)")] = "",
 ) -> None:
-    """Draw a grid of samples with a trained generator, one row per category."""
+    """Draw with a trained generator: a grid of a row per category, or any number of drawings as files."""
     from doodle_dist.evaluation.sample import write_samples
 
     path = write_samples(
@@ -118,12 +129,104 @@ def sample(
         categories=_names(categories),
         count=count,
         seed=seed,
+        truncation=truncation,
         output=output,
         which=checkpoint,
         judge=neighbours,
         data=data,
     )
     print(path)
+
+
+@app.command()
+def interpolate(
+    run: GanRun,
+    categories: Annotated[
+        str, typer.Option(help="comma list: the way from one to the next; one: between latents in it")
+    ] = "",
+    rows: Annotated[int, typer.Option("-n", help="ways to show (in each category)")] = 4,
+    steps: Annotated[int, typer.Option(help="pictures of a way, both ends counted")] = 9,
+    seed: Annotated[int, typer.Option()] = 0,
+    truncation: Truncation = None,
+    output: Annotated[Path, typer.Option("-o", help="strips.png or moving.gif")] = Path("interpolation.png"),
+    checkpoint: Checkpoint = "best",
+) -> None:
+    """Draw the way from latent to latent (a great circle), or from category to category."""
+    from doodle_dist.evaluation.interpolate import write_interpolation
+
+    path = write_interpolation(
+        run,
+        categories=_names(categories),
+        rows=rows,
+        steps=steps,
+        seed=seed,
+        truncation=truncation,
+        output=output,
+        which=checkpoint,
+    )
+    print(path)
+
+
+@app.command()
+def classify(
+    run: Annotated[str, typer.Argument(help="a classifier run's folder or URI, or one of its checkpoints")],
+    files: Annotated[
+        list[str], typer.Argument(help="ndjson drawings, or PNG or JPEG pictures; files or URIs")
+    ],
+    top: Annotated[int, typer.Option(min=1, help="so many categories for each")] = 3,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="pictures are white on black and framed already: only resize them")
+    ] = False,
+    seen: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="also write a PNG of the pictures as the classifier sees them"),
+    ] = None,
+    checkpoint: Checkpoint = "best",
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a line")] = False,
+) -> None:
+    """Read drawings or pictures with a trained classifier."""
+    from doodle_dist.evaluation.classify import classify_files
+
+    classify_files(run, files, top=top, as_is=as_is, seen=seen, which=checkpoint, as_json=as_json)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="a run's folder or URI, or one of its checkpoints")],
+    format: Annotated[str, typer.Option(help="safetensors or onnx")] = "safetensors",
+    output: Annotated[
+        Path | None, typer.Option("-o", help="file to write (default: by run and format)")
+    ] = None,
+    opset: Annotated[int, typer.Option(help="ONNX operator set")] = 18,
+    checkpoint: Checkpoint = "best",
+    as_json: Json = False,
+) -> None:
+    """Write a run's net to one file, check it against the original, and put a model card beside it."""
+    from doodle_dist.evaluation.export import export_run, print_export
+
+    print_export(export_run(run, format, output, opset=opset, which=checkpoint), as_json=as_json)
+
+
+@runs_app.command("list")
+def runs_list(
+    where: Annotated[str, typer.Argument(help="folder or URI under which runs lie")] = "runs",
+    as_json: Json = False,
+) -> None:
+    """The runs at a place: what they train, how far they are, their best score."""
+    from doodle_dist.evaluation.runs import print_runs
+
+    print_runs(where, as_json=as_json)
+
+
+@runs_app.command("show")
+def runs_show(
+    run: Annotated[str, typer.Argument(help="a run's folder or URI")],
+    as_json: Json = False,
+) -> None:
+    """What a run trains on what, its checkpoints, its latest figures, and what lies in its folder."""
+    from doodle_dist.evaluation.runs import print_run
+
+    print_run(run, as_json=as_json)
 
 
 @app.command()

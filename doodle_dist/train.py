@@ -13,9 +13,10 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
+from doodle_dist.evaluation.runs import STOPPED
 from doodle_dist.ray_cluster import Need, check_resources, connect
 from doodle_dist.training import progress
-from doodle_dist.training.worker import STOPPED, train_loop_per_worker, training_plan
+from doodle_dist.training.worker import train_loop_per_worker, training_plan
 
 
 @dataclass(frozen=True)

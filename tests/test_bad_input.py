@@ -428,6 +428,70 @@ def test_an_error_inside_a_task_keeps_its_own_words(
     assert "UDF" not in answer.line
 
 
+# --- runs that are used ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    save_run(folder / "judge", "classifier-small", ("cat", "dog"))
+    save_run(folder / "gan", "doodle-gan-small", ("cat", "dog"))
+    (folder / "text.png").write_text("this is no picture")
+    (folder / "empty.ndjson").write_text("\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("sample gan -n 0", "-n 0: should be at least 1"),
+        ("sample gan -n 1000000 -o x.png", "a grid of 2,000,000 drawings is too large"),
+        ("sample gan --categories cat,dgo", "--categories: unknown category 'dgo'; did you mean 'dog'?"),
+        ("sample gan --truncation 9", "--truncation 9: should be above 0 and at most 4"),
+        ("sample judge", "is of a classifier; a GAN's run is needed here"),
+        ("interpolate gan --categories cta,dog", "--categories: unknown category 'cta'; did you mean 'cat'?"),
+        ("interpolate judge", "is of a classifier; a GAN's run is needed here"),
+        ("classify judge text.png", "text.png: not a PNG or JPEG picture"),
+        ("classify judge empty.ndjson", "empty.ndjson holds no drawing"),
+        ("classify judge nowhere.png", "nowhere.png not found"),
+        ("classify gan text.png", "is of a GAN; a classifier's run is needed here"),
+        ("export judge --format h5", "--format 'h5': should be safetensors or onnx"),
+        ("export nowhere", "nowhere has no snapshot"),
+        ("runs list nowhere", "nowhere holds no runs"),
+        ("runs show text.png", "text.png is no run"),
+    ],
+)
+def test_what_can_not_be_drawn_read_or_exported(
+    doodle_dist: Command, runs: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, said: str
+) -> None:
+    monkeypatch.chdir(runs)
+    before = sorted(runs.rglob("*"))
+    answer = doodle_dist(*arguments.split())
+    assert answer.code == 2
+    assert said in answer.line
+    assert sorted(runs.rglob("*")) == before, "nothing was written"
+
+
+@pytest.mark.parametrize("command", ["sample gan", "interpolate gan", "export gan", "classify judge x.png"])
+def test_a_snapshot_that_is_cut_off_or_of_a_newer_release(
+    doodle_dist: Command, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    shutil.copytree(runs, tmp_path / "runs")
+    monkeypatch.chdir(tmp_path / "runs")
+    (folder,) = Path(command.split()[1]).iterdir()
+    weights, meta = folder / "snapshot.safetensors", folder / "meta.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    answer = doodle_dist(*command.split())
+    assert answer.code == 2
+    assert f"{weights} is damaged, or still being written" in answer.line
+    weights.write_bytes(whole)
+    meta.write_bytes(orjson.dumps(orjson.loads(meta.read_bytes()) | {"format_version": 2}))
+    answer = doodle_dist(*command.split())
+    assert answer.code == 2
+    assert "meta.json has format version 2; this release reads up to 1: install a newer one" in answer.line
+
+
 # --- clusters -------------------------------------------------------------------------------------------
 
 

@@ -27,9 +27,10 @@ ALLOWED = {
     "evaluation": {"config", "data", "evaluation", "models", "ray_cluster", "training.audit"},
     "training": {"config", "data", "evaluation", "losses", "models", "schedules", "training"},
     "training.worker": {"config", "data", "evaluation", "ray_cluster", "training"},
-    "train": {"config", "data", "errors", "ray_cluster", "training", "cli"},
+    "train": {"config", "data", "errors", "evaluation.runs", "ray_cluster", "training", "cli"},
     "bench": {"bench", "data", "ray_cluster"},
     "cli": {"bench", "config", "data", "errors", "evaluation", "train"},
+    "evaluation.export": {"config", "data", "errors", "evaluation"},
 }
 RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.worker"}
 WITHOUT = {"models": {"ray", "pyarrow"}, "losses": {"ray"}, "config": {"ray", "torch", "numpy"}}

@@ -1,6 +1,7 @@
 """Preset -> overrides -> Experiment, with one readable line for whatever is wrong."""
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -99,6 +100,36 @@ def build(tree: Mapping[str, Any]) -> Experiment:
         return Experiment.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_readable(error)) from None
+
+
+def from_toml(text: str) -> Experiment:
+    """An experiment that `to_toml` wrote. Raises ConfigError for what is none of this release's."""
+    try:
+        return build(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(str(error)) from None
+
+
+def to_toml(experiment: Experiment) -> str:
+    """Every setting of an experiment as a preset of one's own; what is none is left out, as its default is none."""
+    lines = ["# Every setting of a run: `doodle-dist train config.toml` trains the same."]
+    _write_table(experiment.model_dump(mode="json"), (), lines)
+    return "\n".join(lines) + "\n"
+
+
+def _write_table(table: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
+    values = {k: v for k, v in table.items() if v is not None and not isinstance(v, Mapping)}
+    if path and values:
+        lines += ["", f"[{'.'.join(path)}]"]
+    lines += [f"{key} = {_as_toml(value)}" for key, value in values.items()]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            _write_table(value, (*path, key), lines)
+
+
+def _as_toml(value: Any) -> str:
+    """A number, truth value, string or list of such: TOML writes them as JSON does, but for DEL in a string."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -33,15 +33,7 @@ def decode_picture(
     ``resize``, ValueError for any other size than side × side. Raises ValueError with a short reason for what
     is no whole PNG or JPEG, or has more than 64 million pixels.
     """
-    image = _open(data)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            image.load()
-            image = image if box else ImageOps.exif_transpose(image)
-            image = _flat(image).convert("L" if channels == 1 else "RGB")
-        except Exception as error:  # damaged bytes make Pillow's decoders raise whatever comes
-            raise ValueError(f"damaged picture ({_short(error)})") from None
+    image = load_picture(data, upright=box is None).convert("L" if channels == 1 else "RGB")
     if not resize and image.size != (side, side):
         width, height = image.size
         raise ValueError(f"{width}×{height} pixels where the first picture has {side}×{side}; --side resizes")
@@ -49,6 +41,22 @@ def decode_picture(
     image = image.crop(_square(box, *image.size)).resize((side, side), Image.Resampling.BICUBIC)
     pixels = np.asarray(image, np.uint8).reshape(side, side, channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def load_picture(data: bytes, *, upright: bool = True, ground: str = "white") -> Image.Image:
+    """A PNG or JPEG file's picture, eight bits deep, transparent parts on the ``ground``.
+
+    ``upright``: turned as the camera's orientation says. Raises ValueError as ``decode_picture``.
+    """
+    image = _open(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image.load()
+            flat = _flat(ImageOps.exif_transpose(image) if upright else image, ground)
+            return flat if flat.mode in ("L", "RGB") else flat.convert("RGB")
+        except Exception as error:  # damaged bytes make Pillow's decoders raise whatever comes
+            raise ValueError(f"damaged picture ({_short(error)})") from None
 
 
 def _open(data: bytes) -> Image.Image:
@@ -67,13 +75,13 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
-def _flat(image: Image.Image) -> Image.Image:
+def _flat(image: Image.Image, ground: str) -> Image.Image:
     """Without transparency, and eight bits deep."""
     if image.mode.startswith("I"):  # a 16-bit grey PNG, which convert() would clip at 255
         return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
     return image
 
 

@@ -148,9 +148,9 @@ def _frame(png: bytes, drawings: int) -> Image.Image:
     return sheet
 
 
-def gif(frames: Sequence[Image.Image]) -> bytes:
-    """An endless GIF that rests at its last frame."""
+def gif(frames: Sequence[Image.Image], durations_ms: Sequence[int] = ()) -> bytes:
+    """An endless GIF; without durations of its own it rests at its last frame."""
     sink = io.BytesIO()
-    durations = [_FRAME_MS] * (len(frames) - 1) + [_LAST_FRAME_MS]
+    durations = list(durations_ms) or [_FRAME_MS] * (len(frames) - 1) + [_LAST_FRAME_MS]
     frames[0].save(sink, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     return sink.getvalue()

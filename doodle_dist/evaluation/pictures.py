@@ -36,9 +36,13 @@ def grid(pixels: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
 
 
 def named_rows(
-    rows: Sequence[tuple[str, NDArray[np.uint8]]], *, scale: int = 2, ink_on_paper: bool | None = None
+    rows: Sequence[tuple[str, NDArray[np.uint8]]],
+    *,
+    scale: int = 2,
+    ink_on_paper: bool | None = None,
+    columns: int | None = None,
 ) -> Image.Image:
-    """A contact sheet: each row a name and its pictures uint8 [N, C, H, W].
+    """A contact sheet: each row a name and its pictures uint8 [N, C, H, W], in lines of ``columns`` (None: one).
 
     ``ink_on_paper`` shows white ink on black as black on white, as doodles are drawn; None: where there is one
     channel, colour pictures being photos.
@@ -49,7 +53,7 @@ def named_rows(
     for _, pixels in rows:
         invert = pixels.shape[1] == 1 if ink_on_paper is None else ink_on_paper
         shown = 255 - pixels if invert else pixels
-        strip = grid(shown, max(len(pixels), 1))
+        strip = grid(shown, max(min(len(pixels), columns or len(pixels)), 1))
         strips.append(np.kron(strip, np.ones((scale, scale) + (1,) * (strip.ndim - 2), np.uint8)))
     width = name_width + max(strip.shape[1] for strip in strips)
     mode = "L" if strips[0].ndim == 2 else "RGB"

@@ -1,32 +1,121 @@
-"""`doodle-dist sample`: a grid of a trained generator's drawings, with their nearest training drawings."""
+"""`doodle-dist sample`: a trained generator's drawings as a grid, as files or as an array.
 
+The latent of a drawing follows from the seed, its category and its number in it alone: more drawings, or
+other categories beside it, leave it as it is.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+import orjson
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import storage
 from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.manifest import load_manifest
+from doodle_dist.data.order import step_seed
 from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
 from doodle_dist.evaluation.pictures import named_rows, png, to_images, to_pixels
-from doodle_dist.evaluation.snapshot import Snapshot, load_snapshot
+from doodle_dist.evaluation.snapshot import Snapshot, best_device, load_snapshot
 from doodle_dist.models.latents import draw_latents
 
 _BATCH = 256
+# Latents are drawn so many at a time, each block from a seed of its own.
+_BLOCK = 256
+# A larger grid is neither looked at nor held in memory.
+GRID_LIMIT = 20_000
+_COLUMNS = 16
+_MAX_SEED, _MAX_TRUNCATION = 2**63 - 1, 4.0
+_SHOWS_PROGRESS = 5_000
 
 
-def generate(snapshot: Snapshot, labels: Tensor, seed: int) -> Tensor:
-    """One drawing for each label [N]: float [N, C, H, W] in [-1, 1], the same for the same seed."""
-    net, generator = snapshot.generator, torch.Generator().manual_seed(seed)
-    config = snapshot.experiment.model.generator
+def latents_of(
+    config: GeneratorConfig,
+    label: int,
+    count: int,
+    *,
+    seed: int,
+    truncation: float | None = None,
+    first: int = 0,
+) -> Tensor:
+    """z [count, latent_dim] of the drawings ``first``, ``first + 1``, … of a category, on the CPU."""
+    blocks = range(first // _BLOCK, -(-(first + count) // _BLOCK))
+    drawn = [
+        draw_latents(config, _BLOCK, torch.Generator().manual_seed(step_seed(seed, block, label)), truncation)
+        for block in blocks
+    ]
+    at = first - blocks.start * _BLOCK
+    return torch.cat(drawn)[at : at + count]
+
+
+def generate(
+    snapshot: Snapshot, labels: Tensor, seed: int, truncation: float | None = None, first: int = 0
+) -> Tensor:
+    """One drawing for each label [N]: float [N, C, H, W] in [-1, 1], on the snapshot's device.
+
+    The k-th of a label is the category's drawing ``first + k``. The same for the same seed on one device;
+    in batches of another size a network's rounding differs in the last digits.
+    """
+    net, config = snapshot.generator, snapshot.experiment.model.generator
     assert config is not None
-    latents = draw_latents(config, len(labels), generator)
+    latents = torch.empty(len(labels), config.latent_dim)
+    for label in torch.unique(labels).tolist():
+        mine = labels == label
+        latents[mine] = latents_of(
+            config, label, int(mine.sum()), seed=seed, truncation=truncation, first=first
+        )
+    device = next(net.parameters()).device
     parts = zip(latents.split(_BATCH), labels.split(_BATCH), strict=True)
     with torch.no_grad():
-        return torch.cat([net(z, y) for z, y in parts])
+        return torch.cat([net(z.to(device), y.to(device)) for z, y in parts])
+
+
+def stream_samples(
+    snapshot: Snapshot,
+    categories: Sequence[str],
+    count: int,
+    *,
+    seed: int = 0,
+    truncation: float | None = None,
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """(category, uint8 [n, C, H, W]) until each category has had ``count`` drawings, in its turn.
+
+    However many there are, no more than a batch is held.
+    """
+    for name in categories:
+        label = snapshot.categories.index(name)
+        for first in range(0, count, _BATCH):
+            labels = torch.full((min(_BATCH, count - first),), label)
+            yield name, to_pixels(generate(snapshot, labels, seed, truncation, first))
+
+
+def known_categories(snapshot: Snapshot, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The categories asked for, all for none. Raises ValueError for one that the run doesn't know."""
+    for name in wanted:
+        if name not in snapshot.categories:
+            raise ValueError(f"--categories: {unknown_category(name, snapshot.categories)}")
+    return wanted or snapshot.categories
+
+
+def check_draw(count: int, seed: int, truncation: float | None) -> None:
+    """Raises ValueError for numbers that ask for no latents."""
+    if count < 1:
+        raise ValueError(f"-n {count}: should be at least 1")
+    if not 0 <= seed <= _MAX_SEED:
+        raise ValueError(f"--seed {seed}: should be 0 to {_MAX_SEED}")
+    if truncation is not None and not 0 < truncation <= _MAX_TRUNCATION:
+        raise ValueError(
+            f"--truncation {truncation:g}: should be above 0 and at most {_MAX_TRUNCATION:g}, "
+            "the largest |component| of a latent"
+        )
 
 
 def write_samples(
@@ -35,42 +124,144 @@ def write_samples(
     categories: tuple[str, ...] = (),
     count: int = 8,
     seed: int = 0,
+    truncation: float | None = None,
     output: Path,
     which: str = "best",
     judge: str = "",
     data: str = "",
 ) -> Path:
-    """Write a PNG with one row of ``count`` samples per category; with a ``judge``, neighbours under each row.
+    """Write ``count`` samples per category to ``output``; its name says how.
 
-    A neighbour is the training drawing of the same category whose features, as the judge sees them, are
-    nearest. Raises ValueError where a run is of the wrong kind or a category unknown.
+    ``x.png``: one grid, a row per category, ink on paper; with a ``judge``, neighbours under each row: the
+    training drawings of the same category whose features, as the judge sees them, are nearest. ``x.npy``: uint8
+    [N, H, W] or [N, H, W, 3], category after category, and ``x.json`` that says which. A folder (a name without
+    suffix): ``<category>/<number>.png`` each, which `data prepare` reads. The latter two hold the pixels that
+    training has, white ink on black, and are written as they are drawn, in bounded memory.
+
+    Raises ValueError where a run is of the wrong kind, a category unknown, or a number not allowed.
     """
-    if which not in ("best", "latest"):
-        raise ValueError(f"--checkpoint {which!r}: should be best or latest")
-    snapshot = load_snapshot(storage.absolute(run), which=which)
-    for name in categories:
-        if name not in snapshot.categories:
-            raise ValueError(f"--categories: {unknown_category(name, snapshot.categories)}")
-    names = categories or snapshot.categories
-    labels = torch.tensor([snapshot.categories.index(name) for name in names]).repeat_interleave(count)
-    samples = generate(snapshot, labels, seed)
-    rows: list[tuple[str, NDArray[np.uint8]]] = []
-    nearest = (
-        _Neighbours(snapshot, storage.absolute(judge), data and storage.absolute(data)) if judge else None
-    )
-    for name, drawn in zip(names, samples.split(count), strict=True):
-        rows.append((name, to_pixels(drawn)))
-        if nearest:
-            rows.append(("  nearest real", nearest.of(drawn, name)))
-    output.write_bytes(png(named_rows(rows)))
+    check_draw(count, seed, truncation)
+    suffix = "" if output.is_dir() else output.suffix
+    if suffix not in (".png", ".npy", ""):
+        raise ValueError(f"-o {output}: should end with .png (a grid) or .npy, or be a folder for many PNGs")
+    if judge and suffix != ".png":
+        raise ValueError(f"-o {output}: --neighbours are shown in a grid, a name ending with .png")
+    snapshot = load_snapshot(storage.absolute(run), which=which, device=best_device())
+    _ = snapshot.generator
+    names = known_categories(snapshot, categories)
+    if suffix == ".png" and count * len(names) > GRID_LIMIT:
+        raise ValueError(
+            f"-n {count}: a grid of {count * len(names):,} drawings is too large to look at (at most "
+            f"{GRID_LIMIT:,}); write an array, -o samples.npy, or a folder of PNGs, -o samples"
+        )
+    for name in names if suffix == "" else ():
+        if "/" in name or name.startswith("."):
+            raise ValueError(f"category {name!r} can't be a folder's name; write an array, -o samples.npy")
+    drawn = stream_samples(snapshot, names, count, seed=seed, truncation=truncation)
+    with _progress(drawn, count * len(names)) as batches:
+        if suffix == ".npy":
+            _write_array(output, batches, snapshot, count * len(names))
+            about: dict[str, object] = {
+                "categories": list(names),
+                "drawings_per_category": count,
+                "seed": seed,
+                "truncation": truncation,
+                "snapshot": snapshot.uri,
+                "sha256": snapshot.sha256,
+            }
+            output.with_suffix(".json").write_bytes(orjson.dumps(about, option=orjson.OPT_INDENT_2))
+        elif suffix == "":
+            _write_folder(output, batches)
+        else:
+            neighbours = (
+                _Neighbours(snapshot, storage.absolute(judge), data and storage.absolute(data))
+                if judge
+                else None
+            )
+            output.write_bytes(png(named_rows(_rows(batches, neighbours), columns=_COLUMNS)))
     return output
+
+
+def _rows(
+    batches: Iterator[tuple[str, NDArray[np.uint8]]], neighbours: "_Neighbours | None"
+) -> list[tuple[str, NDArray[np.uint8]]]:
+    whole: dict[str, list[NDArray[np.uint8]]] = {}
+    for name, pixels in batches:
+        whole.setdefault(name, []).append(pixels)
+    rows = []
+    for name, parts in whole.items():
+        drawn = np.concatenate(parts)
+        rows.append((name, drawn))
+        if neighbours:
+            rows.append(("  nearest real", neighbours.of(to_images(drawn, torch.device("cpu")), name)))
+    return rows
+
+
+def _write_array(
+    output: Path, batches: Iterator[tuple[str, NDArray[np.uint8]]], snapshot: Snapshot, total: int
+) -> None:
+    """An .npy file whose pictures are appended: numpy's own `save` would need them all at once."""
+    side, channels = snapshot.side, snapshot.channels
+    shape = (total, side, side) if channels == 1 else (total, side, side, channels)
+    with _appearing(output) as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for _, pixels in batches:
+            file.write(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)).tobytes())
+
+
+@contextmanager
+def _appearing(output: Path) -> Iterator[BinaryIO]:
+    """A file to write, which is there under its name once it is whole."""
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_folder(output: Path, batches: Iterator[tuple[str, NDArray[np.uint8]]]) -> None:
+    written: dict[str, int] = {}
+    for name, pixels in batches:
+        folder = output / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for picture in pixels.transpose(0, 2, 3, 1):
+            number = written[name] = written.get(name, 0) + 1
+            plane = picture[..., 0] if picture.shape[-1] == 1 else picture
+            (folder / f"{number - 1:07d}.png").write_bytes(png(plane))
+
+
+@contextmanager
+def _progress(
+    batches: Iterator[tuple[str, NDArray[np.uint8]]], total: int
+) -> Iterator[Iterator[tuple[str, NDArray[np.uint8]]]]:
+    """The same batches, counted on stderr where there are many drawings."""
+    columns = (
+        TextColumn("drawing"),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=total < _SHOWS_PROGRESS) as bar:
+        task = bar.add_task("", total=total, rate="")
+
+        def counted() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+            for name, pixels in batches:
+                yield name, pixels
+                speed = bar.tasks[0].speed
+                bar.update(task, advance=len(pixels), rate=f"{speed:,.0f}/s" if speed else "")
+
+        yield counted()
 
 
 class _Neighbours:
     """Nearest training drawings in a judge's features."""
 
     def __init__(self, snapshot: Snapshot, judge: str, data: str) -> None:
-        self.judge = load_snapshot(judge).classifier
+        self.device = best_device()
+        self.judge = load_snapshot(judge, device=self.device).classifier
         self.uri = data or snapshot.experiment.data.uri
         self.manifest = load_manifest(self.uri)
 
@@ -79,14 +270,14 @@ class _Neighbours:
         plan = plan_stream(
             self.manifest, self.uri, "train", categories=(category,), lanes=1, global_batch=8192
         )
-        wanted = self.judge.features(drawn)
+        wanted = self.judge.features(drawn.to(self.device))
         best = torch.full((len(drawn),), float("inf"))
-        found = np.zeros((len(drawn), plan.channels, plan.side, plan.side), np.uint8)
+        nearest = np.zeros((len(drawn), plan.channels, plan.side, plan.side), np.uint8)
         for step in range(plan.order(0).steps):
             pixels = pictures(plan, read_window(plan, range(1), Window(0, step, step + 1)))
-            features = self.judge.features(to_images(pixels, torch.device("cpu")))
-            distance, index = torch.cdist(wanted, features).min(dim=1)
+            features = self.judge.features(to_images(pixels, self.device))
+            distance, index = (found.cpu() for found in torch.cdist(wanted, features).min(dim=1))
             closer = (distance < best).numpy()
-            found[closer] = pixels[index.numpy()[closer]]
+            nearest[closer] = pixels[index.numpy()[closer]]
             best = torch.minimum(best, distance)
-        return found
+        return nearest

@@ -1,11 +1,13 @@
 """Finding and loading a run's snapshot: EMA weights, the experiment, and what they were trained on."""
 
 import contextlib
+import hashlib
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import orjson
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import nn
@@ -17,11 +19,17 @@ from doodle_dist.models.registry import build_classifier, build_critic, build_ge
 
 # The snapshot's files in a checkpoint's folder; training/checkpoint.py writes them.
 EXPERIMENT, SNAPSHOT, META = "experiment.json", "snapshot.safetensors", "meta.json"
+# Of meta.json, the experiment and the weights' names together. Those without one are of the first.
+SNAPSHOT_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A trained net in evaluation mode. ``metrics`` are the ones it was checkpointed with."""
+    """A trained net in evaluation mode. ``metrics`` are the ones it was checkpointed with.
+
+    ``data`` is what is known of the dataset: its manifest's ``manifest_sha256``, the ``sources``' kinds, and how
+    many ``drawings`` were trained on; nothing for a run that didn't write it down. ``sha256`` is of the weights.
+    """
 
     uri: str
     experiment: Experiment
@@ -30,6 +38,8 @@ class Snapshot:
     channels: int
     metrics: dict[str, float]
     net: nn.Module
+    data: dict[str, object]
+    sha256: str
 
     @property
     def kind(self) -> Literal["classifier", "gan", "critic"]:
@@ -60,28 +70,39 @@ class Snapshot:
 _NAMES = {"classifier": "classifier", "gan": "GAN", "critic": "critic"}
 
 
+def best_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def load_snapshot(run: str, *, device: torch.device | None = None, which: str = "best") -> Snapshot:
     """The ``best`` (by score, else the latest) or the ``latest`` snapshot of a run, or of a checkpoint's folder.
 
-    Raises ValueError where there is none.
+    Raises ValueError where there is none, or where it is damaged or of a version that this release doesn't read.
     """
-    found = _checkpoints(run)
+    if which not in ("best", "latest"):
+        raise ValueError(f"--checkpoint {which!r}: should be best or latest")
+    found = complete_checkpoints(run)
     if not found:
         raise ValueError(f"{run} has no snapshot: it is no run, or it has not reached its first checkpoint")
 
     def rank(item: tuple[str, dict]) -> tuple[float, float]:
         metrics = item[1]["metrics"]
         score = metrics.get("score", float("-inf")) if which == "best" else 0.0
-        return score, metrics["drawings_seen"]
+        return score, metrics.get("drawings_seen", 0.0)
 
     where, meta = max(found, key=rank)
-    experiment = Experiment.model_validate_json(storage.read_bytes(storage.join(where, EXPERIMENT)))
+    experiment = load_saved_experiment(storage.join(where, EXPERIMENT))
     net = build_net(experiment, len(meta["categories"]), meta["side"], meta["channels"])
-    weights = storage.join(where, SNAPSHOT)
+    file = storage.join(where, SNAPSHOT)
+    weights = storage.read_bytes(file)
     try:
-        net.load_state_dict(load_safetensors(storage.read_bytes(weights)))
+        net.load_state_dict(load_safetensors(weights))
     except SafetensorError as error:
-        raise ValueError(f"{weights} is damaged, or still being written: {error}") from None
+        raise ValueError(f"{file} is damaged, or still being written: {error}") from None
+    except RuntimeError as error:
+        what = str(error).partition("\n")[2].strip() or str(error)
+        raise ValueError(f"{file} holds other weights than its {EXPERIMENT} describes: {what}") from None
     net = net.to(device or torch.device("cpu")).eval().requires_grad_(False)
     return Snapshot(
         uri=where,
@@ -91,7 +112,21 @@ def load_snapshot(run: str, *, device: torch.device | None = None, which: str = 
         channels=meta["channels"],
         metrics=meta["metrics"],
         net=net,
+        data=meta.get("data", {}),
+        sha256=hashlib.sha256(weights).hexdigest(),
     )
+
+
+def load_saved_experiment(uri: str) -> Experiment:
+    """The experiment.json of a checkpoint. Raises ValueError, in one line, for what is none of this release."""
+    try:
+        return Experiment.model_validate_json(storage.read_bytes(uri))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(
+            f"{uri} is damaged, or of another release: {f'{where}: ' if where else ''}{first['msg']}"
+        ) from None
 
 
 def build_net(experiment: Experiment, categories: int, side: int, channels: int) -> nn.Module:
@@ -109,8 +144,11 @@ def build_net(experiment: Experiment, categories: int, side: int, channels: int)
             return build_critic(model.critic, **shape)
 
 
-def _checkpoints(run: str) -> list[tuple[str, dict]]:
-    """(URI, meta) of every complete checkpoint at ``run``, which may be one itself."""
+def complete_checkpoints(run: str) -> list[tuple[str, dict]]:
+    """(URI, meta) of every complete checkpoint at ``run``, which may be one itself, sorted by URI.
+
+    Raises ValueError for one of a version that this release doesn't read.
+    """
     if not storage.exists(run):
         return []
     files = {file.uri for file in storage.list_files(run, (".json", ".safetensors"), recursive=True)}
@@ -119,5 +157,22 @@ def _checkpoints(run: str) -> list[tuple[str, dict]]:
         folder, _, name = uri.rpartition("/")
         if name == META and {f"{folder}/{other}" for other in (EXPERIMENT, SNAPSHOT)} <= files:
             with contextlib.suppress(orjson.JSONDecodeError):  # being written at this moment
-                found.append((folder, orjson.loads(storage.read_bytes(uri))))
+                found.append((folder, _checked_meta(uri, orjson.loads(storage.read_bytes(uri)))))
     return found
+
+
+_META_KEYS = {"categories": list, "side": int, "channels": int, "metrics": dict}
+
+
+def _checked_meta(uri: str, meta: object) -> dict:
+    version = meta.get("format_version", 1) if isinstance(meta, dict) else None
+    if not isinstance(meta, dict) or not isinstance(version, int):
+        raise ValueError(f"{uri} is no snapshot's description: it should be an object with a format_version")
+    if not 1 <= version <= SNAPSHOT_VERSION:
+        raise ValueError(
+            f"{uri} has format version {version}; this release reads up to {SNAPSHOT_VERSION}: install a newer one"
+        )
+    for key, kind in _META_KEYS.items():
+        if not isinstance(meta.get(key), kind):
+            raise ValueError(f"{uri}: {key} is missing or no {kind.__name__}")
+    return meta

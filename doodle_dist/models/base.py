@@ -11,10 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from doodle_dist.config.model import Conditioning, CriticConfig, GeneratorConfig, HeadName
+from doodle_dist.models.layers import of_label
 
 
 class Generator(nn.Module):
     """(z [B, latent_dim], y int64 [B]) -> pictures [B, channels, side, side] in [-1, 1].
+
+    In place of labels ``y`` may be weights, float [B, K]: what the label gives the network is then mixed.
 
     A subclass sets ``layers``, from [B, latent_in] to pictures, or overrides ``forward``.
     """
@@ -40,9 +43,10 @@ class Generator(nn.Module):
     def latent(self, z: Tensor, y: Tensor) -> Tensor:
         """z, with the label's one-hot vector or embedding after it where there is conditioning: [B, latent_in]."""
         if self.embedding is not None:
-            return torch.cat([z, self.embedding(y)], dim=1)
+            return torch.cat([z, of_label(self.embedding, y)], dim=1)
         if self.conditioning == "one-hot":
-            return torch.cat([z, F.one_hot(y, self.num_categories).to(z.dtype)], dim=1)
+            one_hot = y if y.is_floating_point() else F.one_hot(y, self.num_categories)
+            return torch.cat([z, one_hot.to(z.dtype)], dim=1)
         return z
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:

@@ -221,10 +221,16 @@ def keras_norm_flat(features: int, momentum: float = 0.99) -> GlobalBatchNorm1d:
     return GlobalBatchNorm1d(features, eps=1e-3, momentum=1 - momentum)
 
 
+def of_label(table: nn.Embedding, y: Tensor) -> Tensor:
+    """The table's rows [B, D] of labels int64 [B]; of weights float [B, K] the mixtures of its rows."""
+    return y @ table.weight if y.is_floating_point() else table(y)
+
+
 class ConditionalBatchNorm2d(nn.Module):
     """BatchNorm whose scale and shift, 1 and 0 at the start, are the category's own.
 
-    (Dumoulin et al. 2017; in GANs Miyato & Koyama 2018, section 5.) [B, C, H, W], int64 [B].
+    (Dumoulin et al. 2017; in GANs Miyato & Koyama 2018, section 5.) [B, C, H, W], int64 [B]; or float [B, K],
+    weights that mix the categories' scales and shifts.
     """
 
     def __init__(self, channels: int, num_categories: int, eps: float, momentum: float) -> None:
@@ -236,7 +242,8 @@ class ConditionalBatchNorm2d(nn.Module):
         nn.init.zeros_(self.shift.weight)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.norm(x) * self.scale(y)[:, :, None, None] + self.shift(y)[:, :, None, None]
+        scale, shift = of_label(self.scale, y), of_label(self.shift, y)
+        return self.norm(x) * scale[:, :, None, None] + shift[:, :, None, None]
 
 
 class LabelPlaneConv2d(nn.Conv2d):

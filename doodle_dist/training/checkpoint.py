@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from doodle_dist.evaluation.snapshot import EXPERIMENT, META, SNAPSHOT
+from doodle_dist.evaluation.snapshot import EXPERIMENT, META, SNAPSHOT, SNAPSHOT_VERSION
 
 STATE, CURSOR = "state.pt", "cursor.json"
 
@@ -56,7 +56,8 @@ def save_checkpoint(
     torch.save(state, folder / STATE)
     (folder / CURSOR).write_bytes(orjson.dumps(asdict(cursor)))
     (folder / EXPERIMENT).write_bytes(orjson.dumps(experiment, option=orjson.OPT_INDENT_2))
-    (folder / META).write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2))
+    versioned = {"format_version": SNAPSHOT_VERSION} | meta
+    (folder / META).write_bytes(orjson.dumps(versioned, option=orjson.OPT_INDENT_2))
     save_file({name: t.detach().cpu().contiguous() for name, t in snapshot.items()}, folder / SNAPSHOT)
 
 

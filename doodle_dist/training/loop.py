@@ -20,6 +20,7 @@ from doodle_dist.training.audit import AuditWriter
 from doodle_dist.training.checkpoint import Cursor, save_checkpoint
 from doodle_dist.training.context import Context, new_checkpoint_folder
 from doodle_dist.training.metrics import Meter
+from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.task import Clock, LaneRandom, StepInput, Task
 from doodle_dist.training.tensorboard import TensorBoard
 
@@ -38,7 +39,7 @@ class FailedError(StoppedError):
 
 @dataclass
 class Run:
-    """Everything a run's loop works with. ``tensorboard`` is rank 0's alone."""
+    """Everything a run's loop works with. ``tensorboard`` and ``metrics_log`` are rank 0's alone."""
 
     task: Task
     config: TrainConfig
@@ -53,6 +54,7 @@ class Run:
     stop_at_failures: bool
     tensorboard: TensorBoard | None
     audit: AuditWriter | None
+    metrics_log: MetricsLog | None = None
 
 
 def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepInput:
@@ -142,6 +144,8 @@ def _log(run: Run, scalars: dict[str, float], cursor: Cursor) -> None:
     if run.tensorboard:
         run.tensorboard.scalars(scalars, cursor.drawings_seen)
         run.tensorboard.failures(failures, cursor.drawings_seen)
+    if run.metrics_log:
+        run.metrics_log.add(scalars, cursor.drawings_seen)
     run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | scalars)
     said = [f"{name} at drawing {cursor.drawings_seen:,}: {what}" for name, what in failures.items()]
     for text in said:
@@ -181,6 +185,9 @@ def _stop_if_not_finite(run: Run, batch: Batch, cursor: Cursor) -> None:
     )
 
 
+_CLOCK = ("drawings_seen", "step")
+
+
 def _checkpoint(run: Run, cursor: Cursor) -> None:
     """Evaluate, draw, save and report; every rank takes part."""
     held_out = (to_input(batch, cursor.seed, k, run.context.device) for k, batch in enumerate(run.held_out()))
@@ -205,5 +212,10 @@ def _checkpoint(run: Run, cursor: Cursor) -> None:
     if run.tensorboard:
         run.tensorboard.scalars(report.scalars, cursor.drawings_seen)
         run.tensorboard.flush()
+    if run.metrics_log:
+        run.metrics_log.add(
+            {name: value for name, value in metrics.items() if name not in _CLOCK}, cursor.drawings_seen
+        )
+        run.metrics_log.flush()
     run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | report.scalars)
     run.context.report(metrics, folder)

@@ -12,11 +12,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.load import to_toml
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import load_manifest
-from doodle_dist.data.schema import Manifest
+from doodle_dist.data.schema import MANIFEST, Manifest
 from doodle_dist.data.stream import Batch, StreamPlan, plan_stream, rank_batches, stream_categories
 from doodle_dist.data.stroke_augment import StrokeAugment
+from doodle_dist.evaluation.runs import CONFIG, STOPPED
 from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state
@@ -25,11 +27,10 @@ from doodle_dist.training.context import RayContext, latest_checkpoint
 from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.gan import GanTask
 from doodle_dist.training.loop import Run, StoppedError, train
+from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.task import DataShape, Task, Wrap
 from doodle_dist.training.tensorboard import TensorBoard
 
-# Written where a run stopped itself; the driver reads it, and the next start of the run removes it.
-STOPPED = "stopped.json"
 _HELD_OUT_ROWS_PER_RANK = 512
 
 
@@ -61,6 +62,8 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
         batches.close()  # ends the pipeline now: one that is left to the interpreter's end can hang it
         if run.tensorboard:
             run.tensorboard.close()
+        if run.metrics_log:
+            run.metrics_log.close()
 
 
 def _note_reason(run_uri: str, context: RayContext, error: Exception) -> None:
@@ -108,6 +111,7 @@ def _prepared(
             "side": manifest.side,
             "channels": manifest.channels,
             "drawings": plan.rows,
+            "data": about_data(experiment.data.uri, manifest, plan.rows),
         },
         held_out=lambda: _held_out(experiment, manifest, context),
         progress=show,
@@ -115,7 +119,10 @@ def _prepared(
         stop_at_failures=experiment.gan.failures.stop,
         tensorboard=_tensorboard(run_uri, experiment, cursor) if context.rank == 0 else None,
         audit=AuditWriter(run_uri, attempt, context.rank) if experiment.data.audit else None,
+        metrics_log=MetricsLog(run_uri, cursor.drawings_seen) if context.rank == 0 else None,
     )
+    if context.rank == 0:
+        storage.write_atomic(storage.join(run_uri, CONFIG), to_toml(experiment).encode())
     batches = rank_batches(
         plan,
         rank=context.rank,
@@ -127,6 +134,16 @@ def _prepared(
         threads=experiment.data.raster_threads,
     )
     return run, batches, cursor
+
+
+def about_data(uri: str, manifest: Manifest, drawings: int) -> dict[str, object]:
+    """What a snapshot says of the dataset it was trained on, ``drawings`` of it."""
+    return {
+        "uri": storage.public(uri),
+        "manifest_sha256": storage.sha256_of(storage.join(uri, MANIFEST)),
+        "sources": sorted({source.kind for source in manifest.sources}),
+        "drawings": drawings,
+    }
 
 
 def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:

@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+import orjson
 import pytest
 
+from doodle_dist.evaluation.runs import read_metrics_log
 from tests.cluster.test_train import TINY, doodle_dist
 from tests.conftest import write_drawings
 from tests.s3 import S3Server
@@ -30,6 +32,15 @@ def test_prepare_train_resume_sample_from_and_to_s3(s3_env: S3Server, s3_bucket:
     audit = doodle_dist("audit", f"{runs}/stored")
     assert audit.returncode == 0, audit.stdout + audit.stderr
     assert "every drawing exactly once per epoch" in audit.stdout
+
+    listed = doodle_dist("runs", "list", runs, "--json")
+    assert listed.returncode == 0, listed.stderr
+    (run,) = orjson.loads(listed.stdout)
+    assert (run["name"], run["task"], run["drawings"]) == ("stored", "classifier", 4000)
+    seen = [line["drawings_seen"] for line in read_metrics_log(f"{runs}/stored") if "loss/classifier" in line]
+    assert seen == sorted(set(seen))
+    assert seen[0] < 1000
+    assert seen[-1] >= 4000
 
     bucket = s3_env.root / s3_bucket.removeprefix("s3://")
     assert list(bucket.glob("runs/stored/tensorboard/events*"))

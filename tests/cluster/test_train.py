@@ -1,5 +1,6 @@
 """The whole job as a person runs it: trained, killed, resumed with another number of workers, audited."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -15,6 +16,8 @@ import orjson
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from doodle_dist.config.load import from_toml
+from doodle_dist.evaluation.runs import read_metrics_log, read_run
 from tests.conftest import write_drawings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -147,6 +150,21 @@ def test_the_curves_go_on_where_they_were(killed_run: Path) -> None:
     assert steps[-1] >= 18000
     assert max(b - a for a, b in itertools.pairwise(steps)) < 1100, "a gap in the curve"
     assert loss[-1].value < 0.6 * loss[0].value
+
+
+def test_the_folder_explains_the_run_each_figure_once(killed_run: Path, dataset: Path) -> None:
+    lines = read_metrics_log(str(killed_run))
+    logged = [line["drawings_seen"] for line in lines if "loss/classifier" in line]
+    judged = [line["drawings_seen"] for line in lines if "val/top1" in line]
+    assert logged == sorted(set(logged))
+    assert len(logged) >= 18000 // 500 - 2
+    assert judged == sorted(set(judged))
+    assert len(judged) == 6
+    run = read_run(str(killed_run))
+    assert run.drawings == 18000 <= run.drawings_seen
+    assert run.data_sha256 == hashlib.sha256((dataset / "manifest.json").read_bytes()).hexdigest()
+    config = from_toml((killed_run / "config.toml").read_text())
+    assert (config.scaling.workers, config.train.drawings) == (3, 18000)
 
 
 def test_the_trained_run_is_evaluated_and_does_nothing_when_run_again(

@@ -7,11 +7,13 @@ import pytest
 from doodle_dist.config.load import (
     ConfigError,
     build,
+    from_toml,
     load_experiment,
     load_run,
     overlay,
     parse_override,
     preset_names,
+    to_toml,
 )
 
 
@@ -104,3 +106,23 @@ def test_a_run_takes_its_data_from_the_environment_and_its_name_from_the_preset(
 def test_what_was_resolved_resolves_to_itself() -> None:
     experiment = load_run("doodle-gan-small", ["seed=3"], {"data.uri": "d"})
     assert build(experiment.model_dump(mode="json")) == experiment
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_an_experiment_goes_to_toml_and_back(name: str, tmp_path: Path) -> None:
+    experiment = load_experiment(
+        name, ['data.uri="a \\"b\\" \\\\ \\n é \\u007f"', 'data.categories=["t-shirt", "x"]']
+    )
+    assert "\x7f" in experiment.data.uri
+    assert from_toml(to_toml(experiment)) == experiment
+    file = tmp_path / "config.toml"
+    file.write_text(to_toml(experiment), encoding="utf-8")
+    assert load_experiment(str(file)).model_copy(update={"preset": name}) == experiment
+
+
+def test_toml_of_another_release_says_which_setting_it_does_not_know() -> None:
+    text = to_toml(load_experiment("classifier-small"))
+    with pytest.raises(ConfigError, match=r"train\.tempo is not a setting"):
+        from_toml(text.replace("[train]", "[train]\ntempo = 3"))
+    with pytest.raises(ConfigError, match="Expected"):
+        from_toml(text[:-10] + "[")

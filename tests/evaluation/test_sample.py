@@ -1,6 +1,7 @@
 """Grids of samples: the same for the same seed, refused in one line, and neighbours that are the nearest."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from PIL import Image
 
 from doodle_dist.data import shards
 from doodle_dist.data.manifest import load_manifest
+from doodle_dist.data.records import PictureOptions
 from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
-from doodle_dist.evaluation.sample import _Neighbours, generate, write_samples
+from doodle_dist.evaluation.sample import _Neighbours, generate, latents_of, stream_samples, write_samples
 from doodle_dist.evaluation.snapshot import load_snapshot
 from tests.conftest import write_drawings
 from tests.runs import save_run
@@ -27,7 +29,7 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_seed_is_a_picture(gan: str, tmp_path: Path) -> None:
-    names = ("a", "b", "c")
+    names = ("a.png", "b.png", "c.png")
     for name, seed in zip(names, (1, 1, 2), strict=True):
         write_samples(gan, count=3, seed=seed, output=tmp_path / name)
     one, again, other = ((tmp_path / name).read_bytes() for name in names)
@@ -45,16 +47,106 @@ def test_a_category_of_a_seed_does_not_depend_on_the_batches(
     assert torch.allclose(generate(snapshot, labels, seed=0), whole, atol=1e-5)
 
 
+def test_a_drawing_stays_as_it_is_with_more_of_them_or_other_categories(gan: str) -> None:
+    snapshot = load_snapshot(gan)
+    config = snapshot.experiment.model.generator
+    assert config is not None
+    many = latents_of(config, 1, 700, seed=5)
+    assert torch.equal(latents_of(config, 1, 3, seed=5), many[:3])
+    assert torch.equal(latents_of(config, 1, 30, seed=5, first=250), many[250:280]), "across blocks"
+    assert len(torch.unique(many, dim=0)) == 700
+    assert not torch.equal(latents_of(config, 2, 3, seed=5), many[:3])
+    both = generate(snapshot, torch.tensor([2, 1, 2, 1]), seed=5)
+    alone = generate(snapshot, torch.tensor([1, 1]), seed=5)
+    assert torch.allclose(both[[1, 3]], alone, atol=1e-5)
+    later = generate(snapshot, torch.tensor([1]), seed=5, first=1)
+    assert torch.allclose(later, alone[1:], atol=1e-5)
+
+
+def test_an_array_and_a_folder_hold_the_same_pictures_white_on_black(gan: str, tmp_path: Path) -> None:
+    asked = {"categories": ("dog", "cat"), "count": 300, "seed": 3}
+    write_samples(gan, output=tmp_path / "x.npy", **asked)
+    array = np.load(tmp_path / "x.npy", allow_pickle=False)
+    assert (array.shape, array.dtype) == ((600, 28, 28), np.uint8)
+    about = json.loads((tmp_path / "x.json").read_bytes())
+    assert (about["categories"], about["drawings_per_category"], about["seed"]) == (["dog", "cat"], 300, 3)
+    write_samples(gan, output=tmp_path / "x", **asked)
+    files = sorted((tmp_path / "x" / "cat").iterdir())
+    assert len(files) == 300
+    for k in (0, 255, 256, 299):
+        assert np.array_equal(np.asarray(Image.open(files[k])), array[300 + k])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x", "x.json", "x.npy"]
+
+
+def test_a_folder_of_samples_can_be_prepared(gan: str, tmp_path: Path) -> None:
+    write_samples(gan, output=tmp_path / "x", count=2)
+    (source,) = find_sources([str(tmp_path / "x")], options=PictureOptions(channels=1))
+    assert (source.kind, source.categories, source.records) == ("image", ("cat", "dog", "fish"), 6)
+
+
+def test_a_category_can_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    for name in ("../cat", "a/b", "..", ".cat"):
+        run = tmp_path / str(hash(name))
+        save_run(run, "doodle-gan-small", ("dog", name))
+        with pytest.raises(ValueError, match="can't be a folder's name"):
+            write_samples(str(run), output=tmp_path / "x", count=1)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_million_samples_are_drawn_a_batch_at_a_time(gan: str) -> None:
+    drawn = stream_samples(load_snapshot(gan), ["cat", "dog"], 1_000_000, seed=1)
+    parts = [next(drawn) for _ in range(3)]
+    assert [(name, len(pixels)) for name, pixels in parts] == [("cat", 256)] * 3
+    assert not np.array_equal(parts[0][1], parts[1][1])
+
+
+def test_a_file_that_is_not_finished_is_not_there(
+    gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Iterator[tuple[str, np.ndarray]]:
+        yield "cat", np.zeros((2, 1, 28, 28), np.uint8)
+        raise OSError(28, "No space left on device", "x.npy")
+
+    monkeypatch.setattr("doodle_dist.evaluation.sample.stream_samples", lambda *_, **__: broken())
+    with pytest.raises(OSError, match="No space"):
+        write_samples(gan, output=tmp_path / "x.npy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lower_truncation_stays_closer_to_the_middle(gan: str) -> None:
+    config = load_snapshot(gan).experiment.model.generator
+    assert config is not None
+    assert latents_of(config, 0, 300, seed=0, truncation=0.5).abs().max() <= 0.5
+    assert latents_of(config, 0, 300, seed=0).abs().max() > 3
+
+
 def test_the_sheet_has_a_row_for_each_category_asked_for(gan: str, tmp_path: Path) -> None:
     all_three = Image.open(write_samples(gan, count=2, output=tmp_path / "all.png"))
     one = Image.open(write_samples(gan, categories=("dog",), count=2, output=tmp_path / "one.png"))
     assert all_three.height == 3 * one.height
+    lines = Image.open(write_samples(gan, categories=("dog",), count=40, output=tmp_path / "many.png"))
+    assert lines.height < 3 * one.height, "three lines of at most sixteen"
+    assert lines.width < 1100
 
 
 def test_wrong_requests_are_one_line(gan: str, tmp_path: Path) -> None:
     output = tmp_path / "x.png"
     with pytest.raises(ValueError, match=r"--categories: unknown category 'fihs'; did you mean 'fish'\?"):
         write_samples(gan, categories=("fihs",), output=output)
+    for count, seed, truncation, said in (
+        (0, 0, None, "-n 0: should be at least 1"),
+        (1, -1, None, "--seed -1: should be 0 to"),
+        (1, 2**64, None, "--seed 18446744073709551616: should be 0 to"),
+        (1, 0, 0.0, "--truncation 0: should be above 0"),
+        (1, 0, float("nan"), "--truncation nan: should be above 0"),
+        (1_000_000, 0, None, r"a grid of 3,000,000 drawings is too large .* -o samples.npy"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            write_samples(gan, count=count, seed=seed, truncation=truncation, output=output)
+    with pytest.raises(ValueError, match=r"x.jpg: should end with .png"):
+        write_samples(gan, output=tmp_path / "x.jpg")
+    with pytest.raises(ValueError, match="--neighbours are shown in a grid"):
+        write_samples(gan, output=tmp_path / "x.npy", judge=gan)
     with pytest.raises(ValueError, match="--checkpoint 'first': should be best or latest"):
         write_samples(gan, which="first", output=output)
     save_run(tmp_path / "judge", "classifier-small")

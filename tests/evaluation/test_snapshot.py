@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import orjson
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -81,3 +82,51 @@ def test_a_net_of_the_other_kind_is_refused(run: Path, tmp_path: Path) -> None:
         _ = load_snapshot(str(run)).generator
     with pytest.raises(ValueError, match=r"is of a GAN; a classifier's run is needed"):
         _ = load_snapshot(str(tmp_path / "gan")).classifier
+
+
+def change(file: Path, **fields: object) -> None:
+    file.write_bytes(orjson.dumps(orjson.loads(file.read_bytes()) | fields))
+
+
+def test_another_version_is_refused_and_none_at_all_is_the_first(run: Path) -> None:
+    meta = run / "checkpoint_002000" / "meta.json"
+    assert orjson.loads(meta.read_bytes())["format_version"] == 1
+    change(meta, format_version=7)
+    with pytest.raises(
+        ValueError, match=r"meta\.json has format version 7; this release reads up to 1: install"
+    ):
+        load_snapshot(str(run))
+    without = orjson.loads(meta.read_bytes())
+    del without["format_version"]
+    meta.write_bytes(orjson.dumps(without))
+    assert load_snapshot(str(run)).metrics["drawings_seen"] == 2000
+
+
+@pytest.mark.parametrize(
+    ("file", "fields", "said"),
+    [
+        ("meta.json", {"categories": None}, r"meta\.json: categories is missing or no list"),
+        ("meta.json", {"format_version": "new"}, r"meta\.json is no snapshot's description"),
+        (
+            "experiment.json",
+            {"tempo": 3},
+            r"experiment\.json is damaged, or of another release: tempo: Extra inputs",
+        ),
+        (
+            "meta.json",
+            {"categories": ["a", "b", "c"]},
+            r"holds other weights than its experiment\.json describes: ",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(run: Path, file: str, fields: dict[str, object], said: str) -> None:
+    change(run / "checkpoint_002000" / file, **fields)
+    with pytest.raises(ValueError, match=said):
+        load_snapshot(str(run))
+
+
+def test_an_experiment_cut_short_is_named(run: Path) -> None:
+    file = run / "checkpoint_002000" / "experiment.json"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"experiment\.json is damaged, or of another release: Invalid JSON"):
+        load_snapshot(str(run))

@@ -400,3 +400,18 @@ def test_a_judge_has_few_features_and_a_side_must_survive_the_pooling() -> None:
         ClassifierConfig(feature_dim=65)
     with pytest.raises(ValueError, match="side: 12 is not allowed"):
         CLASSIFIERS["doodle-cnn"](CLASSIFIER_CONFIGS["doodle-cnn"], num_categories=5, side=12)
+
+
+@pytest.mark.parametrize("name", sorted(GENERATORS))
+@pytest.mark.parametrize("conditioning", ["one-hot", "embedding"])
+def test_weights_in_place_of_labels_are_the_label_at_the_ends_and_change_smoothly_between(
+    name: str, conditioning: str
+) -> None:
+    net = generator_for(name, conditioning=conditioning).eval()
+    z, y = torch.randn(1, LATENT).expand(3, -1), torch.tensor([0, 1, 2])
+    with torch.no_grad():
+        assert torch.allclose(net(z, torch.eye(3)), net(z, y), atol=1e-5)
+        t = torch.linspace(0, 1, 65)[:, None]
+        way = net(z[:1].expand(65, -1), torch.cat([1 - t, t, 0 * t], dim=1))
+    jumps = (way[1:] - way[:-1]).abs().amax()
+    assert 0 < jumps < 0.5 * (way[-1] - way[0]).abs().amax()

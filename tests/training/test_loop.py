@@ -16,8 +16,10 @@ from torch import Tensor
 
 from doodle_dist.config.experiment import TrainConfig
 from doodle_dist.data.stream import Batch
+from doodle_dist.evaluation.runs import read_metrics_log
 from doodle_dist.training.checkpoint import Cursor, load_cursor
 from doodle_dist.training.loop import FailedError, NonFiniteError, Run, Speedometer, train
+from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.task import Clock, Report, StepInput
 
 BATCH, EPOCH = 10, 95
@@ -144,6 +146,20 @@ def test_a_log_holds_the_mean_since_the_last_one(tmp_path: Path) -> None:
     assert losses == [1.0, 4.0, 7.0]
 
 
+def test_the_metrics_log_has_every_log_and_evaluation_before_the_checkpoint_counts_it(tmp_path: Path) -> None:
+    context = FakeContext()
+    run = new_run(FakeTask(), context, tmp_path, 200, log_every_drawings=50, checkpoint_every_drawings=100)
+    run.metrics_log = MetricsLog(str(tmp_path), 0)
+    written: list[int] = []
+    context.report = lambda *_: written.append(len(read_metrics_log(str(tmp_path))))  # type: ignore[method-assign]
+    train(run, stream(begin()), begin())
+    lines = read_metrics_log(str(tmp_path))
+    assert seen(lines, "loss/fake") == [50, 105, 155, 200]
+    assert seen(lines, "val/top1") == seen(lines, "score") == [105, 200]
+    assert written == [3, 6]
+    assert not any("step" in line for line in lines)
+
+
 def test_a_checkpoint_holds_the_cursor_it_was_made_at_and_its_report(tmp_path: Path) -> None:
     context = FakeContext()
     run = new_run(FakeTask(), context, tmp_path, 100, checkpoint_every_drawings=0)
@@ -153,7 +169,7 @@ def test_a_checkpoint_holds_the_cursor_it_was_made_at_and_its_report(tmp_path: P
     assert load_cursor(folder, seed=3, global_batch=BATCH) == end
     assert metrics == {"drawings_seen": 105.0, "step": 11.0, "val/top1": 0.25, "score": 0.25}
     meta = orjson.loads((folder / "meta.json").read_bytes())
-    assert meta == {"categories": ["cat"], "metrics": metrics}
+    assert meta == {"format_version": 1, "categories": ["cat"], "metrics": metrics}
 
 
 def test_other_ranks_report_too_and_save_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,158 @@
+"""Exported nets: the file computes what the run's net does, and its card says what it is."""
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from doodle_dist.config.load import from_toml
+from doodle_dist.errors import WorkFailedError
+from doodle_dist.evaluation import export
+from doodle_dist.evaluation.export import OPSETS, export_run
+from doodle_dist.evaluation.snapshot import build_net, load_snapshot
+from tests.runs import save_run
+
+NAMES = ("cat", "dog", "fish")
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime", "onnxscript")),
+    reason="the extra `export` is not installed",
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    save_run(folder / "judge", "classifier-small", NAMES, score=0.5)
+    save_run(folder / "gan", "doodle-gan-small", NAMES)
+    save_run(folder / "blind", "doodle-gan-small", NAMES, settings=("model.generator.conditioning=none",))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["judge", "gan"])
+def test_safetensors_hold_all_that_builds_the_net(runs: Path, tmp_path: Path, name: str) -> None:
+    done = export_run(str(runs / name), "safetensors", tmp_path / "net.safetensors")
+    assert done.largest_difference == 0
+    with safe_open(tmp_path / "net.safetensors", "pt") as file:
+        about, names = file.metadata(), set(file.keys())
+    assert about["format_version"] == "1"
+    assert tuple(orjson.loads(about["categories"])) == NAMES
+    snapshot = load_snapshot(str(runs / name))
+    assert from_toml(about["config"]) == snapshot.experiment
+    net = build_net(from_toml(about["config"]), 3, int(about["side"]), int(about["channels"]))
+    assert names == set(net.state_dict())
+
+
+@needs_onnx
+@pytest.mark.parametrize("name", ["judge", "gan", "blind"])
+def test_onnx_computes_the_same_for_any_batch(runs: Path, tmp_path: Path, name: str) -> None:
+    import onnxruntime
+
+    done = export_run(str(runs / name), "onnx", tmp_path / "net.onnx")
+    assert done.largest_difference < 1e-5
+    session: Any = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    assert names == (["picture"] if name == "judge" else ["z", "label"])
+    snapshot = load_snapshot(str(runs / name))
+    for count in (1, 33):
+        x = torch.rand(count, 1, 28, 28) * 2 - 1 if name == "judge" else torch.randn(count, 64)
+        inputs = (x,) if name == "judge" else (x, torch.arange(count) % 3)
+        (answer,) = session.run(None, {n: t.numpy() for n, t in zip(names, inputs, strict=True)})
+        with torch.no_grad():
+            assert np.allclose(answer, snapshot.net(*inputs).numpy(), atol=1e-4)
+    about = session.get_modelmeta().custom_metadata_map
+    assert orjson.loads(about["categories"]) == list(NAMES)
+    assert about["weights_sha256"] == snapshot.sha256
+    if name == "blind":
+        z = np.zeros((3, 64), np.float32)
+        (answer,) = session.run(None, {"z": z, "label": np.arange(3)})
+        assert np.array_equal(answer[0], answer[2]), "it takes a label, and doesn't look at it"
+
+
+@needs_onnx
+def test_the_opset_is_the_one_asked_for(runs: Path, tmp_path: Path) -> None:
+    import onnx
+
+    export_run(str(runs / "judge"), "onnx", tmp_path / "net.onnx", opset=OPSETS[-1])
+    model = onnx.load(tmp_path / "net.onnx")
+    assert [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")] == [OPSETS[-1]]
+    for opset in (OPSETS[0] - 1, OPSETS[-1] + 1):
+        with pytest.raises(ValueError, match=rf"--opset {opset}: should be 18 to {OPSETS[-1]}"):
+            export_run(str(runs / "judge"), "onnx", tmp_path / "net.onnx", opset=opset)
+
+
+@needs_onnx
+def test_a_file_that_differs_is_refused(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong(nn.Module):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, z: Tensor, label: Tensor) -> Tensor:
+            return self.net(z, label) * 1.1
+
+    monkeypatch.setattr(export, "_WithLabel", Wrong)
+    with pytest.raises(WorkFailedError, match=r"net\.onnx differs from the net by"):
+        export_run(str(runs / "gan"), "onnx", tmp_path / "net.onnx")
+
+
+def test_without_the_extra_one_line_says_what_to_install(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None if name != "onnx" else object())
+    with pytest.raises(ValueError, match=r"onnxscript and onnxruntime: pip install 'doodle_dist\[export\]'"):
+        export_run(str(runs / "judge"), "onnx", tmp_path / "net.onnx")
+
+
+def test_wrong_requests_are_one_line(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--format 'pickle': should be safetensors or onnx"):
+        export_run(str(runs / "judge"), "pickle")
+    with pytest.raises(ValueError, match="has no snapshot"):
+        export_run(str(tmp_path), "safetensors")
+
+
+def test_the_card_names_data_metrics_licence_and_every_setting(tmp_path: Path) -> None:
+    folder = save_run(tmp_path / "judge", "classifier-small", NAMES, score=0.5)
+    meta = orjson.loads((folder / "meta.json").read_bytes())
+    data = {"uri": "s3://b/data", "manifest_sha256": "ab" * 32, "sources": ["ndjson"], "drawings": 12_345}
+    meta["metrics"] |= {"val/top1": 0.75, "val_category/cat": 0.5}
+    (folder / "meta.json").write_bytes(orjson.dumps(meta | {"data": data}))
+    export_run(str(tmp_path / "judge"), "safetensors", tmp_path / "out" / "net.safetensors")
+    card = (tmp_path / "out" / "net.md").read_text()
+    for said in (
+        "license: apache-2.0",
+        "Labels, from 0: cat, dog, fish.",
+        "`s3://b/data`, 12,345 drawings, from sources of kind ndjson",
+        f"sha256 {'ab' * 32}",
+        "| val/top1 | 0.7500 |",
+        "Google, Inc., made available under CC BY 4.0",
+        f"the snapshot's weights: sha256 {load_snapshot(str(folder)).sha256}",
+    ):
+        assert said in card, said
+    assert "val_category" not in card
+    config = re.search(r"```toml\n(.*?)```", card, re.DOTALL)
+    assert config is not None
+    assert from_toml(config[1]) == load_snapshot(str(folder)).experiment
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code is not None
+    found: dict[str, Any] = {}
+    exec(code[1].replace('"net.safetensors"', f"{str(tmp_path / 'out' / 'net.safetensors')!r}"), found)
+    picture = torch.rand(2, 1, 28, 28) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(found["net"](picture), load_snapshot(str(folder)).net(picture))
+
+
+def test_other_pictures_are_not_called_googles(tmp_path: Path) -> None:
+    folder = save_run(tmp_path / "judge", "classifier-small", NAMES)
+    meta = orjson.loads((folder / "meta.json").read_bytes())
+    (folder / "meta.json").write_bytes(orjson.dumps(meta | {"data": {"sources": ["cifar"]}}))
+    export_run(str(folder), "safetensors", tmp_path / "net.safetensors")
+    card = (tmp_path / "net.md").read_text()
+    assert "Google" not in card
+    assert "under the licences of their makers" in card
