@@ -22,10 +22,11 @@ def save_run(
     seen: int = 1000,
     score: float | None = None,
     data: str = "",
+    settings: tuple[str, ...] = (),
 ) -> Path:
     """A checkpoint of ``run`` after ``seen`` drawings; its weights differ from those of another ``seen``."""
     torch.manual_seed(seen)
-    experiment = load_experiment(preset, [*SMALL[preset], f"data.uri={data}"])
+    experiment = load_experiment(preset, [*SMALL[preset], f"data.uri={data}", *settings])
     folder = run / f"checkpoint_{seen:06d}"
     folder.mkdir(parents=True)
     metrics = {"drawings_seen": float(seen)} | ({} if score is None else {"score": score})

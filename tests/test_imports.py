@@ -27,6 +27,14 @@ ALLOWED = {
     "evaluation.pictures": set(),
     "evaluation.snapshot": {"config", "data.storage", "models"},
     "evaluation": {"config", "data", "evaluation", "models", "ray_cluster", "training.audit"},
+    # Trains a classifier to judge samples by it.
+    "evaluation.classification_accuracy": {
+        "config",
+        "data",
+        "evaluation",
+        "training.classifier",
+        "training.task",
+    },
     "training": {"config", "data", "evaluation", "losses", "models", "schedules", "training"},
     "training.worker": {"config", "data", "evaluation", "ray_cluster", "training"},
     "train": {"config", "data", "errors", "ray_cluster", "training", "cli"},

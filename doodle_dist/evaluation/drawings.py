@@ -72,7 +72,7 @@ def labels_of(plan: StreamPlan, limit: int) -> NDArray[np.int64]:
 
 def by_number(plan: StreamPlan, numbers: list[int]) -> dict[int, NDArray[np.uint8]]:
     """The pictures uint8 [C, side, side] of some drawings, reading only the chunks they are in."""
-    found = {}
+    found: dict[int, NDArray[np.uint8]] = {}
     for step in sorted({number // _CHUNK for number in numbers}):
         table = read_window(plan, range(1), Window(0, step, step + 1))
         rows = pictures(plan, table)

@@ -1,7 +1,7 @@
 """A generator's figures: its samples and as many held-out drawings, both against the training split."""
 
-import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 
@@ -78,10 +78,20 @@ class Protocol:
             raise ValueError("--split train: should be val or test; the training split is the reference")
         self.labels = _sample_labels(request, self.held_out, self.categories, self.evaluator.features)
         _check_reference(request, self.train, self.categories, self.evaluator.features)
-        self.keep = min(len(self.labels), _NEIGHBOURHOODS)
+        # As many on both sides, since the figures of neighbourhoods depend on it.
+        self.keep = min(len(self.labels), _NEIGHBOURHOODS, self.train.rows, request.reference)
         self.eyes = Eyes.of(self.evaluator, self.judge, self.categories, self.keep)
         self._measure_real()
         self.real_cas: float | None = None
+
+    def check(self, snapshots: Sequence[Snapshot]) -> None:
+        """Raise ValueError for a snapshot that draws other categories or shapes than the first."""
+        first = snapshots[0]
+        for one in snapshots[1:]:
+            if (one.categories, one.side, one.channels) != (first.categories, first.side, first.channels):
+                raise ValueError(
+                    f"{one.uri} draws other categories or shapes than {first.uri}: evaluate each by itself"
+                )
 
     def _measure_real(self) -> None:
         request, eyes = self.request, self.eyes
@@ -101,10 +111,8 @@ class Protocol:
         return reduce(merge, in_parts(work, self.request.workers, local=self.request.local))
 
     def evaluate(self, snapshot: Snapshot) -> GanEvaluation:
-        """The figures of a GAN's snapshot. Raises ValueError where it draws other categories."""
+        """The figures of a GAN's snapshot of the same categories and shape."""
         request = self.request
-        if snapshot.categories != self.categories:
-            raise ValueError(f"{snapshot.uri} draws other categories than the first run; evaluate it by itself")
         generator, config = snapshot.generator, _generator_config(snapshot)
         _say(f"drawing {len(self.labels):,} samples of {storage.public(snapshot.uri)}")
         drawn = self._merged(
@@ -215,9 +223,7 @@ def _sample_labels(
 ) -> NDArray[np.int64]:
     """The labels of the samples: those of the first held-out drawings. ValueError where they are too few."""
     enough = features + 1
-    wanted = request.samples or min(
-        held_out.rows, max(_SAMPLES, _SAMPLES_PER_CATEGORY * len(categories))
-    )
+    wanted = request.samples or min(held_out.rows, max(_SAMPLES, _SAMPLES_PER_CATEGORY * len(categories)))
     if wanted > held_out.rows:
         raise ValueError(
             f"--samples {wanted}: split {request.split} has {held_out.rows:,} drawings of these categories, and "
@@ -246,9 +252,7 @@ def _sample_labels(
     )
 
 
-def _check_reference(
-    request: Request, train: StreamPlan, categories: tuple[str, ...], features: int
-) -> None:
+def _check_reference(request: Request, train: StreamPlan, categories: tuple[str, ...], features: int) -> None:
     limit, enough = min(train.rows, request.reference), features + 1
     if limit < enough:
         raise ValueError(
@@ -278,97 +282,3 @@ def _info(reader: Reader) -> ReaderInfo:
 
 def _say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
-
-
-def lines_of(found: GanEvaluation, *, shown: int = 400) -> list[str]:
-    """The figures as a table, each with its floor, its number of drawings and what it was made by."""
-    by = f"evaluator {found.evaluator.short_hash}"
-    n = f"n={found.samples:,}"
-    lines = [
-        f"{found.snapshot}: {found.preset}, {found.drawings_seen:,} drawings seen, weights "
-        f"{found.content_hash[:12]}",
-        f"  reference: {found.reference:,} training drawings; floor: real {found.split} drawings",
-        f"  {'':24} {'samples':>18} {'floor':>18}",
-    ]
-    for name, figure in _figures(found):
-        value = _with_error(figure.value, figure.standard_error)
-        floor = _with_error(figure.floor, figure.floor_standard_error)
-        lines.append(f"  {name:24} {value:>18} {floor:>18}  {n}, {by}")
-    shares = [("conditional accuracy", found.conditional_accuracy, f"judge {_hash(found.judge)}")]
-    shares += [("classification accuracy", found.classification_accuracy, "trained for it")]
-    for name, share, judged_by in shares:
-        if share:
-            lines.append(
-                f"  {name:24} {share.generated:>18.4f} {share.real:>18.4f}  n={share.drawings:,}, {judged_by}; "
-                f"ratio {share.ratio:.3f}"
-            )
-    if found.intra_fid:
-        lines.append(f"  {'category':24} {'FID':>18} {'floor':>18}  read / real, n")
-        worst = sorted(found.categories.items(), key=lambda item: -(item[1].fid.value if item[1].fid else 0))
-        for name, category in worst[:shown]:
-            assert category.fid is not None
-            read = f"{category.read.generated:.3f} / {category.read.real:.3f}" if category.read else "-"
-            lines.append(
-                f"    {name:22} {category.fid.value:>18.3f} {category.fid.floor:>18.3f}  {read}, "
-                f"n={category.samples:,}"
-            )
-    return lines
-
-
-def comparison(results: list[GanEvaluation]) -> list[str]:
-    """A table in Markdown: a row for each run, and one for its floor."""
-    first = results[0]
-    lines = [
-        f"evaluator {first.evaluator.short_hash}, {first.samples:,} samples, {first.reference:,} training "
-        f"drawings as reference, judge {_hash(first.judge)}",
-        "",
-        "| run | FID | intra-FID | KID | precision | recall | density | coverage | read / real | CAS / real |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for one in results:
-        run = storage.basename(one.snapshot.rpartition("/checkpoint_")[0] or one.snapshot)
-        shares = [f"{s.ratio:.3f}" if s else "–" for s in (one.conditional_accuracy, one.classification_accuracy)]
-        lines.append(_row([run, *_cells(one, floor=False), *shares]))
-    return [*lines, _row(["real drawings (floor)", *_cells(first, floor=True), "1", "1"])]
-
-
-def _cells(one: GanEvaluation, *, floor: bool) -> list[str]:
-    figures = [one.fid, one.intra_fid, one.kid, one.precision, one.recall, one.density, one.coverage]
-    cells = []
-    for figure in figures:
-        if figure is None:
-            cells.append("–")
-            continue
-        value = figure.floor if floor else figure.value
-        error = figure.floor_standard_error if floor else figure.standard_error
-        cells.append(_with_error(value, error))
-    return cells
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _figures(found: GanEvaluation) -> list[tuple[str, Figure]]:
-    figures = [("FID", found.fid)]
-    if found.intra_fid:
-        figures.append(("intra-FID, mean", found.intra_fid))
-    figures.append(("KID", found.kid))
-    return figures + [
-        (name, getattr(found, name)) for name in ("precision", "recall", "density", "coverage")
-    ]
-
-
-def _with_error(value: float, error: float | None) -> str:
-    return f"{_short(value)} ± {_short(error)}" if error is not None else _short(value)
-
-
-def _short(value: float) -> str:
-    """Three decimals, or more where the value is small."""
-    if not value or not math.isfinite(value):
-        return f"{value:.3f}"
-    return f"{value:.{max(3, min(7, 2 - math.floor(math.log10(abs(value)))))}f}"
-
-
-def _hash(reader: ReaderInfo | None) -> str:
-    return reader.short_hash if reader else "none"

@@ -63,9 +63,7 @@ def load_reader(run: str, shape: tuple[int, int]) -> Reader:
             f"{run} reads pictures of side {snapshot.side} with {snapshot.channels} channels; "
             f"here they have side {shape[0]} and {shape[1]}"
         )
-    return Reader(
-        run, content_hash(snapshot), snapshot.categories, snapshot.side, snapshot.channels, net
-    )
+    return Reader(run, content_hash(snapshot), snapshot.categories, snapshot.side, snapshot.channels, net)
 
 
 def load_evaluator(run: str, shape: tuple[int, int]) -> Reader:
@@ -207,7 +205,9 @@ def measure_samples(
     measured = eyes.nothing_yet()
     for first in range(part * _BATCH, len(labels), parts * _BATCH):
         numbers = np.arange(first, min(first + _BATCH, len(labels)))
-        eyes.look(measured, numbers, samples(generator, config, numbers, labels[numbers], seed), labels[numbers])
+        eyes.look(
+            measured, numbers, samples(generator, config, numbers, labels[numbers], seed), labels[numbers]
+        )
     return measured
 
 

@@ -64,9 +64,7 @@ class _Real:
     gaussian: Gaussian
 
 
-def _real_of_all_ranks(
-    judge: Classifier, batches: Iterable[StepInput], device: torch.device
-) -> _Real | None:
+def _real_of_all_ranks(judge: Classifier, batches: Iterable[StepInput], device: torch.device) -> _Real | None:
     """The held-out drawings of all ranks; None without two of them."""
     features, labels = [], []
     moments: Moments | None = None
