@@ -4,6 +4,8 @@ Ravuri & Vinyals 2019, "Classification Accuracy Score for Conditional Generative
 the preset `evaluator`'s, trained anew.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,12 +31,15 @@ def accuracy_after_training_on(
     *,
     epochs: int = _EPOCHS,
     seed: int = 0,
+    settings: Sequence[str] = (),
 ) -> float:
-    """Top-1 on all drawings of ``test`` of a classifier trained on uint8 pictures [N, C, H, W] of labels [N]."""
+    """Top-1 on all drawings of ``test`` of a classifier trained on uint8 pictures [N, C, H, W] of labels [N].
+
+    ``settings`` are overrides of the preset.
+    """
     device, total = best_device(), epochs * len(labels)
-    experiment = load_experiment(
-        "evaluator", [f"train.drawings={total}", f"optim.classifier.warmup_drawings={total // 4}"]
-    )
+    length = [f"train.drawings={total}", f"optim.classifier.warmup_drawings={total // 4}"]
+    experiment = load_experiment("evaluator", [*length, *settings])
     shape = DataShape(
         categories, tuple(np.bincount(labels, minlength=len(categories)).tolist()), test.side, test.channels
     )

@@ -38,6 +38,7 @@ def test_frechet_distance() -> None:
     assert frechet_distance(x, y) == pytest.approx(float(theirs.compute()), rel=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`")
 def test_kernel_distance() -> None:
     x, y = normal(400, 0), normal(400, 1) + 0.3
     theirs = KernelInceptionDistance(feature=_Features(), normalize=True, subsets=1, subset_size=400)

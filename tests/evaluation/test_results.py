@@ -34,7 +34,7 @@ def gan(snapshot: str = "runs/a/checkpoint_1", evaluator: str = "a" * 64, **othe
         "reference": 14_000,
         "evaluator": ReaderInfo(run="runs/evaluator", content_hash=evaluator),
         "judge": ReaderInfo(run="runs/judge", content_hash="b" * 64),
-        **{name: figure for name in ("fid", "intra_fid", "precision", "recall", "density", "coverage")},
+        **dict.fromkeys(("fid", "intra_fid", "precision", "recall", "density", "coverage"), figure),
         "kid": Figure(value=0.01, floor=-0.00002, standard_error=0.002, floor_standard_error=0.0001),
         "conditional_accuracy": Share(generated=0.6, real=0.8, drawings=4000),
         "classification_accuracy": None,
