@@ -5,12 +5,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
 
+from doodle_dist import cli
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.evaluation import drawings, evaluate_gan
 from doodle_dist.evaluation.classification_accuracy import accuracy_after_training_on
@@ -349,6 +351,39 @@ def test_requests_of_the_other_kind_are_refused(world: World) -> None:
         evaluate_runs([world.gan, world.judge], world.request)
     with pytest.raises(ValueError, match="--checkpoint 'first': should be best or latest"):
         evaluate_runs([world.gan], world.request, which="first")
+
+
+# --- the command ----------------------------------------------------------------------------------------
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, list[str]]:
+    """Exit code, stdout, and stderr without what was being done."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["evaluate", *arguments])
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if not line.startswith(("reading", "drawing"))]
+    return int(stop.value.code or 0), out, lines
+
+
+def test_the_command_prints_json_tables_and_one_line_of_what_is_wrong(
+    world: World, found: GanEvaluation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [world.gan, "--evaluator", world.evaluator, "--judge", world.judge]
+    code, out, _ = command(capsys, *asked, "--json")
+    assert code == 0
+    assert orjson.loads(out) == found.model_dump(mode="json")
+    code, out, _ = command(capsys, *asked, "--no-per-category", "--samples", "20")
+    assert code == 0
+    assert f"n=20, evaluator {found.evaluator.short_hash}" in out
+    assert "intra" not in out
+    code, out, lines = command(capsys, *asked, "--samples", "20")
+    assert (code, out) == (2, "")
+    assert len(lines) == 1
+    assert lines[0].startswith("doodle-dist: --samples 20: ")
+    assert command(capsys, *asked, "--samples", "0")[0] == 2
+    code, out, _ = command(capsys, world.judge, "--json")
+    assert code == 0
+    assert set(orjson.loads(out)) >= {"top1", "top3", "map3", "macro_f1", "calibration_error", "by_country"}
 
 
 # --- through Ray ----------------------------------------------------------------------------------------
