@@ -97,9 +97,9 @@ def evaluate(
         str, typer.Option(help="held-out drawings: val or test (classifiers: or train)")
     ] = "test",
     samples: Annotated[
-        int,
+        Optional[int],  # noqa: UP045
         typer.Option(min=1, help="GANs: samples, and as many held-out drawings (default: as many as fit)"),
-    ] = 0,
+    ] = None,
     reference: Annotated[int, typer.Option(min=1, help="GANs: training drawings at most")] = 200_000,
     per_category: Annotated[
         bool, typer.Option("--per-category/--no-per-category", help="GANs: Fréchet distances by category")
@@ -120,7 +120,16 @@ def evaluate(
     from doodle_dist.evaluation.evaluate import Request, evaluate_runs, print_evaluations
 
     request = Request(
-        evaluator, judge, split, samples, reference, seed, per_category, cas, workers=workers, local=local
+        evaluator=evaluator,
+        judge=judge,
+        split=split,
+        samples=samples or 0,
+        reference=reference,
+        seed=seed,
+        per_category=per_category,
+        cas=cas,
+        workers=workers,
+        local=local,
     )
     print_evaluations(evaluate_runs(runs, request, data=data, which=checkpoint), as_json=as_json)
 
