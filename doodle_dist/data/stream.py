@@ -200,9 +200,8 @@ def _wanted(plan: StreamPlan, group: int) -> pa.Table:
     picture = "strokes" if plan.kind == "strokes" else "pixels"
     uri = storage.join(plan.uri, plan.shards[plan.group_shard[group]])
     table = _reader.read(uri, plan.group_index[group], ["key_id", "label", picture, *plan.extra_columns])
-    if (
-        "countrycode" in plan.extra_columns
-    ):  # row groups have dictionaries of their own, which don't concatenate
+    # Row groups have dictionaries of their own, which don't concatenate.
+    if "countrycode" in plan.extra_columns:
         at = table.schema.get_field_index("countrycode")
         table = table.set_column(at, "countrycode", table["countrycode"].cast(pa.string()))
     if plan.labels is None:

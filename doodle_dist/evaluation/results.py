@@ -183,7 +183,7 @@ def same_evaluator(one: GanEvaluation, other: GanEvaluation) -> None:
 
 
 def comparable(found: Sequence[Evaluation]) -> list[GanEvaluation]:
-    """The results, where all may stand in one table: generators' of one evaluator, dataset and sample count.
+    """The results, where all may stand in one table: generators' of one evaluator, judge, dataset and sample count.
 
     Raises ValueError otherwise.
     """
@@ -201,5 +201,11 @@ def comparable(found: Sequence[Evaluation]) -> list[GanEvaluation]:
                         f"{one.snapshot} was evaluated with {name}={b} and {first.snapshot} with {name}={a}: "
                         "not comparable; evaluate one of them again"
                     )
+        judges = {g.judge.content_hash[:12] for g in (*generators, one) if g.judge}
+        if len(judges) > 1:
+            raise ValueError(
+                f"{one.snapshot} was read by another judge than the runs before ({', '.join(sorted(judges))}): "
+                "conditional accuracies of different judges are not comparable; evaluate one of them again"
+            )
         generators.append(one)
     return generators

@@ -46,7 +46,7 @@ def comparison(results: list[GanEvaluation]) -> list[str]:
     first = results[0]
     lines = [
         f"evaluator {first.evaluator.short_hash}, {first.samples:,} samples, {first.reference:,} training "
-        f"drawings as reference, judge {_hash(first.judge)}",
+        f"drawings as reference, judge {_hash(next((one.judge for one in results if one.judge), None))}",
         "",
         "| run | FID | intra-FID | KID | precision | recall | density | coverage | read / real | CAS / real |",
         "|---|---|---|---|---|---|---|---|---|---|",

@@ -82,6 +82,13 @@ def test_another_protocol_is_refused(name: str, value: object) -> None:
         comparable([gan(), gan("runs/b", **{name: value})])
 
 
+def test_another_judge_is_refused_and_none_is_not() -> None:
+    comparable([gan(), gan("runs/b", judge=None)])
+    other = ReaderInfo(run="runs/other", content_hash="f" * 64)
+    with pytest.raises(ValueError, match=r"read by another judge than the runs before \(bbbbbbbbbbbb, ffff"):
+        comparable([gan(), gan("runs/b", judge=None), gan("runs/c", judge=other)])
+
+
 def test_a_classifier_is_not_compared() -> None:
     with pytest.raises(ValueError, match="runs/c is a classifier's; only GAN runs are compared"):
         comparable([gan(), classifier()])
