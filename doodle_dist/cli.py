@@ -89,20 +89,57 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[str, typer.Argument(help="a run's folder or URI, or one of its checkpoints")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="runs' folders or URIs, or checkpoints of theirs")
+    ],
+    evaluator: Annotated[
+        str, typer.Option(help="GANs: the classifier run in whose features they are compared")
+    ] = "",
+    judge: Annotated[
+        str, typer.Option(help="GANs: another classifier run, to read the samples' categories")
+    ] = "",
     data: Annotated[
         str, typer.Option(help="prepared dataset (default: the one the run was trained on)")
     ] = "",
-    split: Annotated[str, typer.Option(help="train, val or test")] = "test",
+    split: Annotated[
+        str, typer.Option(help="held-out drawings: val or test (classifiers: or train)")
+    ] = "test",
+    samples: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="GANs: samples, and as many held-out drawings (default: as many as fit)"),
+    ] = None,
+    reference: Annotated[int, typer.Option(min=1, help="GANs: training drawings at most")] = 200_000,
+    per_category: Annotated[
+        bool, typer.Option("--per-category/--no-per-category", help="GANs: Fréchet distances by category")
+    ] = True,
+    cas: Annotated[
+        bool, typer.Option("--cas", help="GANs: also train classifiers on samples and on real drawings")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="GANs: of the samples")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Ray tasks; 1: no Ray")] = 1,
     checkpoint: Annotated[str, typer.Option(help="best or latest")] = "best",
     local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
     as_json: Json = False,
 ) -> None:
-    """Judge a classifier on held-out drawings."""
-    from doodle_dist.evaluation.evaluate import evaluate_classifier, print_figures
+    """Judge a run on held-out drawings, or compare GAN runs; evaluation.json in its folder keeps the figures.
 
-    figures = evaluate_classifier(run, data=data, split=split, which=checkpoint, local=local)
-    print_figures(figures, as_json=as_json)
+    Several GAN runs and no --evaluator: compare what was found before.
+    """
+    from doodle_dist.evaluation.evaluate import Request, evaluate_runs, print_evaluations
+
+    request = Request(
+        evaluator=evaluator,
+        judge=judge,
+        split=split,
+        samples=samples or 0,
+        reference=reference,
+        seed=seed,
+        per_category=per_category,
+        cas=cas,
+        workers=workers,
+        local=local,
+    )
+    print_evaluations(evaluate_runs(runs, request, data=data, which=checkpoint), as_json=as_json)
 
 
 @app.command()

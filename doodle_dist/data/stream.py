@@ -77,6 +77,8 @@ class StreamPlan:
     window_bytes: int
     rasterize: Rasterize = "worker"
     strokes: StrokeAugment | None = None
+    # Columns beside key_id, label and the picture, for who reads windows itself; batches don't carry them.
+    extra_columns: tuple[str, ...] = ()
 
     def order(self, epoch: int) -> EpochOrder:
         return EpochOrder(self.group_rows, self.seed, epoch, self.lanes, self.global_batch)
@@ -197,7 +199,11 @@ def _wanted(plan: StreamPlan, group: int) -> pa.Table:
     """The wanted rows of a row group, in the file's order, labelled as the stream labels them."""
     picture = "strokes" if plan.kind == "strokes" else "pixels"
     uri = storage.join(plan.uri, plan.shards[plan.group_shard[group]])
-    table = _reader.read(uri, plan.group_index[group], ["key_id", "label", picture])
+    table = _reader.read(uri, plan.group_index[group], ["key_id", "label", picture, *plan.extra_columns])
+    # Row groups have dictionaries of their own, which don't concatenate.
+    if "countrycode" in plan.extra_columns:
+        at = table.schema.get_field_index("countrycode")
+        table = table.set_column(at, "countrycode", table["countrycode"].cast(pa.string()))
     if plan.labels is None:
         return table
     labels = np.asarray(plan.labels)[table["label"].to_numpy()]
@@ -224,8 +230,8 @@ def packed_drawings(plan: StreamPlan, count: int) -> pa.Array:
 
 
 def read_window(plan: StreamPlan, lanes: range, window: Window) -> pa.Table:
-    """The drawings of a rank's lanes in a window, step by step, lane by lane: key_id, label and what is
-    stored of them, strokes or pixels."""
+    """The drawings of a rank's lanes in a window, step by step, lane by lane: key_id, label, what is
+    stored of them, strokes or pixels, and the plan's extra columns."""
     order = plan.order(window.epoch)
     tables: dict[int, tuple[int, pa.Table]] = {}  # row group -> where its rows begin, its rows
     held = 0

@@ -1,70 +1,92 @@
-"""`doodle-dist evaluate`: a classifier run's figures on held-out drawings."""
+"""`doodle-dist evaluate`: the figures of runs, in their folders and on the screen."""
+
+import sys
+from collections.abc import Sequence
 
 import orjson
-import torch
 
 from doodle_dist.data import storage
-from doodle_dist.data.manifest import check_files, load_manifest
-from doodle_dist.data.stream import Split, plan_stream, rank_batches
-from doodle_dist.evaluation.classifier_metrics import Confusion, Figures
-from doodle_dist.evaluation.pictures import to_images
+from doodle_dist.evaluation.evaluate_classifier import evaluate_classifier
+from doodle_dist.evaluation.evaluate_gan import Protocol, Request
+from doodle_dist.evaluation.results import (
+    Evaluation,
+    GanEvaluation,
+    comparable,
+    read_evaluation,
+    write_evaluation,
+)
 from doodle_dist.evaluation.snapshot import Snapshot, load_snapshot
-from doodle_dist.ray_cluster import Need, check_resources, connect
+from doodle_dist.evaluation.tables import classifier_lines, comparison, gan_lines
 
-_ROWS = 512
+# Where the pictures of an evaluation lie in a run's folder.
+PICTURES = "evaluation"
 
 
-def evaluate_classifier(
-    run: str, *, data: str = "", split: str = "test", which: str = "best", local: bool = False
-) -> tuple[Snapshot, Figures]:
-    """The figures of a run's classifier on a split, over all of its drawings.
+def evaluate_runs(
+    runs: Sequence[str], request: Request, *, data: str = "", which: str = "best"
+) -> list[Evaluation]:
+    """Evaluate each run, and write what was found to its folder as `evaluation.json`.
 
-    Raises ValueError where the run is no classifier or knows other categories than the data.
+    Several GAN runs are judged against one measurement of the real drawings. Without an evaluator, several runs
+    are compared by what was written before. Raises ValueError where the request does not fit a run, or where
+    runs can't be compared.
     """
     if which not in ("best", "latest"):
         raise ValueError(f"--checkpoint {which!r}: should be best or latest")
-    snapshot = load_snapshot(storage.absolute(run), which=which)
-    uri = storage.absolute(data) if data else snapshot.experiment.data.uri
-    manifest = load_manifest(uri)
-    check_files(uri, manifest)
-    unknown = set(snapshot.categories) - set(manifest.categories)
-    if unknown:
-        raise ValueError(f"{uri} has no drawings of {', '.join(sorted(unknown)[:3])}, which the run knows")
-    kind: Split = split  # type: ignore[assignment]  # plan_stream refuses what is none
-    plan = plan_stream(manifest, uri, kind, categories=snapshot.categories, lanes=1, global_batch=_ROWS)
-    if not plan.rows:
-        raise ValueError(f"split {split} of {uri} has no drawings of the run's categories")
-    need = Need(workers=0, cpus_per_worker=0, gpus_per_worker=0)
-    connect(need, local=local)
-    check_resources(need)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net = snapshot.classifier.to(device)
-    confusion = Confusion(len(snapshot.categories), device)
-    with torch.no_grad():
-        for batch in rank_batches(plan):
-            images = to_images(batch.pixels, device)
-            confusion.add(net(images), torch.from_numpy(batch.labels).to(device))
-    figures = confusion.figures()
-    assert figures is not None
-    return snapshot, figures
+    if request.workers < 1:
+        raise ValueError(f"--workers {request.workers}: should be at least 1")
+    uris = [storage.absolute(run) for run in runs]
+    if len(uris) > 1 and not request.evaluator:
+        return list(comparable([read_evaluation(uri) for uri in uris]))
+    snapshots = [load_snapshot(uri, which=which) for uri in uris]
+    if len(snapshots) == 1 and snapshots[0].kind == "classifier":
+        return [_evaluate_classifier(uris[0], snapshots[0], request, data)]
+    for snapshot in snapshots:
+        _ = snapshot.generator  # raises for a run of another kind
+    if not request.evaluator:
+        raise ValueError(
+            "--evaluator is needed to evaluate a GAN: a classifier's run, as `doodle-dist train evaluator` makes"
+        )
+    wanted = {_data_of(snapshot, data) for snapshot in snapshots}
+    if len(wanted) > 1:
+        raise ValueError(f"the runs were trained on {' and '.join(sorted(wanted))}: give --data to say which")
+    protocol = Protocol(request, wanted.pop(), snapshots[0])
+    protocol.check(snapshots)
+    found = [protocol.evaluate(snapshot) for snapshot in snapshots]
+    for uri, one in zip(uris, found, strict=True):
+        write_evaluation(uri, one)
+    return list(found)
 
 
-def print_figures(result: tuple[Snapshot, Figures], *, as_json: bool) -> None:
-    """The figures as a table, or as JSON for a program."""
-    snapshot, figures = result
-    per_category = dict(zip(snapshot.categories, figures.per_category.tolist(), strict=True))
+def _evaluate_classifier(run: str, snapshot: Snapshot, request: Request, data: str) -> Evaluation:
+    for name in ("evaluator", "judge", "samples", "cas"):
+        if getattr(request, name):
+            raise ValueError(f"--{name} belongs to GAN runs; {run} is of a classifier")
+    found, files = evaluate_classifier(
+        snapshot, _data_of(snapshot, data), request.split, workers=request.workers, local=request.local
+    )
+    for name, png in files.items():
+        storage.write_atomic(storage.join(run, PICTURES, name), png)
+    write_evaluation(run, found)
+    return found
+
+
+def _data_of(snapshot: Snapshot, data: str) -> str:
+    return storage.absolute(data) if data else snapshot.experiment.data.uri
+
+
+def print_evaluations(found: Sequence[Evaluation], *, as_json: bool) -> None:
+    """What was found as tables, or as JSON: an object for one run, a list for several."""
     if as_json:
-        answer = {
-            "snapshot": snapshot.uri,
-            "drawings": int(figures.matrix.sum()),
-            **figures.scalars,
-            "per_category": per_category,
-            "confusion": figures.matrix.tolist(),
-        }
-        print(orjson.dumps(answer).decode())
+        dumped = [one.model_dump(mode="json") for one in found]
+        print(orjson.dumps(dumped[0] if len(dumped) == 1 else dumped).decode())
         return
-    print(f"{snapshot.uri}: {int(figures.matrix.sum()):,} drawings")
-    for name, value in figures.scalars.items():
-        print(f"  {name:24} {value:.4f}")
-    for name, value in sorted(per_category.items(), key=lambda item: item[1]):
-        print(f"    {value:.4f}  {name}")
+    if len(found) > 1:
+        print("\n".join(comparison([one for one in found if isinstance(one, GanEvaluation)])))
+        return
+    one = found[0]
+    print("\n".join(gan_lines(one) if isinstance(one, GanEvaluation) else classifier_lines(one)))
+    if isinstance(one, GanEvaluation) and not one.judge:
+        print(
+            "no conditional accuracy: give --judge, a classifier's run beside the evaluator", file=sys.stderr
+        )

@@ -1,9 +1,9 @@
 """Figures of a conditional generator in a classifier's features: is it read right, and is it varied?"""
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from doodle_dist.evaluation.moments import Gaussian, Moments, frechet
 
 
 def conditional_accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -33,18 +33,12 @@ def diversity_ratios(
 
 
 def frechet_distance(one: Tensor, other: Tensor) -> float:
-    """Fréchet distance of the Gaussians fitted to two sets of features [N, F] (Heusel et al. 2017, eq. 6).
-
-    |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½), the root's trace being the sum of the roots of C1 C2's
-    eigenvalues, which are real and not negative but for rounding.
-    """
-    a, b = one.double().cpu().numpy(), other.double().cpu().numpy()
-    return _frechet(a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False))
+    """Fréchet distance of the Gaussians fitted to two sets of features [N, F], N >= 2; see moments.py."""
+    return frechet(gaussian_of(one), gaussian_of(other))
 
 
-def _frechet(
-    m1: NDArray[np.float64], c1: NDArray[np.float64], m2: NDArray[np.float64], c2: NDArray[np.float64]
-) -> float:
-    eigenvalues = np.linalg.eigvals(c1 @ c2).real.clip(min=0)
-    trace = np.trace(c1) + np.trace(c2) - 2 * np.sqrt(eigenvalues).sum()
-    return float(((m1 - m2) ** 2).sum() + trace)
+def gaussian_of(features: Tensor) -> Gaussian:
+    """The Gaussian fitted to features [N, F], N >= 2."""
+    moments = Moments(features.shape[1], device=features.device)
+    moments.add(features, torch.zeros(len(features), dtype=torch.int64, device=features.device))
+    return moments.gaussian()

@@ -5,7 +5,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from doodle_dist.evaluation.classifier_metrics import Confusion, Figures, confusion_picture
+from doodle_dist.evaluation.classifier_metrics import (
+    Calibration,
+    Confusion,
+    Figures,
+    category_scores,
+    confusion_picture,
+    most_confused,
+    reliability_picture,
+)
 
 CPU = torch.device("cpu")
 
@@ -95,4 +103,65 @@ def test_the_picture_is_one_for_few_and_for_many(categories: int) -> None:
     assert picture.dtype == np.uint8
     assert picture.ndim == 3
     assert picture.shape[2] == 3
+    assert picture.min() < 128, "nothing was drawn"
+
+
+def test_scores_of_categories_by_hand() -> None:
+    matrix = np.array([[3, 1, 0, 0], [2, 2, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
+    scores = category_scores(matrix)
+    assert scores.recall.tolist() == pytest.approx([3 / 4, 1 / 2, 0, np.nan], nan_ok=True)
+    assert scores.precision.tolist() == pytest.approx([3 / 5, 1 / 2, np.nan, np.nan], nan_ok=True)
+    assert scores.f1.tolist() == pytest.approx([6 / 9, 1 / 2, 0, np.nan], nan_ok=True)
+
+
+def test_macro_f1_is_the_mean_over_categories_that_there_are() -> None:
+    logits, labels = random_answers(300, 5)
+    figures = figures_of(logits, labels)
+    read = logits.argmax(1)
+    expected = []
+    for k in range(5):
+        right = int(((read == k) & (labels == k)).sum())
+        expected.append(2 * right / int((read == k).sum() + (labels == k).sum()))
+    assert figures.scalars["macro_f1"] == pytest.approx(np.mean(expected))
+
+
+def test_the_most_confused_pairs_are_by_share_of_the_true_category() -> None:
+    matrix = np.array([[90, 10, 0], [0, 4, 1], [0, 0, 7]])
+    assert most_confused(matrix, 5) == [(1, 2), (0, 1)]
+    assert most_confused(matrix, 1) == [(1, 2)]
+    assert most_confused(np.eye(3, dtype=np.int64), 5) == []
+
+
+def calibration_of(confidence: Tensor, right: Tensor) -> Calibration:
+    """Two categories; the first is read with the confidence that is given."""
+    logits = torch.stack([confidence.double().logit(), torch.zeros(len(confidence)).double()], dim=1)
+    found = Calibration()
+    found.add(logits, torch.where(right, 0, 1))
+    return found
+
+
+def test_calibration_error_is_zero_where_confidence_is_the_accuracy_and_the_gap_elsewhere() -> None:
+    right = torch.arange(1000) % 10 < 8
+    assert calibration_of(torch.full((1000,), 0.8), right).error == pytest.approx(0, abs=1e-6)
+    assert calibration_of(torch.full((1000,), 0.99), right).error == pytest.approx(0.19)
+    half = torch.where(torch.arange(1000) < 500, 0.8, 0.9)
+    found = calibration_of(half, right)
+    assert found.error == pytest.approx(0.05)
+    bins = found.bins()
+    assert [n for n, _, _ in bins] == [500, 500]
+    assert [c for _, c, _ in bins] == pytest.approx([0.8, 0.9])
+    assert [a for _, _, a in bins] == pytest.approx([0.8, 0.8])
+
+
+def test_calibration_adds_up_over_parts() -> None:
+    logits, labels = random_answers(300, 7)
+    whole, one, other = Calibration(), Calibration(), Calibration()
+    whole.add(logits, labels)
+    one.add(logits[::2], labels[::2])
+    other.add(logits[1::2], labels[1::2])
+    one.merge(other)
+    assert one.error == pytest.approx(whole.error, rel=1e-9)
+    assert sum(n for n, _, _ in one.bins()) == 300
+    picture = reliability_picture(whole.bins(), whole.error)
+    assert picture.dtype == np.uint8
     assert picture.min() < 128, "nothing was drawn"

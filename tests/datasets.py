@@ -1,0 +1,29 @@
+"""Prepared datasets without a Ray: the tasks of `prepare` run one after another, in this process."""
+
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+from doodle_dist.data import shards
+from doodle_dist.data.shards import PrepareRequest, prepare
+from doodle_dist.data.sources import categories_of, find_sources
+from tests.conftest import write_drawings
+
+
+def prepare_here(
+    folder: Path, counts: dict[str, int], split: tuple[float, float, float] = (60.0, 10.0, 30.0)
+) -> str:
+    """A dataset of made-up drawings, ``counts`` of each category; where it lies."""
+
+    def one_by_one(
+        _: str, __: str, ___: str, total: int, task: Callable[[int], object], *____: object
+    ) -> None:
+        for number in range(total):
+            task(number)
+
+    write_drawings(folder / "raw", counts)
+    sources = tuple(find_sources([str(folder / "raw")]))
+    request = PrepareRequest(sources, categories_of(sources), str(folder / "data"), split, row_group_rows=128)
+    with patch.object(shards, "_run_round", one_by_one):
+        prepare(request)
+    return str(folder / "data")
