@@ -29,11 +29,11 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/pytest --durations=10
+	$(BIN)/pytest -n 2 --dist loadfile --durations=10
 
 # Every preset, small and short, through Ray Train with two workers: about fifteen minutes.
 presets: $(READY)
-	$(BIN)/pytest tests/cluster/test_presets.py -m 'presets or not presets'
+	$(BIN)/pytest -n 2 tests/cluster/test_presets.py -m 'presets or not presets'
 
 # The inner loop: nothing that starts a cluster or takes long.
 quick: $(READY)
