@@ -7,8 +7,13 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["tests.s3"]
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("doodle_dist", deadline=None)
+settings.load_profile("doodle_dist")
 
 
 @pytest.fixture(scope="session")
