@@ -48,7 +48,6 @@ PRESETS: dict[str, tuple[str, list[str]]] = {
     "doodle-gan-small": ("doodles", []),
     "classifier-small": ("doodles", []),
     "evaluator": ("doodles", []),
-    "evaluator": ("doodles", []),
     "doodle-cnn": ("doodles", []),
     "classifier-340": ("strokes", ["model.classifier.feature_dim=16"]),
     "classifier-340-small": ("strokes", ["model.classifier.feature_dim=16"]),
