@@ -15,8 +15,8 @@ from doodle_dist.config.load import load_experiment
 from doodle_dist.data.stream import StreamPlan
 from doodle_dist.evaluation.classifier_metrics import Confusion
 from doodle_dist.evaluation.drawings import chunks, pictures_of
-from doodle_dist.evaluation.features import best_device
 from doodle_dist.evaluation.pictures import to_images
+from doodle_dist.evaluation.snapshot import best_device
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput
 

@@ -18,7 +18,6 @@ from doodle_dist.evaluation.classifier_metrics import (
     reliability_picture,
 )
 from doodle_dist.evaluation.drawings import Chunk, by_number, chunks, in_parts, pictures_of, plan_drawings
-from doodle_dist.evaluation.features import best_device, content_hash
 from doodle_dist.evaluation.pictures import named_rows, png, to_images
 from doodle_dist.evaluation.results import (
     CategoryRecognition,
@@ -27,7 +26,7 @@ from doodle_dist.evaluation.results import (
     Recognition,
     ReliabilityBin,
 )
-from doodle_dist.evaluation.snapshot import Snapshot
+from doodle_dist.evaluation.snapshot import Snapshot, best_device
 from doodle_dist.models.classifiers import Classifier
 
 _BATCH = 512
@@ -120,7 +119,7 @@ def evaluate_classifier(
     bins = found.calibration.bins()
     evaluation = ClassifierEvaluation(
         snapshot=storage.public(snapshot.uri),
-        content_hash=content_hash(snapshot),
+        content_hash=snapshot.sha256,
         preset=snapshot.experiment.preset,
         drawings_seen=int(snapshot.metrics["drawings_seen"]),
         data=storage.public(uri),

@@ -18,7 +18,6 @@ from doodle_dist.evaluation.features import (
     Eyes,
     Measured,
     Reader,
-    content_hash,
     load_evaluator,
     load_judge,
     measure_drawings,
@@ -129,7 +128,7 @@ class Protocol:
             )
         return GanEvaluation(
             snapshot=storage.public(snapshot.uri),
-            content_hash=content_hash(snapshot),
+            content_hash=snapshot.sha256,
             preset=snapshot.experiment.preset,
             drawings_seen=int(snapshot.metrics["drawings_seen"]),
             data=storage.public(self.uri),

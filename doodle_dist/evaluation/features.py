@@ -1,6 +1,5 @@
 """Frozen classifiers that read drawings, and what their features and verdicts add up to."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,18 +16,13 @@ from doodle_dist.data.stream import StreamPlan
 from doodle_dist.evaluation.drawings import chunks, pictures_of
 from doodle_dist.evaluation.moments import KernelMoments, Moments
 from doodle_dist.evaluation.pictures import to_images, to_pixels
-from doodle_dist.evaluation.snapshot import SNAPSHOT, Snapshot, load_snapshot
+from doodle_dist.evaluation.snapshot import best_device, load_snapshot
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.models.latents import draw_latents
 
 # More would take more drawings for each category's covariance than categories have, and third moments of F³.
 MAX_FEATURES = 64
 _BATCH = 256
-
-
-def content_hash(snapshot: Snapshot) -> str:
-    """sha256 of a snapshot's weights as they are stored, in hex: what a figure says it was made by."""
-    return hashlib.sha256(storage.read_bytes(storage.join(snapshot.uri, SNAPSHOT))).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,7 @@ def load_reader(run: str, shape: tuple[int, int]) -> Reader:
             f"{run} reads pictures of side {snapshot.side} with {snapshot.channels} channels; "
             f"here they have side {shape[0]} and {shape[1]}"
         )
-    return Reader(run, content_hash(snapshot), snapshot.categories, snapshot.side, snapshot.channels, net)
+    return Reader(run, snapshot.sha256, snapshot.categories, snapshot.side, snapshot.channels, net)
 
 
 def load_evaluator(run: str, shape: tuple[int, int]) -> Reader:
@@ -174,11 +168,6 @@ class Eyes:
     def on(self, device: torch.device) -> "Eyes":
         judge = self.judge.to(device) if self.judge is not None else None
         return Eyes(self.evaluator.to(device), judge, self.judge_labels, self.features, self.keep)
-
-
-def best_device() -> torch.device:
-    """The GPU that this process was given, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def measure_drawings(plan: StreamPlan, limit: int, eyes: Eyes, part: int, parts: int) -> Measured:
