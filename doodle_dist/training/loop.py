@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import orjson
@@ -39,7 +39,10 @@ class FailedError(StoppedError):
 
 @dataclass
 class Run:
-    """Everything a run's loop works with. ``tensorboard`` and ``metrics_log`` are rank 0's alone."""
+    """Everything a run's loop works with. ``tensorboard`` and ``metrics_log`` are rank 0's alone.
+
+    ``failing`` are the failures that showed at the last log.
+    """
 
     task: Task
     config: TrainConfig
@@ -55,6 +58,7 @@ class Run:
     tensorboard: TensorBoard | None
     audit: AuditWriter | None
     metrics_log: MetricsLog | None = None
+    failing: set[str] = field(default_factory=set)
 
 
 def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepInput:
@@ -147,8 +151,10 @@ def _log(run: Run, scalars: dict[str, float], cursor: Cursor) -> None:
     if run.metrics_log:
         run.metrics_log.add(scalars, cursor.drawings_seen)
     run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | scalars)
-    said = [f"{name} at drawing {cursor.drawings_seen:,}: {what}" for name, what in failures.items()]
-    for text in said:
+    new = [name for name in failures if name not in run.failing]
+    run.failing = set(failures)
+    said = [f"{name} at drawing {cursor.drawings_seen:,}: {failures[name]}" for name in new]
+    for text in said:  # once, until it has ended
         run.warn(text)
     if said and run.stop_at_failures:
         raise FailedError("; ".join(said))

@@ -234,7 +234,9 @@ def test_a_failure_is_said_and_stops_the_run_only_where_asked(tmp_path: Path) ->
     task, context = FakeTask(fails_above=4), FakeContext()
     run = new_run(task, context, tmp_path, 100, log_every_drawings=30)
     train(run, stream(begin()), begin())
-    assert run.warned[0].startswith("too-large at drawing ")  # type: ignore[attr-defined]
+    warned = run.warned  # type: ignore[attr-defined]
+    assert len(warned) == 1, "said once, though it shows at two logs"
+    assert warned[0].startswith("too-large at drawing 90: loss 7")
     run = new_run(FakeTask(fails_above=4), context, tmp_path, 100, log_every_drawings=30)
     run.stop_at_failures = True
     with pytest.raises(FailedError, match="too-large at drawing 90: loss 7"):
