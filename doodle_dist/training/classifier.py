@@ -75,13 +75,9 @@ class ClassifierTask:
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             per_drawing, logits = self.loss(images, batch.labels)
         loss = per_drawing.sum() / batch.global_rows
-        # DDP averages gradients over ranks, and the losses of ranks are to be added.
-        self.optimizer.zero_grad()
-        (loss * self.world_size).backward()
-        norm = self.optimizer.step(clock)
+        self._health = self.optimizer.descend(loss, clock, self.world_size)
         halflife = ema_halflife(self.ema_config, clock.drawings_seen)
         self.ema.update(self.net, batch.global_rows, halflife)
-        self._health = norm
         right = (logits.detach().argmax(1) == batch.labels).sum() / batch.global_rows
         return {"loss/classifier": loss, "train/top1": right.float()}
 

@@ -81,10 +81,7 @@ class CriticTask:
         targets = self.is_positive[batch.labels].to(images.dtype)
         per_drawing, logits = self.loss(images, torch.zeros_like(batch.labels), targets)
         loss = per_drawing.sum() / batch.global_rows
-        self.optimizer.zero_grad()
-        # DDP averages gradients over ranks, and the losses of ranks are to be added.
-        (loss * self.world_size).backward()
-        self._norm = self.optimizer.step(clock)
+        self._norm = self.optimizer.descend(loss, clock, self.world_size)
         right = ((logits.detach() > 0) == targets.bool()).sum() / batch.global_rows
         return {"loss/critic": loss.detach(), "train/accuracy": right}
 

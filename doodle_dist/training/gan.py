@@ -199,10 +199,7 @@ class GanTask:
         return {"loss/generator": total.detach()}
 
     def _descend(self, loss: Tensor, name: str, optimizer: Optimizer, clock: Clock) -> None:
-        optimizer.zero_grad()
-        # DDP averages gradients over ranks, and the losses of ranks are to be added.
-        (loss * self.world_size).backward()
-        self._norms[name] = norm = optimizer.step(clock)
+        self._norms[name] = norm = optimizer.descend(loss, clock, self.world_size)
         self._largest_norms[name] = torch.maximum(self._largest_norms[name], norm)
 
     def _as_critic_sees(

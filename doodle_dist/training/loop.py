@@ -99,7 +99,7 @@ def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
                 _checkpoint(run, cursor)
         elif _passed(before, cursor, config.pictures_every_drawings):
             with speed.paused():
-                _draw(run, dict(run.task.pictures()) if run.context.rank == 0 else {}, cursor)
+                _draw(run, {}, cursor)
     return cursor
 
 
@@ -160,10 +160,12 @@ def _log(run: Run, scalars: dict[str, float], cursor: Cursor) -> None:
         raise FailedError("; ".join(said))
 
 
-def _draw(run: Run, pictures: dict[str, NDArray[np.uint8]], cursor: Cursor) -> None:
-    """Pictures to TensorBoard, and as PNG files to the run's folder, named by the drawings seen."""
+def _draw(run: Run, report: dict[str, NDArray[np.uint8]], cursor: Cursor) -> None:
+    """A report's pictures and the task's of this moment to TensorBoard, and as PNG files to the run's folder,
+    named by the drawings seen."""
     if run.context.rank != 0:
         return
+    pictures = report | dict(run.task.pictures())
     if run.tensorboard:
         run.tensorboard.pictures(pictures, cursor.drawings_seen)
     for name, picture in pictures.items():
@@ -214,7 +216,7 @@ def _checkpoint(run: Run, cursor: Cursor) -> None:
             experiment=run.experiment,
             meta=run.meta | {"metrics": metrics},
         )
-    _draw(run, report.pictures | (dict(run.task.pictures()) if run.context.rank == 0 else {}), cursor)
+    _draw(run, report.pictures, cursor)
     if run.tensorboard:
         run.tensorboard.scalars(report.scalars, cursor.drawings_seen)
         run.tensorboard.flush()

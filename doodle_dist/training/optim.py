@@ -9,7 +9,7 @@ from doodle_dist.training.task import Clock
 
 
 class Optimizer:
-    """torch's optimiser of one net. ``step`` sets the rate for the clock, and returns the gradient's norm."""
+    """torch's optimiser of one net. ``descend`` sets the rate for the clock, and returns the gradient's norm."""
 
     def __init__(self, net: nn.Module, config: OptimizerConfig) -> None:
         self.config = config
@@ -17,10 +17,14 @@ class Optimizer:
         self.inner = _build(self.parameters, config)
         self.lr = config.lr
 
-    def zero_grad(self) -> None:
+    def descend(self, loss: Tensor, clock: Clock, world_size: int) -> Tensor:
+        """One update by the gradients of ``loss``, this rank's part of the global batch's; their L2 norm."""
         self.inner.zero_grad(set_to_none=True)
+        # DDP averages gradients over ranks, and the losses of ranks are to be added.
+        (loss * world_size).backward()
+        return self._step(clock)
 
-    def step(self, clock: Clock) -> Tensor:
+    def _step(self, clock: Clock) -> Tensor:
         """Apply the gradients, clipped where the config says so; their L2 norm before that."""
         self.lr = learning_rate(self.config, clock.drawings_seen, clock.total_drawings)
         for group in self.inner.param_groups:
