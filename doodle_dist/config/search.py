@@ -56,7 +56,7 @@ class Draw:
             raise ValueError(
                 f"{text!r} is no draw: write one of {', '.join(KINDS)} and its values in brackets"
             )
-        kind: Kind = found[1]  # type: ignore[assignment]
+        kind: Kind = found[1]
         try:
             values = tuple(tomllib.loads(f"v = [{found[2]}]")["v"])
         except tomllib.TOMLDecodeError:

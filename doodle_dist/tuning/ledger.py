@@ -171,9 +171,7 @@ def _apply(record: SearchRecord, entry: dict) -> None:
         case "began":
             trial.status = "running"
         case "result":
-            result = Result(**{name: entry[name] for name in Result.__dataclass_fields__})
-            trial.results = [one for one in trial.results if one.drawings_seen < result.drawings_seen]
-            trial.results.append(result)
+            trial.results.append(Result(**{name: entry[name] for name in Result.__dataclass_fields__}))
         case "ended":
             trial.status, trial.reason = entry["status"], entry["reason"]
 
