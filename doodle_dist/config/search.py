@@ -298,11 +298,18 @@ def search_names() -> list[str]:
 
 
 def load_search(
-    preset: str, base: Experiment, *, space: str = "", scheduler: str = "", extra: Iterable[str] = ()
+    preset: str,
+    base: Experiment,
+    *,
+    space: str = "",
+    scheduler: str = "",
+    extra: Iterable[str] = (),
+    drawings: int | None = None,
 ) -> SearchConfig:
     """The search of ``space``, a shipped name or a file; by default the preset's own ``[search]``, else its task's.
 
-    ``extra`` are axes as ``key=draw``, which replace those of the same key; ``scheduler`` replaces the table's.
+    ``extra`` are axes as ``key=draw``, which replace those of the same key; ``scheduler`` and ``drawings`` replace
+    the table's.
     Raises ConfigError.
     """
     table = _table(space, preset, base, scheduler)
@@ -314,7 +321,9 @@ def load_search(
                 f"--search-space {text!r} is not key=draw, such as optim.lr=loguniform(1e-5,1e-2)"
             )
         axes[key.strip()] = draw.strip()
-    table = {**table, "space": axes} | ({"scheduler": scheduler} if scheduler else {})
+    table = {**table, "space": axes}
+    table |= {"scheduler": scheduler} if scheduler else {}
+    table |= {"drawings": drawings} if drawings else {}
     try:
         return SearchConfig.model_validate(table)
     except ValidationError as error:

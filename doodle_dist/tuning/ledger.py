@@ -26,7 +26,8 @@ class Result:
     """What a trial had reached at a report. ``objective`` is None where it was not finite or not to be had.
 
     ``settings`` are those it was trained with up to here; ``copied_from`` is the trial whose checkpoint it
-    went on from since its last report (population based training), with ``copied_at`` drawings seen.
+    went on from since its last report (population based training), with ``copied_at`` drawings seen;
+    ``checkpoint`` is where its own lies, if it is still there.
     ``elapsed_s`` counts since the search began, the time when it was not running left out.
     """
 
@@ -36,6 +37,7 @@ class Result:
     settings: Settings
     copied_from: int | None = None
     copied_at: int | None = None
+    checkpoint: str = ""
 
 
 @dataclass
@@ -212,6 +214,7 @@ class Ledger:
         settings: Settings,
         copied_from: int | None = None,
         copied_at: int | None = None,
+        checkpoint: str = "",
     ) -> None:
         self._add(
             {
@@ -222,6 +225,7 @@ class Ledger:
                 "settings": settings,
                 "copied_from": copied_from,
                 "copied_at": copied_at,
+                "checkpoint": checkpoint,
             }
         )
 
