@@ -14,7 +14,7 @@ from rich.table import Table
 
 from doodle_dist.config.search import Value
 from doodle_dist.errors import one_line
-from doodle_dist.tuning.ledger import Ledger, SearchRecord
+from doodle_dist.tuning.ledger import Ledger, SearchRecord, trial_number
 from doodle_dist.tuning.resources import TrialResources
 from doodle_dist.tuning.trial import (
     CHECKPOINT,
@@ -23,7 +23,6 @@ from doodle_dist.tuning.trial import (
     DRAWINGS,
     POINT,
     REASON,
-    TRIAL,
     settings_of,
 )
 
@@ -205,4 +204,4 @@ def shown(value: Value) -> str:
 
 
 def _number(trial: Trial) -> int:
-    return trial.config[POINT][TRIAL]
+    return trial_number(str(trial))

@@ -223,3 +223,9 @@ def test_rungs_end_at_the_trials_length() -> None:
         5_000,
         6_000,
     )
+
+
+def test_a_shorter_search_is_judged_at_the_same_shares_of_its_trials() -> None:
+    search = load_search("doodle-gan-small", BASE)
+    short = load_search("doodle-gan-small", BASE, drawings=search.drawings // 10)
+    assert [10 * rung for rung in short.rungs()] == list(search.rungs())
