@@ -150,8 +150,12 @@ def _log(run: Run, scalars: dict[str, float], cursor: Cursor) -> None:
         run.tensorboard.failures(failures, cursor.drawings_seen)
     if run.metrics_log:
         run.metrics_log.add(scalars, cursor.drawings_seen)
+        run.metrics_log.alive()
     run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | scalars)
     new = [name for name in failures if name not in run.failing]
+    for name in new:
+        if run.metrics_log:
+            run.metrics_log.note("warning", name=name, said=failures[name])
     run.failing = set(failures)
     said = [f"{name} at drawing {cursor.drawings_seen:,}: {failures[name]}" for name in new]
     for text in said:  # once, until it has ended
@@ -224,6 +228,7 @@ def _checkpoint(run: Run, cursor: Cursor) -> None:
         run.metrics_log.add(
             {name: value for name, value in metrics.items() if name not in _CLOCK}, cursor.drawings_seen
         )
+        run.metrics_log.note("checkpoint")
         run.metrics_log.flush()
     run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | report.scalars)
     run.context.report(metrics, folder)

@@ -32,6 +32,7 @@ from doodle_dist.training.task import DataShape, Task, Wrap
 from doodle_dist.training.tensorboard import TensorBoard
 
 _HELD_OUT_ROWS_PER_RANK = 512
+_REASON_LENGTH = 600
 
 
 class WorkerConfig(TypedDict):
@@ -54,16 +55,26 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
     except ValueError as error:
         _note_reason(config["run_uri"], context, error)
         return
+    note = run.metrics_log.note if run.metrics_log else _nowhere
     try:
         train(run, batches, cursor)
+        note("finished")
     except StoppedError as error:
         _note_reason(config["run_uri"], context, error)
+        note("stopped", reason=str(error))
+    except Exception as error:  # the next start can't find out why this one ended
+        note("failed", reason=f"{type(error).__name__}: {error}"[:_REASON_LENGTH])
+        raise
     finally:
         batches.close()  # ends the pipeline now: one that is left to the interpreter's end can hang it
         if run.tensorboard:
             run.tensorboard.close()
         if run.metrics_log:
             run.metrics_log.close()
+
+
+def _nowhere(event: str, **details: str | float) -> None:
+    """What a rank that keeps no log notes."""
 
 
 def _note_reason(run_uri: str, context: RayContext, error: Exception) -> None:
@@ -121,8 +132,17 @@ def _prepared(
         audit=AuditWriter(run_uri, attempt, context.rank) if experiment.data.audit else None,
         metrics_log=MetricsLog(run_uri, cursor.drawings_seen) if context.rank == 0 else None,
     )
-    if context.rank == 0:
+    if run.metrics_log:
         storage.write_atomic(storage.join(run_uri, CONFIG), to_toml(experiment).encode())
+        scaling, device = experiment.scaling, context.device
+        run.metrics_log.note(
+            "started",
+            workers=context.world_size,
+            cpus_per_worker=scaling.cpus_per_worker,
+            gpus_per_worker=scaling.gpus_per_worker,
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        )
+        run.metrics_log.flush()
     batches = rank_batches(
         plan,
         rank=context.rank,
