@@ -76,6 +76,7 @@ PANELS: tuple[tuple[str, dict[str, str], dict[str, str]], ...] = (
             "judge/diversity_ratio_lowest": "the same, lowest category",
             "val/top1": "top-1",
             "val/balanced": "balanced accuracy",
+            "val/balanced_accuracy": "balanced accuracy of the critic",
         },
         {"judge/frechet_distance": "Fréchet distance"},
     ),

@@ -47,7 +47,9 @@ def chart(title: str, series: Sequence[Series]) -> Markup:
     )
     keys = [el("li", _key(k), one.name) for k, one in enumerate(series)]
     heading: Content = [el("strong", title), " (logarithmic)" if logarithmic else None]
-    return el("figure", el("figcaption", heading, el("ul", keys, class_="legend")), svg, class_="chart")
+    named = len(series) > 1 or series[0].name != title
+    legend = el("ul", keys, class_="legend") if named else None
+    return el("figure", el("figcaption", heading, legend), svg, class_="chart")
 
 
 def reliability_chart(bins: Sequence[tuple[float, float]], error: float) -> Markup:

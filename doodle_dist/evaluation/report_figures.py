@@ -67,7 +67,7 @@ def _gan_table(found: GanEvaluation) -> Markup:
         if (figure := getattr(found, field)) is not None:
             value = with_error(figure.value, figure.standard_error)
             floor = with_error(figure.floor, figure.floor_standard_error)
-            rows.append((name, better, value, floor, "", f"{found.samples:,}"))
+            rows.append((name, value, floor, "", f"{found.samples:,}", better))
     for name, share in (
         ("conditional accuracy", found.conditional_accuracy),
         ("classification accuracy (CAS)", found.classification_accuracy),
@@ -75,7 +75,7 @@ def _gan_table(found: GanEvaluation) -> Markup:
         if share is not None:
             values = (share.generated, share.real)
             shown = [f"{value:.4f}" for value in values]
-            rows.append((name, _HIGHER, *shown, f"{share.ratio:.3f}", f"{share.drawings:,}"))
+            rows.append((name, *shown, f"{share.ratio:.3f}", f"{share.drawings:,}", _HIGHER))
     judge = (
         f" Conditional accuracy: judge {found.judge.short_hash} ({found.judge.run})." if found.judge else ""
     )
@@ -84,8 +84,8 @@ def _gan_table(found: GanEvaluation) -> Markup:
         f"features of evaluator {found.evaluator.short_hash} ({found.evaluator.run}). Floor: as many real drawings "
         f"of the split {found.split}.{judge}"
     )
-    head = ("figure", "better", "samples", "real (floor)", "samples / real", "n")
-    return table(caption, head, rows, words=2)
+    head = ("figure", "samples", "real (floor)", "samples / real", "n", "better")
+    return table(caption, head, rows)
 
 
 def _neighbours(pictures: Mapping[str, bytes]) -> Markup | None:
@@ -104,21 +104,21 @@ def _classifier_table(found: ClassifierEvaluation) -> Markup:
     count = max(len(found.categories), 1)
     three = min(count, 3)
     rows = [
-        ("top-1", _HIGHER, f"{found.top1:.4f}", f"{1 / count:.4f}"),
-        ("top-3", _HIGHER, f"{found.top3:.4f}", f"{three / count:.4f}"),
-        ("MAP@3", _HIGHER, f"{found.map3:.4f}", f"{sum(1 / k for k in range(1, three + 1)) / count:.4f}"),
+        ("top-1", f"{found.top1:.4f}", f"{1 / count:.4f}", _HIGHER),
+        ("top-3", f"{found.top3:.4f}", f"{three / count:.4f}", _HIGHER),
+        ("MAP@3", f"{found.map3:.4f}", f"{sum(1 / k for k in range(1, three + 1)) / count:.4f}", _HIGHER),
         (
             "balanced accuracy",
-            _HIGHER,
             f"{found.balanced:.4f} ± {found.balanced_standard_error:.4f}",
             f"{1 / count:.4f}",
+            _HIGHER,
         ),
-        ("macro F1", _HIGHER, f"{found.macro_f1:.4f}", "–"),
-        ("calibration error", _LOWER, f"{found.calibration_error:.4f}", "–"),
-        ("log loss", _LOWER, f"{found.loss:.4f}", "–"),
+        ("macro F1", f"{found.macro_f1:.4f}", "–", _HIGHER),
+        ("calibration error", f"{found.calibration_error:.4f}", "–", _LOWER),
+        ("log loss", f"{found.loss:.4f}", "–", _LOWER),
     ]
     caption = f"{found.drawings:,} drawings of the split {found.split}. Floor: guessing a category by chance."
-    return table(caption, ("figure", "better", "value", "chance (floor)"), rows, words=2)
+    return table(caption, ("figure", "value", "chance (floor)", "better"), rows)
 
 
 def _calibration(found: ClassifierEvaluation) -> Markup:

@@ -68,7 +68,7 @@ svg .dashed { stroke: var(--soft); stroke-dasharray: 4 4; fill: none; }
 .legend { display: flex; flex-wrap: wrap; gap: 0 1rem; margin: .2rem 0 0; padding: 0; list-style: none; }
 .key { width: 22px; height: 10px; margin-right: .4rem; vertical-align: middle; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--soft); padding: 0 0 .5rem; max-width: 46rem; }
+caption { text-align: left; color: var(--soft); padding: 0 0 .5rem; max-width: min(46rem, calc(100vw - 2rem)); }
 th, td { padding: .35rem .7rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
 tbody th { font-weight: 600; }

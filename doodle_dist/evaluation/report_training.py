@@ -23,6 +23,7 @@ _ROWS_NAMED = 40
 _MORE = (
     ("Largest gradient norm", "optim/gradient_norm_max_"),
     ("Learning rate", "optim/lr_"),
+    ("Validation loss", "val/loss"),
     ("Validation", "val/"),
 )
 # Shown as numbers elsewhere, or of no use as a curve.
@@ -93,8 +94,9 @@ def _panels(found: Mapping[str, Curve]) -> Iterator[tuple[str, list[Series]]]:
                 yield _capital(label), _series(found, {name: label})
         shown |= {*left, *right}
     for title, start in _MORE:
-        names = {name: name.removeprefix(start) for name in found if name.startswith(start)}
-        yield title, _series(found, {name: label for name, label in names.items() if name not in shown})
+        names = [name for name in found if name.startswith(start) and name not in shown]
+        yield title, _series(found, {name: name.removeprefix(start) or title for name in names})
+        shown |= set(names)
 
 
 def _series(found: Mapping[str, Curve], names: Mapping[str, str]) -> list[Series]:

@@ -20,10 +20,10 @@ from torch import Tensor
 from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import storage
 from doodle_dist.data.categories import unknown_category
-from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.order import step_seed
-from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
-from doodle_dist.evaluation.pictures import named_rows, png, to_images, to_pixels
+from doodle_dist.evaluation.drawings import plan_drawings
+from doodle_dist.evaluation.neighbours import nearest_drawings
+from doodle_dist.evaluation.pictures import named_rows, png, to_pixels
 from doodle_dist.evaluation.snapshot import Snapshot, best_device, load_snapshot
 from doodle_dist.models.latents import draw_latents
 
@@ -193,7 +193,7 @@ def _rows(
         drawn = np.concatenate(parts)
         rows.append((name, drawn))
         if neighbours:
-            rows.append(("  nearest real", neighbours.of(to_images(drawn, torch.device("cpu")), name)))
+            rows.append(("  nearest real", neighbours.of(drawn, name)))
     return rows
 
 
@@ -260,24 +260,10 @@ class _Neighbours:
     """Nearest training drawings in a judge's features."""
 
     def __init__(self, snapshot: Snapshot, judge: str, data: str) -> None:
-        self.device = best_device()
-        self.judge = load_snapshot(judge, device=self.device).classifier
+        self.judge = load_snapshot(judge).classifier
         self.uri = data or snapshot.experiment.data.uri
-        self.manifest = load_manifest(self.uri)
 
-    def of(self, drawn: Tensor, category: str) -> NDArray[np.uint8]:
-        """The nearest training drawing of ``category`` to each picture [N, C, H, W]: uint8 [N, C, H, W]."""
-        plan = plan_stream(
-            self.manifest, self.uri, "train", categories=(category,), lanes=1, global_batch=8192
-        )
-        wanted = self.judge.features(drawn.to(self.device))
-        best = torch.full((len(drawn),), float("inf"))
-        nearest = np.zeros((len(drawn), plan.channels, plan.side, plan.side), np.uint8)
-        for step in range(plan.order(0).steps):
-            pixels = pictures(plan, read_window(plan, range(1), Window(0, step, step + 1)))
-            features = self.judge.features(to_images(pixels, self.device))
-            distance, index = (found.cpu() for found in torch.cdist(wanted, features).min(dim=1))
-            closer = (distance < best).numpy()
-            nearest[closer] = pixels[index.numpy()[closer]]
-            best = torch.minimum(best, distance)
-        return nearest
+    def of(self, drawn: NDArray[np.uint8], category: str) -> NDArray[np.uint8]:
+        """The nearest training drawing of ``category`` to each picture: uint8 [N, C, H, W], both."""
+        plan = plan_drawings(self.uri, "train", (category,))
+        return nearest_drawings(plan, plan.rows, self.judge, drawn, np.zeros(len(drawn), np.int64)).pictures
