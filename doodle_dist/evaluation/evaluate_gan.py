@@ -27,7 +27,7 @@ from doodle_dist.evaluation.features import (
 from doodle_dist.evaluation.moments import frechet, kernel_distance
 from doodle_dist.evaluation.neighbourhoods import NEIGHBOURS, Neighbourhoods, Overlap, overlap
 from doodle_dist.evaluation.neighbours import nearest_drawings, over_nearest
-from doodle_dist.evaluation.pictures import png
+from doodle_dist.evaluation.pictures import named_rows, png
 from doodle_dist.evaluation.results import CategoryFigures, Figure, GanEvaluation, ReaderInfo, Share
 from doodle_dist.evaluation.snapshot import Snapshot
 
@@ -171,9 +171,9 @@ class Protocol:
         for other in others:
             found.merge(other)
         ends = np.cumsum([len(row) for row in rows])[:-1]
-        pairs = zip(np.split(drawn, ends), np.split(found.pictures, ends), strict=True)
-        named = zip(every[places], pairs, strict=True)
-        return png(over_nearest([(self.categories[label], *pair) for label, pair in named]))
+        parts = zip(every[places], np.split(drawn, ends), np.split(found.pictures, ends), strict=True)
+        sheet = [row for label, *both in parts for row in over_nearest(self.categories[label], *both)]
+        return png(named_rows(sheet))
 
     def _frechet(self, drawn: Measured, label: int | None) -> Figure:
         reference = self.reference.moments.gaussian(label)

@@ -1,16 +1,14 @@
 """The training drawings nearest to samples, in a classifier's features: what shows a generator that memorises."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from doodle_dist.data.stream import StreamPlan
 from doodle_dist.evaluation.drawings import Chunk, chunks, pictures_of
-from doodle_dist.evaluation.pictures import named_rows, to_images
+from doodle_dist.evaluation.pictures import to_images
 from doodle_dist.evaluation.snapshot import best_device
 from doodle_dist.models.classifiers import Classifier
 
@@ -62,10 +60,7 @@ def nearest_drawings(
 
 
 def over_nearest(
-    rows: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]], *, columns: int | None = None
-) -> Image.Image:
-    """A contact sheet of (name, samples, their nearest drawings), each row of samples over its nearest."""
-    sheet = []
-    for name, drawn, nearest in rows:
-        sheet += [(name, drawn), ("  nearest real", nearest)]
-    return named_rows(sheet, columns=columns)
+    name: str, drawn: NDArray[np.uint8], nearest: NDArray[np.uint8]
+) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Two rows of a contact sheet: samples, and under them the drawings nearest to them."""
+    return [(name, drawn), ("  nearest real", nearest)]

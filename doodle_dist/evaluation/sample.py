@@ -22,7 +22,7 @@ from doodle_dist.data import storage
 from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.order import step_seed
 from doodle_dist.evaluation.drawings import plan_drawings
-from doodle_dist.evaluation.neighbours import nearest_drawings
+from doodle_dist.evaluation.neighbours import nearest_drawings, over_nearest
 from doodle_dist.evaluation.pictures import named_rows, png, to_pixels
 from doodle_dist.evaluation.snapshot import Snapshot, best_device, load_snapshot
 from doodle_dist.models.latents import draw_latents
@@ -188,13 +188,11 @@ def _rows(
     whole: dict[str, list[NDArray[np.uint8]]] = {}
     for name, pixels in batches:
         whole.setdefault(name, []).append(pixels)
-    rows = []
-    for name, parts in whole.items():
-        drawn = np.concatenate(parts)
-        rows.append((name, drawn))
-        if neighbours:
-            rows.append(("  nearest real", neighbours.of(drawn, name)))
-    return rows
+    rows = [(name, np.concatenate(parts)) for name, parts in whole.items()]
+    if not neighbours:
+        return rows
+    pairs = zip(rows, neighbours.of(rows), strict=True)
+    return [line for (name, drawn), nearest in pairs for line in over_nearest(name, drawn, nearest)]
 
 
 def _write_array(
@@ -263,7 +261,11 @@ class _Neighbours:
         self.judge = load_snapshot(judge).classifier
         self.uri = data or snapshot.experiment.data.uri
 
-    def of(self, drawn: NDArray[np.uint8], category: str) -> NDArray[np.uint8]:
-        """The nearest training drawing of ``category`` to each picture: uint8 [N, C, H, W], both."""
-        plan = plan_drawings(self.uri, "train", (category,))
-        return nearest_drawings(plan, plan.rows, self.judge, drawn, np.zeros(len(drawn), np.int64)).pictures
+    def of(self, rows: list[tuple[str, NDArray[np.uint8]]]) -> list[NDArray[np.uint8]]:
+        """The nearest training drawing of the category to each picture of (category, uint8 [N, C, H, W])."""
+        names = tuple(sorted(name for name, _ in rows))
+        plan = plan_drawings(self.uri, "train", names)
+        labels = np.repeat([names.index(name) for name, _ in rows], [len(drawn) for _, drawn in rows])
+        drawn = np.concatenate([drawn for _, drawn in rows])
+        found = nearest_drawings(plan, plan.rows, self.judge, drawn, labels).pictures
+        return np.split(found, np.cumsum([len(row) for _, row in rows])[:-1])
