@@ -93,7 +93,7 @@ def picture(png: bytes, alt: str, caption: Content, *, class_: str = "", width: 
     """A PNG inside the page. ``width`` in CSS pixels, at most the page's."""
     source = "data:image/png;base64," + base64.b64encode(png).decode()
     image = el("img", src=source, alt=alt, class_=class_ or None, width=width)
-    return el("figure", image, el("figcaption", caption) if caption else None)
+    return el("figure", el("figcaption", caption) if caption else None, image)
 
 
 def page(title: str, body: Content, style: str) -> str:
