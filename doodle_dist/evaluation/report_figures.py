@@ -65,8 +65,8 @@ def _gan_table(found: GanEvaluation) -> Markup:
     rows: list[tuple[str, ...]] = []
     for field, name, better in _GAN:
         if (figure := getattr(found, field)) is not None:
-            value = with_error(figure.value, figure.standard_error)
-            floor = with_error(figure.floor, figure.floor_standard_error)
+            value = _tied(with_error(figure.value, figure.standard_error))
+            floor = _tied(with_error(figure.floor, figure.floor_standard_error))
             rows.append((name, value, floor, "", f"{found.samples:,}", better))
     for name, share in (
         ("conditional accuracy", found.conditional_accuracy),
@@ -109,7 +109,7 @@ def _classifier_table(found: ClassifierEvaluation) -> Markup:
         ("MAP@3", f"{found.map3:.4f}", f"{sum(1 / k for k in range(1, three + 1)) / count:.4f}", _HIGHER),
         (
             "balanced accuracy",
-            f"{found.balanced:.4f} ± {found.balanced_standard_error:.4f}",
+            _tied(f"{found.balanced:.4f} ± {found.balanced_standard_error:.4f}"),
             f"{1 / count:.4f}",
             _HIGHER,
         ),
@@ -159,10 +159,15 @@ def confusion(info: RunInfo, found: Evaluation | None, pictures: Mapping[str, by
         parts.append(scrolling("Confusion matrix", shown))
     if found.confused:
         rows = [(p.category, p.read_as, f"{p.drawings:,}", f"{p.share:.1%}") for p in found.confused]
-        head = ("category", "read as", "drawings", "of the category's")
-        parts += [el("h3", "Most confused"), table("Pairs, the largest share first", head, rows, words=2)]
+        head = ("category", "read as", "drawings", "share")
+        parts += [
+            el("h3", "Most confused"),
+            table("Pairs, the largest share of a category's drawings first", head, rows, words=2),
+        ]
     if "confused" in pictures:
-        shown = picture(pictures["confused"], "Drawings that were read wrong, a row a pair", "Such drawings")
+        shown = picture(
+            pictures["confused"], "Drawings that were read wrong, a row a pair", "Some of the drawings"
+        )
         parts.append(scrolling("Drawings that were read wrong", shown))
     for title, groups in (("recognized in the game", found.by_recognized), ("country", found.by_country)):
         if groups:
@@ -230,6 +235,11 @@ def _gan_categories(found: GanEvaluation) -> Markup:
         rows.append((name, *fid, *read, f"{one.samples:,}"))
     head = ("category", "FID", "real (floor)", "read", "real read", "n")
     return table("Fréchet distance and the share that the judge reads; the farthest first", head, rows)
+
+
+def _tied(text: str) -> str:
+    """An error that stays with its sign where a line is broken."""
+    return text.replace("± ", "±\N{NO-BREAK SPACE}")
 
 
 def _known(value: float | None) -> str:

@@ -71,7 +71,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding: 0 0 .5rem; max-width: min(46rem, calc(100vw - 2rem)); }
 th, td { padding: .35rem .7rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
-tbody th { font-weight: 600; }
+tbody th { font-weight: 600; min-width: 6.5rem; }
 th:first-child, td:first-child { padding-left: 0; }
 .figure { text-align: right; white-space: nowrap; }
 @media (max-width: 40rem) {
@@ -80,7 +80,7 @@ th:first-child, td:first-child { padding-left: 0; }
 }
 .matrix th, .matrix td { padding: .25rem .3rem; border: 0; text-align: center; font-size: .9rem; min-width: 2.1rem; }
 .matrix tbody th { text-align: right; padding-right: .6rem; white-space: nowrap; position: sticky; left: 0;
-  background: var(--paper); font-weight: 400; }
+  background: var(--paper); font-weight: 400; min-width: 0; }
 .matrix thead th { writing-mode: vertical-rl; transform: rotate(180deg); font-weight: 400; text-align: left;
   vertical-align: top; margin: 0 auto; }
 .matrix td { background: color-mix(in srgb, var(--accent) var(--share), var(--raised));

@@ -218,7 +218,7 @@ def test_a_generator_s_figures_stand_beside_their_floors(gan: Path) -> None:
     page = document(gan)
     rows = rows_of(page)
     assert rows["Fréchet distance (FID)"] == ["40.000", "0.875", "", "500", "lower"]
-    assert rows["kernel distance (KID)"][:2] == ["7.000 ± 0.250", "-0.500"]
+    assert rows["kernel distance (KID)"][:2] == ["7.000 ±\N{NO-BREAK SPACE}0.250", "-0.500"]
     assert rows["conditional accuracy"] == ["0.6000", "0.8000", "0.750", "500", "higher"]
     assert "c752366fd257" in page.section("Figures")
     assert rows["cat & dog"] == ["70.00", "5.00", "0.600", "0.800", "250"]
