@@ -14,6 +14,8 @@ _MARKED = 12  # so few points are marked each
 _COLOURS = 6
 # A range of more than this is drawn on a logarithmic axis, where all values are positive.
 _LOGARITHMIC = 1000.0
+# An axis spans at least this share of its values, so that what hardly changes looks like it.
+_LEAST_RANGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,9 @@ class _Scale:
             low, high = math.floor(math.log10(low)), math.ceil(math.log10(high))
             step = float(max(1, math.ceil((high - low) / 5)))
         else:
-            if high <= low:
-                around = abs(low) * 0.5 or 0.5
-                low, high = low - around, high + around
+            least = _LEAST_RANGE * max(abs(low), abs(high)) or 1.0
+            if high - low < least:
+                low, high = (low + high - least) / 2, (low + high + least) / 2
             rough = (high - low) / 4
             power = 10.0 ** math.floor(math.log10(rough))
             step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)

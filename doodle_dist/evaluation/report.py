@@ -190,9 +190,11 @@ def _summary(material: Material) -> Markup:
     if isinstance(found, GanEvaluation):
         cards.append((f"{found.fid.value:.2f}", f"Fréchet distance (real: {found.fid.floor:.2f})"))
         if share := found.conditional_accuracy:
-            cards.append((f"{share.ratio:.1%}", "of the category read, over real drawings"))
+            cards.append((f"{share.ratio:.1%}", "of the categories read, over real drawings"))
     elif found:
         cards.append((f"{found.balanced:.1%}", f"balanced accuracy, {found.split}"))
+    elif info.best and (read := info.best.metrics.get("judge/conditional_accuracy")) is not None:
+        cards.append((f"{read:.1%}", "of the categories read at the best checkpoint"))
     elif info.best and info.best.score is not None:
         cards.append((f"{info.best.score:.4g}", "best score at a checkpoint"))
     cards += report_training.summary(material.attempts, material.curves)

@@ -73,10 +73,12 @@ th, td { padding: .35rem .7rem; text-align: left; border-bottom: 1px solid var(-
 thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
 tbody th { font-weight: 600; min-width: 6.5rem; }
 th:first-child, td:first-child { padding-left: 0; }
-.figure { text-align: right; white-space: nowrap; }
+.figure { text-align: right; }
+td.figure { white-space: nowrap; }
 @media (max-width: 40rem) {
   th, td { padding: .35rem .4rem; font-size: .92rem; }
   td.figure { white-space: normal; }
+  tbody th { overflow-wrap: anywhere; }
 }
 .matrix th, .matrix td { padding: .25rem .3rem; border: 0; text-align: center; font-size: .9rem; min-width: 2.1rem; }
 .matrix tbody th { text-align: right; padding-right: .6rem; white-space: nowrap; position: sticky; left: 0;

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from statistics import fmean, median
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.data import storage
 from doodle_dist.evaluation.attempts import Attempt, Cost, cost_of, repeated_drawings
 from doodle_dist.evaluation.history import PANELS, Curve
 from doodle_dist.evaluation.line_chart import Series, chart
@@ -123,12 +122,13 @@ def checkpoints(info: RunInfo) -> Markup | None:
             if name.startswith(("val/", "judge/")) and name not in _LEFT_OUT
         }
     )
-    rows = []
-    for one in info.checkpoints:
-        title = storage.basename(one.uri) + (" (best)" if one is info.best else "")
-        values = [one.score, *(one.metrics.get(name) for name in names)]
-        rows.append([title, f"{one.drawings_seen:,}", *("–" if v is None else f"{v:.4f}" for v in values)])
-    return table("Checkpoints in the run's folder", ("checkpoint", "drawings seen", "score", *names), rows)
+    heads = [
+        f"after {one.drawings_seen:,}" + (" (best)" if one is info.best else "") for one in info.checkpoints
+    ]
+    scores = [one.score for one in info.checkpoints]
+    values = [("score", scores)] + [(n, [one.metrics.get(n) for one in info.checkpoints]) for n in names]
+    rows = [(name, *("–" if v is None else f"{v:.4f}" for v in found)) for name, found in values]
+    return table("Checkpoints in the run's folder, by drawings seen", ("figure", *heads), rows)
 
 
 # --- speed and cost -------------------------------------------------------------------------------------

@@ -104,3 +104,11 @@ def test_flat_and_extreme_curves_have_an_axis(values: list[float]) -> None:
 
 def test_numbers_are_short() -> None:
     assert [short(x) for x in (0, 0.25, 40_000, 12_500_000, -3e9)] == ["0", "0.25", "40k", "12.5M", "-3G"]
+
+
+def test_what_hardly_changes_has_different_ticks_and_looks_flat() -> None:
+    text = chart("t", [Series("t", [10, 20], [0.9480, 0.9482])])
+    ticks = re.findall(r'text-anchor="end" dominant-baseline="central">([^<]*)<', text)
+    assert len(ticks) == len(set(ticks)) >= 2
+    ((_, one), (_, other)), *_ = heights(text)
+    assert 0 < one - other < 5
