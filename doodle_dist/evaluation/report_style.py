@@ -75,6 +75,8 @@ tbody th { font-weight: 600; min-width: 6.5rem; }
 th:first-child, td:first-child { padding-left: 0; }
 .figure { text-align: right; }
 td.figure { white-space: nowrap; }
+.starts tbody th { min-width: 0; }
+.starts td:nth-child(2) { min-width: 9rem; max-width: 30rem; overflow-wrap: anywhere; }
 @media (max-width: 40rem) {
   th, td { padding: .35rem .4rem; font-size: .92rem; }
   td.figure { white-space: normal; }

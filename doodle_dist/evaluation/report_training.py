@@ -234,9 +234,9 @@ def failures(info: RunInfo, attempts: Sequence[Attempt], found: Mapping[str, Cur
     parts: list[Content] = [el("p", _verdict(info, attempts))]
     if attempts:
         parts.append(_starts(attempts))
-    warnings = [
-        (name, f"{seen:,}", said) for one in attempts for seen, name, said in one.warnings
-    ] or _logged_warnings(found)
+    noted = [(name, f"{seen:,}", said) for one in attempts for seen, name, said in one.warnings]
+    # A run that repeats the drawings after a checkpoint meets the same once more.
+    warnings = list(dict.fromkeys(noted)) or _logged_warnings(found)
     if warnings:
         parts.append(table("Warnings", ("what", "at drawing", "sign"), warnings, words=3))
     if info.stopped:
@@ -255,8 +255,8 @@ def _verdict(info: RunInfo, attempts: Sequence[Attempt]) -> str:
     interrupted = [one for one in attempts[:-1] if one.end != "finished"]
     again = repeated_drawings(attempts)
     survived = (
-        f"{len(attempts)} starts: the run went on after {len(interrupted)} that did not come to an end of their own; "
-        f"{again:,} drawings past a checkpoint were seen again, none was skipped."
+        f"{len(attempts)} starts: the run went on after {len(interrupted)} that were interrupted or failed; what those "
+        f"had learnt past a checkpoint, of {again:,} drawings, was lost, and the drawings were seen again."
         if interrupted
         else "The workers were never started anew after a failure."
     )
@@ -274,12 +274,13 @@ def _starts(attempts: Sequence[Attempt]) -> Markup:
             workers += f" + {one.gpus_per_worker:g} GPU ({one.device})"
         began = datetime.fromtimestamp(one.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
         drawings = f"{one.first_drawing:,} to {one.last_drawing:,}"
-        rows.append([str(k + 1), began, workers, drawings, _span(one.seconds), ended])
+        rows.append([str(k + 1), ended, drawings, _span(one.seconds), workers, began])
     return table(
         "Starts of the workers, and how each ended",
-        ("start", "began (UTC)", "workers", "drawings seen", "lasted", "ended"),
+        ("start", "ended", "drawings seen", "lasted", "workers", "began (UTC)"),
         rows,
         words=6,
+        class_="starts",
     )
 
 

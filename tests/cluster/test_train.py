@@ -178,7 +178,7 @@ def test_every_start_is_noted_with_how_it_ended(killed_run: Path) -> None:
     assert all(one.seconds > 0 for one in starts[: last + 1])
     answer = doodle_dist("report", str(killed_run))
     assert answer.returncode == 0, answer.stderr
-    assert f"after {last} that did not come to an end" in (killed_run / "report.html").read_text()
+    assert f"went on after {last} that were interrupted" in (killed_run / "report.html").read_text()
 
 
 def test_the_trained_run_is_evaluated_and_does_nothing_when_run_again(

@@ -232,8 +232,8 @@ def test_a_generator_s_figures_stand_beside_their_floors(gan: Path) -> None:
 def test_failures_survived_and_what_the_run_cost(gan: Path) -> None:
     page = document(gan, price_per_hour=2.5)
     failures, cost = page.section("Failures"), page.section("Cost")
-    assert "2 starts: the run went on after 1 that did not come to an end of their own" in failures
-    assert "500 drawings past a checkpoint were seen again" in failures
+    assert "2 starts: the run went on after 1 that were interrupted or failed" in failures
+    assert "of 500 drawings, was lost" in failures
     assert "The last start: finished." in failures
     assert rows_of(page)["gradient-norm"] == ["1,300", HOSTILE]
     # An hour of two workers with three CPUs each, then an hour of one.
