@@ -1,5 +1,6 @@
 """The report of a run: whole and well-formed, complete without network, and true to the run's files."""
 
+import base64
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -260,7 +261,12 @@ def test_a_run_without_an_evaluation_says_how_to_get_one(gan: Path, classifier: 
     page = document(gan)
     assert f"doodle-dist evaluate {gan} --evaluator RUN --judge RUN" in page.section("Figures")
     assert page.section("Samples")
+    (classifier / "val" / "confusion").mkdir(parents=True)
+    for seen in (500, 1000):
+        (classifier / "val" / "confusion" / f"{seen:012d}.png").write_bytes(picture(1, seen % 251))
     page = document(classifier)
+    ((shown, _),) = page.all("img")
+    assert shown["src"].endswith(base64.b64encode(picture(1, 1000 % 251)).decode()), "the newest matrix"
     assert f"doodle-dist evaluate {classifier}" in page.section("Figures")
     assert "--evaluator" not in page.section("Figures")
     assert rows_of(page)[HOSTILE] == ["0.7000"], "of the newest checkpoint"
