@@ -41,7 +41,8 @@ class FailedError(StoppedError):
 class Run:
     """Everything a run's loop works with. ``tensorboard`` and ``metrics_log`` are rank 0's alone.
 
-    ``failing`` are the failures that showed at the last log.
+    ``failing`` are the failures that showed at the last log. ``report_at`` are drawings seen after which it
+    evaluates and checkpoints, beside every multiple that the config names.
     """
 
     task: Task
@@ -52,13 +53,14 @@ class Run:
     experiment: dict[str, object]
     meta: dict[str, object]
     held_out: Callable[[], Iterator[Batch]]
-    progress: Callable[[dict[str, float]], None]
-    warn: Callable[[str], None]
+    progress: Callable[[dict[str, float]], object]
+    warn: Callable[[str], object]
     stop_at_failures: bool
     tensorboard: TensorBoard | None
     audit: AuditWriter | None
     metrics_log: MetricsLog | None = None
     failing: set[str] = field(default_factory=set)
+    report_at: tuple[int, ...] = ()
 
 
 def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepInput:
@@ -72,10 +74,26 @@ def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepIn
 
 
 def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
-    """Train from ``cursor`` until ``run.total_drawings`` were seen; the cursor at the end.
+    """Train from ``cursor`` until ``run.total_drawings`` were seen; the cursor at the end. How it ended is noted.
 
     Raises NonFiniteError, on every rank, where a loss or gradient is NaN or infinite, and FailedError.
     """
+    try:
+        cursor = _steps(run, batches, cursor)
+    except StoppedError as error:
+        if run.metrics_log:
+            run.metrics_log.note("stopped", reason=str(error))
+        raise
+    except Exception as error:  # the next start of the run can't find out why this one ended
+        if run.metrics_log:
+            run.metrics_log.note("failed", reason=f"{type(error).__name__}: {error}"[:_REASON_LENGTH])
+        raise
+    if run.metrics_log:
+        run.metrics_log.note("finished")
+    return cursor
+
+
+def _steps(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
     config, meter, speed = run.config, Meter(), Speedometer()
     stream = iter(batches)
     while cursor.drawings_seen < run.total_drawings:
@@ -94,7 +112,7 @@ def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
         done = cursor.drawings_seen >= run.total_drawings
         if done or _passed(before, cursor, config.log_every_drawings):
             _log(run, meter.take() | dict(run.task.gauges()) | speed.take(), cursor)
-        if done or _passed(before, cursor, config.checkpoint_every_drawings):
+        if done or _is_due(run, before, cursor):
             with speed.paused():
                 _checkpoint(run, cursor)
         elif _passed(before, cursor, config.pictures_every_drawings):
@@ -103,6 +121,7 @@ def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
     return cursor
 
 
+_REASON_LENGTH = 600
 # Lanes number from 0; dropout's seeds lie above any of them.
 _DROPOUT_LANES = 1 << 20
 
@@ -110,6 +129,12 @@ _DROPOUT_LANES = 1 << 20
 def _passed(before: Cursor, after: Cursor, every: int) -> bool:
     """Whether a multiple of ``every`` drawings lies between two cursors; never for 0."""
     return every > 0 and before.drawings_seen // every != after.drawings_seen // every
+
+
+def _is_due(run: Run, before: Cursor, after: Cursor) -> bool:
+    """Whether a checkpoint is to be made between two cursors."""
+    asked = any(before.drawings_seen < at <= after.drawings_seen for at in run.report_at)
+    return asked or _passed(before, after, run.config.checkpoint_every_drawings)
 
 
 class Speedometer:
