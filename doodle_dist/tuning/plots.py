@@ -51,7 +51,8 @@ def objective_by_axis(record: SearchRecord, base: Experiment) -> bytes:
     reached = sorted({result.drawings_seen for _, result in ranked})
     # Without the paler end, which a page swallows.
     colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.9, 0, 256)))
-    mapping = ScalarMappable(LogNorm(max(reached[0], 1), max(reached[-1], 2)), colours)
+    palest = reached[0] if len(reached) > 1 else reached[0] / 2
+    mapping = ScalarMappable(LogNorm(palest, reached[-1]), colours)
     names = short_names(axis.key for axis in axes)
     for panel, axis in zip(panels, axes, strict=True):
         have = [row for row in ranked if axis.key in row[1].settings]

@@ -34,11 +34,16 @@ from doodle_dist.tuning.found import (
     retrain_command,
 )
 from doodle_dist.tuning.ledger import SearchRecord
-from doodle_dist.tuning.naming import short_names, shown
+from doodle_dist.tuning.naming import short, short_names, shown
 
 _SHOWN = 10
 _ROUGH_BELOW = 30
 _NONE = "–"
+# Figures' names are long words; grids of panels are read from this width on, and scroll on a narrower screen.
+_STYLE = """
+dt, .cards span { overflow-wrap: anywhere; }
+.scroll img.wide { max-width: 100%; min-width: 56rem; }
+"""
 
 
 def page_of(
@@ -64,7 +69,7 @@ def page_of(
         _cards(found),
         el("nav", el("ul", links), aria_label="parts of this report"),
     )
-    return page(title, [top, el("main", [section(name, content) for name, content in kept])], STYLE)
+    return page(title, [top, el("main", [section(name, content) for name, content in kept])], STYLE + _STYLE)
 
 
 def _how(found: Found) -> str:
@@ -133,7 +138,7 @@ def _trials(record: SearchRecord, found: Found) -> list[Content]:
 def _ranking(record: SearchRecord, found: Found, rows: list[Row], caption: str) -> Markup:
     keys = _searched(record)
     names = short_names(keys)
-    head = ["", "trial", "ended", "drawings", found.objective, *(names[key] for key in keys)]
+    head = ["place", "trial", "ended", "drawings", found.objective, *(names[key] for key in keys)]
     cells: list[list[Content]] = [
         [
             str(row.place),
@@ -151,14 +156,12 @@ def _ranking(record: SearchRecord, found: Found, rows: list[Row], caption: str) 
 def _failed(record: SearchRecord, found: Found) -> list[Content]:
     if not found.failed:
         return []
-    keys = _searched(record)
-    names = short_names(keys)
     rows: list[list[Content]] = [
-        [str(one.trial), one.reason, f"{one.drawings_seen:,}", *(_value(one.settings, key) for key in keys)]
+        [str(one.trial), one.reason, short(one.settings, record), f"{one.drawings_seen:,}"]
         for one in found.failed
     ]
-    caption = "Trials that failed; the search went on without them"
-    return [table(caption, ["trial", "reason", "drawings", *(names[key] for key in keys)], rows, words=2)]
+    caption = "Trials that failed, where they last reported, and why; the search went on without them"
+    return [table(caption, ["trial", "reason", "settings", "drawings"], rows, words=3)]
 
 
 def _axes(found: Found, pictures: Mapping[str, bytes]) -> list[Content]:
@@ -169,7 +172,7 @@ def _axes(found: Found, pictures: Mapping[str, bytes]) -> list[Content]:
         "trial got: points of one shade can be compared, others had more or fewer drawings. Crosses are trials that "
         "failed without an objective."
     )
-    scatter = scrolling("objective against each axis", picture(pictures[BY_AXIS], "Scatter plots", caption))
+    scatter = _wide(pictures[BY_AXIS], "A scatter plot for each axis", caption)
     if not found.importance:
         return [scatter, el("p", f"No importances: {found.importance_none}.")]
     said = (
@@ -214,10 +217,8 @@ def _population(record: SearchRecord, found: Found, pictures: Mapping[str, bytes
         for one in found.lineage
     ]
     way = table("The way of the best model", ["drawings", "trial", *(names[key] for key in keys)], rows)
-    courses = picture(
-        pictures[SCHEDULES], "The settings of every trial; the table has the best one's", caption
-    )
-    return [scrolling("settings over drawings", courses), way]
+    said = "The settings of every trial over drawings seen; the table below has the best one's"
+    return [_wide(pictures[SCHEDULES], said, caption), way]
 
 
 def _request(record: SearchRecord, best: str) -> list[Content]:
@@ -247,8 +248,12 @@ def _request(record: SearchRecord, best: str) -> list[Content]:
     return [facts(said), folded("the space", space), toml]
 
 
+def _wide(png: bytes, alt: str, caption: str) -> Markup:
+    return scrolling(alt, picture(png, alt, caption, class_="wide"))
+
+
 def _judged_at(record: SearchRecord) -> list[int]:
-    """Drawings seen at which several trials, or the only one, reported."""
+    """Drawings seen at which some trial reported."""
     return sorted({result.drawings_seen for trial in record.trials.values() for result in trial.results})
 
 
