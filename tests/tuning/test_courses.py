@@ -65,6 +65,9 @@ def test_a_donor_that_was_overwritten_later_is_followed_as_it_was() -> None:
     # Trial 0 goes through 200 drawings again, from another model, after trial 1 has copied it.
     record.trials[0].results.append(Result(200, 3.0, 14, lr(0.9), copied_from=2, copied_at=100))
     assert lineage(record, 1)[0] == Stretch(0, 200, 0, lr(0.1))
+    # Had it been before, that would have been the model that was copied.
+    record.trials[0].results[-1] = Result(200, 3.0, 6.5, lr(0.9), copied_from=2, copied_at=100)
+    assert lineage(record, 1)[:2] == [Stretch(0, 100, 2, lr(0.2)), Stretch(100, 200, 0, lr(0.9))]
 
 
 def test_a_trial_that_went_on_after_a_crash_is_one_stretch() -> None:

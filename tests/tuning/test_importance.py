@@ -57,12 +57,20 @@ def test_an_axis_with_a_condition_is_judged_among_the_trials_that_have_it(axis: 
 
 
 def test_high_is_good_where_the_search_says_so() -> None:
+    """What makes trials bad is another axis than what makes them good: only one direction finds the latter."""
     settings = points(64, "classifier-small")
-    key = "optim.classifier.lr"
-    objectives = {number: -abs(float(point[key]) - 3e-3) for number, point in settings.items()}
+    good, bad = "optim.classifier.lr", "optim.classifier.weight_decay"
+    spoiled = set(sorted(settings, key=lambda number: settings[number][bad])[:20])
+    objectives = {
+        number: -10.0 - number / 100 if number in spoiled else -abs(float(point[good]) - 1e-3)
+        for number, point in settings.items()
+    }
     record = record_of(objectives, settings, "classifier-small")
     assert record.sign > 0
-    assert next(iter(importances(record, base_of(record)))) == key
+    assert next(iter(importances(record, base_of(record)))) == good
+    low = replace(record.request, search=record.request.search | {"mode": "min"})
+    record = SearchRecord(record.uri, low, record.trials)
+    assert next(iter(importances(record, base_of(record)))) == bad
 
 
 def test_trials_are_compared_where_all_of_them_got_to() -> None:
@@ -72,7 +80,7 @@ def test_trials_are_compared_where_all_of_them_got_to() -> None:
     assert (found.drawings, found.trials) == (1_250, 60), "four of the 64 failed before they reported"
     for trial in record.trials.values():
         trial.results = [
-            one if one.drawings_seen == 1_250 else replace(one, objective=float(trial.number))
+            one if one.drawings_seen == 1_250 else replace(one, objective=1e6 + trial.number)
             for one in trial.results
         ]
     assert importance_of(record, base_of(record)) == found, "what only some trials got to says nothing of all"
