@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 
+import ray
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.table import Table
 from doodle_dist.errors import one_line
 from doodle_dist.tuning.ledger import Ledger
 from doodle_dist.tuning.naming import short
+from doodle_dist.tuning.resources import TrialResources
 from doodle_dist.tuning.trial import (
     CHECKPOINT,
     COPIED_AT,
@@ -32,13 +34,17 @@ _SHOWN = 8
 class Follower(Callback):
     """Writes a search's ledger from what Ray Tune tells, and shows the best trials while it runs."""
 
-    def __init__(self, ledger: Ledger, concurrent: int, resources: str, quiet: bool) -> None:
+    def __init__(self, ledger: Ledger, concurrent: int, resources: TrialResources, quiet: bool) -> None:
         self.ledger, self.concurrent, self.resources = ledger, concurrent, resources
         self.console = Console(file=sys.stderr, quiet=quiet)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
         self.began, self.drawn, self.printed = time.monotonic(), 0.0, 0.0
         self.seen_before = ledger.record.drawings_seen
         self.running: set[int] = set()
+
+    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
+        """Ray Tune pickles its callbacks to go on with them. The ledger is what a search goes on from."""
+        return Callback, ()
 
     # --- what Ray Tune tells ----------------------------------------------------------------------------
 
@@ -151,9 +157,11 @@ class Follower(Callback):
         waiting = record.request.trials - len(self.running) - sum(t.is_over for t in record.trials.values())
         if waiting <= 0:
             return ""
-        if not self.running:
-            return f"{waiting} wait for {self.resources}: none is free"
-        return f"{waiting} wait for one of {self.concurrent} places of {self.resources}"
+        if self.running:
+            return f"{waiting} wait for one of {self.concurrent} places of {self.resources}"
+        if self.resources.concurrent(ray.available_resources(), 1):
+            return f"{waiting} wait while the first starts"
+        return f"{waiting} wait for {self.resources}: others on this cluster have all"
 
     def table(self) -> Table:
         """The best trials, and the newest that run."""
