@@ -176,7 +176,7 @@ def _axes(found: Found, pictures: Mapping[str, bytes]) -> list[Content]:
     if not found.importance:
         return [scatter, el("p", f"No importances: {found.importance_none}.")]
     said = (
-        f"How far the values that the best quarter of the trials had differ from those of all, at "
+        f"How far the values of the best trials, a quarter and five at least, differ from those of all, at "
         f"{found.importance_drawings:,} drawings, which all of them reached (PED-ANOVA, in shares of their sum). An "
         "axis that only some trials have is judged among those. It says what told good from bad in this space and at "
         "that length, and not which way to go."
