@@ -17,8 +17,9 @@ from doodle_dist.errors import WorkFailedError
 from doodle_dist.ray_cluster import DATA_CPUS, Need, NotEnoughResourcesError, connect
 from doodle_dist.training.worker import held_out_plan, training_plan
 from doodle_dist.tuning import evaluator
-from doodle_dist.tuning.follow import Follower, shown
+from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import Ledger, Request, SearchRecord, read_search
+from doodle_dist.tuning.naming import shown
 from doodle_dist.tuning.resources import TrialResources, fits_in_memory, measured_gpu_share
 from doodle_dist.tuning.schedulers import check_population, report_at
 from doodle_dist.tuning.tuner import Search, run_search

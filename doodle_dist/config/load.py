@@ -131,9 +131,15 @@ def from_toml(text: str) -> Experiment:
         raise ConfigError(str(error)) from None
 
 
-def to_toml(experiment: Experiment) -> str:
-    """Every setting of an experiment as a preset of one's own; what is none is left out, as its default is none."""
-    lines = ["# Every setting of a run: `doodle-dist train config.toml` trains the same."]
+_OF_A_RUN = ("Every setting of a run: `doodle-dist train config.toml` trains the same.",)
+
+
+def to_toml(experiment: Experiment, header: Iterable[str] = _OF_A_RUN) -> str:
+    """Every setting of an experiment as a preset of one's own; what is none is left out, as its default is none.
+
+    ``header`` are the lines of the comment that it opens with.
+    """
+    lines = [f"# {_printable(line)}".rstrip() for line in header]
     _write_table(experiment.model_dump(mode="json"), (), lines)
     return "\n".join(lines) + "\n"
 
@@ -146,6 +152,11 @@ def _write_table(table: Mapping[str, Any], path: tuple[str, ...], lines: list[st
     for key, value in table.items():
         if isinstance(value, Mapping):
             _write_table(value, (*path, key), lines)
+
+
+def _printable(text: str) -> str:
+    """A comment's text: TOML allows no control characters there, and a line's end would end it."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _as_toml(value: Any) -> str:

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from doodle_dist.config.search import Value
 from doodle_dist.errors import one_line
-from doodle_dist.tuning.ledger import Ledger, SearchRecord, trial_number
+from doodle_dist.tuning.ledger import Ledger, trial_number
+from doodle_dist.tuning.naming import short
 from doodle_dist.tuning.resources import TrialResources
 from doodle_dist.tuning.trial import (
     CHECKPOINT,
@@ -181,26 +181,6 @@ class Follower(Callback):
                 short(result.settings, record),
             )
         return table
-
-
-def short(settings: dict[str, Value], record: SearchRecord) -> str:
-    """``generator.lr=0.0021 critic.lr=0.001 …``: as much of each key as tells it from the others."""
-    keys = [key for key in record.request.config.space if key in settings]
-    return " ".join(f"{_shortest(key, keys)}={shown(settings[key])}" for key in keys)
-
-
-def _shortest(key: str, keys: list[str]) -> str:
-    parts = key.split(".")
-    for length in range(1, len(parts) + 1):
-        tail = ".".join(parts[-length:])
-        if sum(other == tail or other.endswith("." + tail) for other in keys) == 1:
-            return tail
-    return key
-
-
-def shown(value: Value) -> str:
-    """A setting's value as people read it."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _number(trial: Trial) -> int:

@@ -127,17 +127,18 @@ class SearchRecord:
     @property
     def drawings_seen(self) -> int:
         """Drawings that all trials together were trained on, what was copied counted once."""
-        return sum(_trained(trial) for trial in self.trials.values())
+        return sum(sum(increments(trial)) for trial in self.trials.values())
 
 
-def _trained(trial: TrialRecord) -> int:
-    total, at = 0, 0
+def increments(trial: TrialRecord) -> list[int]:
+    """Drawings that a trial was trained on before each of its results, since the one before or since its copy."""
+    found, at = [], 0
     for result in trial.results:
         if result.copied_at is not None:
             at = result.copied_at
-        total += max(0, result.drawings_seen - at)
+        found.append(max(0, result.drawings_seen - at))
         at = result.drawings_seen
-    return total
+    return found
 
 
 def trial_name(number: int) -> str:

@@ -1,0 +1,89 @@
+"""Pictures of a search: what has to be seen is there, in the colour that only it has."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageColor
+
+from doodle_dist.tuning import plots
+from doodle_dist.tuning.importance import importances
+from tests.tuning.records import asha, base_of, pbt, request
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def has(png: bytes, colour: str) -> bool:
+    return bool((pixels(png) == ImageColor.getrgb(colour)).all(axis=-1).any())
+
+
+def test_failed_trials_and_the_best_are_marked() -> None:
+    record = asha(32)
+    picture = plots.objective_by_axis(record, base_of(record))
+    assert has(picture, plots._FAILED)
+    assert has(picture, plots._BEST)
+    for trial in record.trials.values():
+        trial.status = "stopped"
+    assert not has(plots.objective_by_axis(record, base_of(record)), plots._FAILED)
+
+
+def test_each_axis_has_a_panel() -> None:
+    record = asha(16)
+    wide = pixels(plots.objective_by_axis(record, base_of(record)))
+    for trial in record.trials.values():
+        trial.settings = {"optim.critic.lr": trial.settings["optim.critic.lr"]}
+        trial.results = [replace(result, settings=trial.settings) for result in trial.results]
+    narrow = pixels(plots.objective_by_axis(record, base_of(record)))
+    assert narrow.shape[0] < wide.shape[0] / 2
+    assert narrow.shape[1] < wide.shape[1] / 2
+
+
+def test_searches_lie_over_one_another_where_they_are_searched_by_the_same() -> None:
+    both = plots.best_so_far_picture({"asha": asha(32), "another": asha(16)})
+    one = plots.best_so_far_picture({"asha": asha(32)})
+    assert has(both, "#ff7f0e")
+    assert not has(one, "#ff7f0e")
+    other = asha(16)
+    other.request = request("asha", 16, objective="judge/conditional_accuracy", mode="max")
+    with pytest.raises(ValueError, match="different figures"):
+        plots.best_so_far_picture({"asha": asha(32), "another": other})
+
+
+def test_bars_are_as_long_as_their_shares() -> None:
+    picture = pixels(plots.importance_bars({"optim.a.lr": 0.8, "optim.b.lr": 0.2}, 1_250))
+    blue = (picture == ImageColor.getrgb("#3d6fb4")).all(axis=-1).sum(axis=1)
+    lengths = sorted(set(blue[blue > 20].tolist()))
+    assert max(lengths) / min(lengths) == pytest.approx(4, rel=0.05)
+
+
+def test_the_way_of_the_best_is_drawn_over_the_population() -> None:
+    record = pbt()
+    picture = plots.pbt_schedules(record, base_of(record))
+    reds = pixels(picture).astype(int)
+    assert ((reds[..., 0] > 180) & (reds[..., 1] < 130) & (reds[..., 2] < 140)).sum() > 1_000
+
+
+def test_categories_numbers_of_zero_and_a_lonely_trial_can_be_drawn() -> None:
+    record = asha(1)
+    base = base_of(record)
+    assert pixels(plots.objective_by_axis(record, base)).size
+    assert pixels(plots.best_so_far_picture({"one": record})).size
+    negative = asha(4)
+    for trial in negative.trials.values():
+        trial.results = [replace(one, objective=-1.0, elapsed_s=0.0) for one in trial.results]
+    assert pixels(plots.objective_by_axis(negative, base)).size
+
+
+def test_nothing_to_draw_is_said() -> None:
+    empty = asha(0)
+    base = base_of(empty)
+    for draw in (plots.objective_by_axis, plots.pbt_schedules):
+        with pytest.raises(ValueError, match="no trial"):
+            draw(empty, base)
+    with pytest.raises(ValueError, match="no trial"):
+        plots.best_so_far_picture({"none": empty})
+    with pytest.raises(ValueError, match="no axis"):
+        plots.importance_bars(importances(empty, base), 0)
