@@ -16,7 +16,7 @@ from doodle_dist.data.stream import RowGroupsInMemory
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.ray_cluster import DATA_CPUS, Need, NotEnoughResourcesError, connect
 from doodle_dist.training.worker import held_out_plan, training_plan
-from doodle_dist.tuning import evaluator
+from doodle_dist.tuning import evaluator, report
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import Ledger, Request, SearchRecord, read_search
 from doodle_dist.tuning.naming import shown
@@ -174,21 +174,9 @@ def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
 
 
 def print_found(record: SearchRecord, *, as_json: bool) -> None:
-    """The leaderboard, and where everything lies."""
-    rows = [
-        {
-            "trial": t.number,
-            "objective": r.objective,
-            "drawings_seen": r.drawings_seen,
-            "settings": r.settings,
-        }
-        for t, r in record.ranked()[:10]
-    ]
-    if as_json:
-        print(orjson.dumps(rows).decode())
-        return
-    for row in rows:
-        print(row)
+    """Write what the search found into its folder, and say it."""
+    report.write_report(record, record.uri)
+    report.print_leaderboard(record, as_json=as_json)
 
 
 def _request(search: Search) -> Request:
