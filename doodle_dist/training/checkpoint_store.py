@@ -71,11 +71,9 @@ def new_name(drawings_seen: int, fence: int) -> str:
 def stored_checkpoints(run_uri: str) -> list[StoredCheckpoint]:
     """The run's committed checkpoints, oldest first, after those of a release that didn't commit."""
     folders = _folders(run_uri)
-    committed = [
-        _read_commit(uri, files) for uri, files in folders.items() if COMMIT in files and STATE in files
-    ]
+    committed = [_read_commit(uri) for uri, files in folders.items() if COMMIT in files]
     plain = [_read_plain(uri) for uri, files in folders.items() if _is_plain(uri, files)]
-    return sorted(plain, key=_order) + sorted((one for one in committed if one), key=_order)
+    return sorted(plain, key=_order) + sorted(committed, key=_order)
 
 
 def _order(one: StoredCheckpoint) -> tuple[int, str]:
@@ -93,7 +91,7 @@ def _folders(run_uri: str) -> dict[str, set[str]]:
     return folders
 
 
-def _read_commit(uri: str, files: set[str]) -> StoredCheckpoint | None:
+def _read_commit(uri: str) -> StoredCheckpoint:
     try:
         commit = orjson.loads(storage.read_bytes(storage.join(uri, COMMIT)))
         listed = {name: StoredFile(**about) for name, about in commit["files"].items()}
