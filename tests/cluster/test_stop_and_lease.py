@@ -83,5 +83,3 @@ def test_an_altered_shard_ends_a_run_at_once_with_its_name(tmp_path: Path) -> No
     assert "Traceback" not in done.stderr
     attempts = tmp_path / "runs/asked/audit"
     assert len(list(attempts.glob("attempt-*"))) <= 1 if attempts.exists() else True
-
-
