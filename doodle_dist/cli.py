@@ -58,7 +58,12 @@ class _Settings:
 def train(
     preset: Preset = "doodle-gan-small",
     overrides: Overrides = None,
-    workers: Annotated[Optional[int], typer.Option(help="Ray Train workers (DDP ranks)")] = None,  # noqa: UP045
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="N|MIN:MAX", help="Ray Train workers (DDP ranks); MIN:MAX grows with the cluster"
+        ),
+    ] = "",
     gpus: Annotated[Optional[float], typer.Option(help="GPUs per worker")] = None,  # noqa: UP045
     cpus: Annotated[Optional[float], typer.Option(help="CPUs per worker")] = None,  # noqa: UP045
     run: Annotated[str, typer.Option(help="the run's name; the same name goes on with the run")] = "",
@@ -69,10 +74,9 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a preset, or go on with a run of the same name."""
-    from doodle_dist.config.load import load_run
+    from doodle_dist.config.load import load_run, parse_workers
 
-    given = {
-        "scaling.workers": workers,
+    given = parse_workers(workers) | {
         "scaling.gpus_per_worker": gpus,
         "scaling.cpus_per_worker": cpus,
         "run": run or None,

@@ -1,7 +1,13 @@
 """`doodle-dist train` and `python -m doodle_dist.train`: parse, build, run, close."""
 
 import errno
-from collections.abc import Sequence
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import orjson
@@ -14,19 +20,29 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
-from doodle_dist.evaluation.runs import STOPPED
 from doodle_dist.ray_cluster import Need, check_resources, connect
 from doodle_dist.training import progress
-from doodle_dist.training.worker import train_loop_per_worker, training_plan
+from doodle_dist.training.checkpoint_store import stored_checkpoints
+from doodle_dist.training.lease import Lease, held
+from doodle_dist.training.worker import (
+    forget_reason,
+    noted_reason,
+    train_loop_per_worker,
+    training_plan,
+)
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """``metrics`` are those of the last checkpoint, ``checkpoint`` its URI, ``uri`` the run's."""
+    """``metrics`` are those of the last checkpoint, ``checkpoint`` its URI, ``uri`` the run's.
+
+    ``stopped_at`` are the drawings seen by a run that was asked to stop before its end.
+    """
 
     uri: str
     metrics: dict[str, float]
     checkpoint: str | None
+    stopped_at: int | None = None
 
 
 def train(
@@ -44,31 +60,115 @@ def train(
     experiment = with_absolute_locations(experiment)
     manifest = load_manifest(experiment.data.uri)
     check_files(experiment.data.uri, manifest)
-    training_plan(experiment, manifest).order(0)
-
-    scaling = experiment.scaling
-    need = Need(scaling.workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
-    connect(need, local=local, debug=debug)
-    check_resources(need, wait_s)
+    plan = training_plan(experiment, manifest)
+    plan.order(0)
 
     run_uri = storage.join(experiment.storage, experiment.run)
-    stopped = storage.join(run_uri, STOPPED)
-    if storage.exists(stopped):
-        storage.write_atomic(stopped, b"{}")
-    board = progress.new_board()
+    with held(run_uri, _say) as (mine, is_lost):
+        scaling = experiment.scaling
+        need = Need(scaling.least_workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
+        connect(need, local=local, debug=debug)
+        check_resources(need, wait_s)
+        board = progress.new_board()
+        with progress.shown(board, quiet), asked_to_stop() as asked:
+            try:
+                _fit(trainer(experiment, run_uri, board, lease=mine), board, asked, is_lost)
+            except TrainingFailedError as error:
+                cause = root_cause(error)
+                if getattr(cause, "errno", None) == errno.ENOSPC:
+                    cause = storage.explain(run_uri, cause)
+                reason = noted_reason(run_uri) or f"run {experiment.run} failed: {one_line(cause)}"
+                raise WorkFailedError(reason) from error
+    total = experiment.train.total_drawings(plan.rows)
+    return _result(run_uri, total, was_asked=asked.is_set())
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+# Ray Train needs a few seconds to end its workers; `ray job stop` waits for 60 s where it is told to.
+STOP_WITHIN_S = 28.0
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[threading.Event]:
+    """SIGTERM and SIGINT set the event, once; the second one ends the process as it always did.
+
+    Nothing is caught where this isn't the main thread, which alone may.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def ask(number: int, _: object) -> None:
+        asked.set()
+        for each in signals:
+            signal.signal(each, signal.default_int_handler)
+
+    for number in signals:
+        signal.signal(number, ask)
     try:
-        with progress.shown(board, quiet):
-            result = trainer(experiment, run_uri, board).fit()
-    except TrainingFailedError as error:
-        cause = root_cause(error)
-        if getattr(cause, "errno", None) == errno.ENOSPC:
-            cause = storage.explain(run_uri, cause)
-        raise WorkFailedError(f"run {experiment.run} failed: {one_line(cause)}") from error
-    checkpoint = f"{run_uri}/{storage.basename(result.checkpoint.path)}" if result.checkpoint else None
-    reason = orjson.loads(storage.read_bytes(stopped)).get("reason") if storage.exists(stopped) else None
-    if reason:
-        raise WorkFailedError(f"{reason}; last good checkpoint: {checkpoint or 'none yet'}")
-    return TrainResult(run_uri, dict(result.metrics or {}), checkpoint)
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _fit(
+    ray_trainer: TorchTrainer, board: ray.actor.ActorHandle, asked: threading.Event, is_lost: threading.Event
+) -> None:
+    """Train until it is over, asked to stop, or the run's lease is lost.
+
+    Raises what ``fit`` raises, and WorkFailedError where the run doesn't stop in time or isn't ours any more.
+    """
+    # Off the main thread Ray Train leaves the signals to us; a daemon, so that nobody waits for one that hangs.
+    fitting: Future[None] = Future()
+    threading.Thread(target=_fit_into, args=(ray_trainer, fitting), name="fit", daemon=True).start()
+    deadline = None
+    while not fitting.done():
+        wait([fitting], timeout=0.2)
+        if deadline is None and (asked.is_set() or is_lost.is_set()):
+            if asked.is_set():
+                _say("stopping: the run is saved first")
+            board.stop.remote()
+            deadline = time.monotonic() + STOP_WITHIN_S
+        if deadline is not None and time.monotonic() > deadline and not fitting.done():
+            break
+    if is_lost.is_set():
+        raise WorkFailedError("the run was taken over by another driver while this one could not be reached")
+    if not fitting.done():
+        raise WorkFailedError(
+            f"the run did not end within {STOP_WITHIN_S:.0f} s; the same command goes on from its last checkpoint"
+        )
+    fitting.result()
+
+
+def _fit_into(ray_trainer: TorchTrainer, fitting: "Future[None]") -> None:
+    try:
+        ray_trainer.fit()
+    except BaseException as error:
+        fitting.set_exception(error)
+    else:
+        fitting.set_result(None)
+
+
+def _result(run_uri: str, total: int, *, was_asked: bool) -> TrainResult:
+    """What a run that ended by itself, or was asked to, came to. Raises WorkFailedError where it went wrong."""
+    last = next(reversed(stored_checkpoints(run_uri)), None)
+    if reason := noted_reason(run_uri):
+        raise WorkFailedError(f"{reason}; last good checkpoint: {last.uri if last else 'none yet'}")
+    seen = last.drawings_seen if last else 0
+    if seen < total and not was_asked:
+        raise WorkFailedError(
+            f"the run is over and its last checkpoint was not stored; last good checkpoint: "
+            f"{last.uri if last else 'none'}; the same command trains what is missing again"
+        )
+    stopped_at = seen if seen < total else None
+    return TrainResult(run_uri, last.metrics() if last else {}, last.uri if last else None, stopped_at)
 
 
 def with_absolute_locations(experiment: Experiment) -> Experiment:
@@ -84,6 +184,10 @@ def with_absolute_locations(experiment: Experiment) -> Experiment:
     )
 
 
+# Written by Ray Train at each report, not atomically; it refuses to start from one that is cut short.
+_RAYS_RECORD = "checkpoint_manager_snapshot.json"
+
+
 def trainer(
     experiment: Experiment,
     run_uri: str,
@@ -91,11 +195,16 @@ def trainer(
     *,
     report_at: tuple[int, ...] = (),
     callbacks: Sequence[ray.train.UserCallback] = (),
+    lease: Lease | None = None,
 ) -> TorchTrainer:
     """Ray Train's trainer of an experiment whose run lies at ``run_uri``. ``board`` is told of its progress.
 
-    ``report_at`` are drawings seen after which it checkpoints, beside the experiment's own.
+    ``report_at`` are drawings seen after which it checkpoints, beside the experiment's own. No checkpoint is
+    committed once ``lease`` is lost. Why the run stopped itself the last time is forgotten, and so is Ray Train's
+    own record of its checkpoints: which there are is read from storage (training/checkpoint_store.py).
     """
+    forget_reason(run_uri)
+    storage.delete_prefix(storage.join(run_uri, _RAYS_RECORD))
     filesystem, path = storage.train_filesystem(experiment.storage)
     scaling = experiment.scaling
     resources = {"CPU": scaling.cpus_per_worker}
@@ -108,10 +217,11 @@ def trainer(
             "run_uri": run_uri,
             "board": board,
             "report_at": report_at,
+            "lease": lease,
         },
         torch_config=TorchConfig(backend="nccl" if scaling.gpus_per_worker else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=scaling.workers,
+            num_workers=(scaling.workers_min, scaling.workers) if scaling.is_elastic else scaling.workers,
             use_gpu=scaling.gpus_per_worker > 0,
             resources_per_worker=resources,
         ),
@@ -122,10 +232,6 @@ def trainer(
             callbacks=list(callbacks),
             failure_config=ray.train.FailureConfig(
                 max_failures=experiment.train.max_failures, controller_failure_limit=3
-            ),
-            checkpoint_config=ray.train.CheckpointConfig(
-                num_to_keep=experiment.train.keep_checkpoints,
-                checkpoint_score_attribute="score",
             ),
         ),
     )
@@ -139,6 +245,8 @@ def print_result(result: TrainResult, *, as_json: bool) -> None:
     shown = {name: value for name, value in result.metrics.items() if name.startswith(("val/", "judge/"))}
     for name, value in shown.items():
         print(f"{name:32} {value:.4f}")
+    if result.stopped_at is not None:
+        print(f"stopped at drawing {result.stopped_at:,}; the same command goes on")
     print(f"run         {result.uri}")
     print(f"checkpoint  {result.checkpoint or 'none'}")
     print(f"watch       tensorboard --logdir {result.uri}/tensorboard")

@@ -36,7 +36,7 @@ ALLOWED = {
         "training.task",
     },
     "training": {"config", "data", "evaluation", "losses", "models", "schedules", "training"},
-    "training.worker": {"config", "data", "evaluation", "ray_cluster", "training"},
+    "training.worker": {"config", "data", "errors", "evaluation", "ray_cluster", "training"},
     "train": {"config", "data", "errors", "evaluation.runs", "ray_cluster", "training", "cli"},
     "tuning": {"config", "data", "errors", "evaluation", "ray_cluster", "training", "tuning"},
     # A search trains its evaluator first, and trials of several workers, as `train` does.

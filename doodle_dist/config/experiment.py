@@ -126,10 +126,30 @@ class OptimConfig(Section):
 
 
 class ScalingConfig(Section):
-    workers: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, description="Ray Train workers; the most, where workers_min is given")
+    workers_min: int = Field(
+        0, ge=0, description="elastic: as many workers as the cluster holds, at least so many; 0: always all"
+    )
     cpus_per_worker: float = Field(1.0, gt=0)
     gpus_per_worker: float = Field(0.0, ge=0)
     threads_per_worker: int = Field(1, ge=1, description="torch's CPU threads in a worker")
+
+    @property
+    def is_elastic(self) -> bool:
+        return 0 < self.workers_min < self.workers
+
+    @property
+    def least_workers(self) -> int:
+        """How many workers a cluster must hold."""
+        return self.workers_min or self.workers
+
+    @model_validator(mode="after")
+    def _least_is_no_more_than_most(self) -> Self:
+        if self.workers_min > self.workers:
+            raise ValueError(
+                f"scaling.workers_min={self.workers_min} is more than scaling.workers={self.workers}"
+            )
+        return self
 
 
 # The nets that a task trains: sections of [model] and of [optim].

@@ -175,6 +175,23 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key.strip(), value
 
 
+def parse_workers(text: str) -> dict[str, Any]:
+    """``4``, or ``2:8`` for as many as the cluster holds, 2 at least -> settings; none for no text."""
+    least, colon, most = text.partition(":")
+    try:
+        if not text:
+            return {}
+        if not colon:
+            return {"scaling.workers": int(text), "scaling.workers_min": 0}
+        if int(least) < 1:
+            raise ValueError
+        return {"scaling.workers": int(most), "scaling.workers_min": int(least)}
+    except ValueError:
+        raise ConfigError(
+            f"--workers {text!r} is neither a number of workers nor MIN:MAX, such as 2:8"
+        ) from None
+
+
 def overlay(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of ``tree`` with dotted keys replaced. Setting one length of a run unsets the other."""
     result = _copy(tree)

@@ -19,10 +19,12 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlsplit
+
+from doodle_dist.data.retry import is_transient, persistently
 
 if TYPE_CHECKING:
     import fsspec
@@ -45,6 +47,10 @@ _HOW_TO_GIVE_KEYS = {
 
 class StorageError(Exception):
     """A store could not do what was asked. The message is one readable line that names the location."""
+
+
+class DamagedError(StorageError):
+    """A file is there and is not what it was written as: reading it again would give the same."""
 
 
 class FileEntry(NamedTuple):
@@ -223,7 +229,10 @@ def forget_filesystems() -> None:
     _native_s3.cache_clear()
     import s3fs
 
+    from doodle_dist.data.patient_s3 import PatientS3FileSystem
+
     s3fs.S3FileSystem.clear_instance_cache()
+    PatientS3FileSystem.clear_instance_cache()
 
 
 def _other_filesystem(kind: str) -> pa.fs.FileSystem:
@@ -244,7 +253,7 @@ def fsspec_filesystem(uri: str, *, endpoint: str | None = None) -> tuple[fsspec.
     return _fsspec_of(kind, s3_endpoint(endpoint) if kind == "s3" else None), path
 
 
-def _fsspec_of(kind: str, endpoint: str | None) -> fsspec.AbstractFileSystem:
+def _fsspec_of(kind: str, endpoint: str | None, *, patient: bool = False) -> fsspec.AbstractFileSystem:
     import fsspec
 
     if kind == "file":
@@ -265,8 +274,11 @@ def _fsspec_of(kind: str, endpoint: str | None) -> fsspec.AbstractFileSystem:
         "retries": {"max_attempts": MAX_ATTEMPTS, "mode": "standard"},
         "s3": {"addressing_style": "path"},
     }
+    from doodle_dist.data.patient_s3 import PatientS3FileSystem
+
     # Other processes write the same prefixes, so a cached listing would be a wrong one.
-    return fsspec.filesystem("s3", endpoint_url=endpoint, config_kwargs=config, use_listings_cache=False)
+    kind_of_s3 = PatientS3FileSystem if patient else fsspec.get_filesystem_class("s3")
+    return kind_of_s3(endpoint_url=endpoint, config_kwargs=config, use_listings_cache=False)
 
 
 def train_filesystem(uri: str, *, endpoint: str | None = None) -> tuple[pa.fs.FileSystem, str]:
@@ -281,7 +293,8 @@ def train_filesystem(uri: str, *, endpoint: str | None = None) -> tuple[pa.fs.Fi
         raise ValueError(f"'{public(uri)}' is read-only: results go to a local path, s3:// or gs://")
     if kind != "s3":
         return filesystem(uri)
-    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(_fsspec_of("s3", s3_endpoint(endpoint)))), path
+    patient = _fsspec_of("s3", s3_endpoint(endpoint), patient=True)
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(patient)), path
 
 
 # --- errors ----------------------------------------------------------------------------------------------
@@ -360,6 +373,25 @@ def errors_about(uri: str) -> Iterator[None]:
         raise
 
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _patiently(operation: Callable[_P, _T]) -> Callable[_P, _T]:
+    """The operation, tried again where its store was busy or away for a moment (see retry.py)."""
+
+    @functools.wraps(operation)
+    def tried(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return persistently(lambda: operation(*args, **kwargs), _may_pass)
+
+    return tried
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether a StorageError is about something that passes."""
+    return isinstance(error, StorageError) and is_transient(error.__cause__ or error)
+
+
 def _is_client_error(error: BaseException) -> bool:
     return type(error).__module__.split(".")[0] in ("botocore", "aiobotocore", "aiohttp", "fsspec", "pyarrow")
 
@@ -367,6 +399,7 @@ def _is_client_error(error: BaseException) -> bool:
 # --- reading ---------------------------------------------------------------------------------------------
 
 
+@_patiently
 def _stat(uri: str) -> tuple[str, int]:
     """("file" | "folder" | "nothing", bytes). Raises StorageError for a store that cannot be asked."""
     import pyarrow.fs
@@ -406,6 +439,7 @@ def size(uri: str) -> int:
     return length
 
 
+@_patiently
 def open_input(uri: str) -> pa.NativeFile:
     """A seekable file open for reading."""
     fs, path = filesystem(uri)
@@ -417,6 +451,7 @@ def open_input(uri: str) -> pa.NativeFile:
         return fs.open_input_file(path)
 
 
+@_patiently
 def read_bytes(uri: str, start: int = 0, length: int | None = None) -> bytes:
     """``length`` bytes from ``start`` on; to the end without it, fewer where the file ends before."""
     with errors_about(uri), open_input(uri) as file:
@@ -425,6 +460,7 @@ def read_bytes(uri: str, start: int = 0, length: int | None = None) -> bytes:
         return file.read() if length is None else file.read(length)
 
 
+@_patiently
 def sha256_of(uri: str) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     digest = hashlib.sha256()
@@ -469,6 +505,7 @@ def list_files(
     ]
 
 
+@_patiently
 def _walk(kind: str, base: str, uri: str, recursive: bool, hidden: bool) -> list[FileEntry]:
     import pyarrow.fs
 
@@ -505,6 +542,7 @@ def _writable(uri: str) -> tuple[str, str]:
     return kind, path
 
 
+@_patiently
 def write_atomic(uri: str, data: bytes) -> None:
     """Write a whole file so that a reader sees the old content or the new, never a part.
 
@@ -530,6 +568,7 @@ def write_atomic(uri: str, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+@_patiently
 def put_file(local: str | Path, uri: str) -> None:
     """Copy a local file to ``uri``; it appears there whole or not at all."""
     kind, path = _writable(uri)
@@ -554,6 +593,46 @@ def put_file(local: str | Path, uri: str) -> None:
                 stream.write(block)
 
 
+@_patiently
+def create(uri: str, data: bytes) -> bool:
+    """Write a whole file where there is none yet; False, and nothing is written, where there is one.
+
+    Atomic on local disks, and on object stores that know conditional writes (`If-None-Match`). On others, and on
+    Google Cloud Storage, of two that write at the same moment both may be told True and the later one stays: who
+    must know reads the file again a moment later.
+    """
+    kind, path = _writable(uri)
+    if kind == "file":
+        target = Path(path)
+        with errors_about(uri):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
+            try:
+                temporary.write_bytes(data)
+                os.link(temporary, target)  # unlike a rename, it fails where the target is there
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink(missing_ok=True)
+            return True
+    if exists(uri):
+        return False
+    if kind != "s3":
+        write_atomic(uri, data)
+        return True
+    with errors_about(uri):
+        try:
+            _fsspec_of("s3", s3_endpoint()).pipe_file(path, data, mode="create")
+        except OSError as error:
+            if re.search(
+                r"PreconditionFailed|ConditionalRequestConflict|\b(409|412)\b", repr(error.__cause__)
+            ):
+                return False
+            raise
+    return True
+
+
+@_patiently
 def delete_prefix(uri: str) -> None:
     """Delete everything below ``uri``, or the file it names; nothing there is no error.
 

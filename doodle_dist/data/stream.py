@@ -27,6 +27,7 @@ from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.manifest import load_group_counts
 from doodle_dist.data.order import EpochOrder, lanes_of_rank
 from doodle_dist.data.raster import rasterize_packed
+from doodle_dist.data.retry import TRAINING_PATIENCE_S, is_transient, patience, persistently
 from doodle_dist.data.schema import Kind, Manifest, binary_buffers, fixed_rows
 from doodle_dist.data.stroke_augment import StrokeAugment, augment_packed
 
@@ -77,6 +78,8 @@ class StreamPlan:
     window_bytes: int
     rasterize: Rasterize = "worker"
     strokes: StrokeAugment | None = None
+    # Of a Ray Data task; 0 where a run's workers may take all there are, and would wait for data for ever.
+    task_cpus: float = TASK_CPUS
     # Columns beside key_id, label and the picture, for who reads windows itself; batches don't carry them.
     extra_columns: tuple[str, ...] = ()
 
@@ -109,6 +112,7 @@ def plan_stream(
     window_bytes: int = WINDOW_BYTES,
     rasterize: Rasterize = "worker",
     strokes: StrokeAugment | None = None,
+    task_cpus: float = TASK_CPUS,
 ) -> StreamPlan:
     """Plan the stream of a split, or of some of its categories, which are then labelled in sorted order.
 
@@ -150,6 +154,7 @@ def plan_stream(
         window_bytes=window_bytes,
         rasterize=rasterize,
         strokes=strokes,
+        task_cpus=task_cpus,
     )
 
 
@@ -179,17 +184,32 @@ class _ShardReader:
 
     def read(self, uri: str, group: int, columns: list[str]) -> pa.Table:
         try:
+            return persistently(lambda: self._read(uri, group, columns))
+        except storage.StorageError as error:
+            if str(error).endswith("not found"):
+                raise storage.DamagedError(f"{error}, and the dataset's manifest names it") from error
+            raise
+        except (OSError, pa.ArrowException) as error:
+            if is_transient(error):
+                raise storage.explain(uri, error) from error
+            raise storage.DamagedError(
+                f"{uri} is damaged, `doodle-dist data verify` says more: {error}"
+            ) from error
+
+    def _read(self, uri: str, group: int, columns: list[str]) -> pa.Table:
+        try:
             if uri not in self.files:
                 # An object store's answers are worth asking for all at once; a disk's are not.
-                self.files[uri] = pq.ParquetFile(storage.open_input(uri), pre_buffer="://" in uri)
+                self.files[uri] = pq.ParquetFile(
+                    storage.open_input(uri), pre_buffer="://" in uri, page_checksum_verification=True
+                )
                 if len(self.files) > self.keep:
                     self.files.popitem(last=False)[1].close()
             self.files.move_to_end(uri)
             return self.files[uri].read_row_group(group, columns=columns, use_threads=False)
-        except (OSError, pa.ArrowException) as error:
-            raise storage.StorageError(
-                f"{uri} is damaged, `doodle-dist data verify` says more: {error}"
-            ) from error
+        except Exception:
+            self.files.pop(uri, None)  # what was read ahead may be what failed
+            raise
 
 
 class RowGroupReader(Protocol):
@@ -397,15 +417,21 @@ def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: 
 
     def read(ids: dict[str, NDArray[np.int64]]) -> pa.Table:
         tables = []
-        for window in (todo[int(i)] for i in ids["id"]):
-            table = read_window(plan, lanes, window)
-            tables.append(_rasterized(plan, table, window.epoch) if in_task else table)
+        with patience(TRAINING_PATIENCE_S):
+            for window in (todo[int(i)] for i in ids["id"]):
+                table = read_window(plan, lanes, window)
+                tables.append(_rasterized(plan, table, window.epoch) if in_task else table)
         return pa.concat_tables(tables)
 
-    # Both stages ask for the same resources, so that Ray Data runs them as one task.
+    # Both stages ask for the same resources, so that Ray Data runs them as one task. Where CPUs don't say how many
+    # may run at once, it is two: one reads while the other's window is used.
+    at_once = None if plan.task_cpus else 2
     dataset = ray.data.read_datasource(
-        number_source(len(todo)), override_num_blocks=len(todo), num_cpus=TASK_CPUS
-    ).map_batches(read, batch_size=None, num_cpus=TASK_CPUS)
+        number_source(len(todo)),
+        override_num_blocks=len(todo),
+        num_cpus=plan.task_cpus,
+        concurrency=at_once,
+    ).map_batches(read, batch_size=None, num_cpus=plan.task_cpus, concurrency=at_once)
     # A window stays one block, and Ray Data reckons with its size when it asks how many tasks the buffer holds.
     most = min(WINDOW_DRAWINGS, plan.window_bytes // plan.bytes_of_drawing)
     longest = max(len(lanes) * plan.order(0).rows_per_lane_step, most)

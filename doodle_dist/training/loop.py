@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from doodle_dist.config.experiment import TrainConfig
 from doodle_dist.data import storage
 from doodle_dist.data.order import step_seed
+from doodle_dist.data.retry import patience
 from doodle_dist.data.stream import Batch
 from doodle_dist.evaluation.pictures import png, to_images
 from doodle_dist.training.audit import AuditWriter
@@ -21,7 +22,8 @@ from doodle_dist.training.checkpoint import Cursor, save_checkpoint
 from doodle_dist.training.context import Context, new_checkpoint_folder
 from doodle_dist.training.metrics import Meter
 from doodle_dist.training.metrics_log import MetricsLog
-from doodle_dist.training.task import Clock, LaneRandom, StepInput, Task
+from doodle_dist.training.stopping import Look, never
+from doodle_dist.training.task import Clock, LaneRandom, Report, StepInput, Task
 from doodle_dist.training.tensorboard import TensorBoard
 
 
@@ -42,7 +44,8 @@ class Run:
     """Everything a run's loop works with. ``tensorboard`` and ``metrics_log`` are rank 0's alone.
 
     ``failing`` are the failures that showed at the last log. ``report_at`` are drawings seen after which it
-    evaluates and checkpoints, beside every multiple that the config names.
+    evaluates and checkpoints, beside every multiple that the config names. ``look`` is called after every step and
+    says, on all ranks alike, whether to save or to stop there.
     """
 
     task: Task
@@ -61,6 +64,7 @@ class Run:
     metrics_log: MetricsLog | None = None
     failing: set[str] = field(default_factory=set)
     report_at: tuple[int, ...] = ()
+    look: Callable[[], Look] = never
 
 
 def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepInput:
@@ -74,7 +78,9 @@ def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepIn
 
 
 def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
-    """Train from ``cursor`` until ``run.total_drawings`` were seen; the cursor at the end. How it ended is noted.
+    """Train from ``cursor`` until ``run.total_drawings`` were seen, or it is told to stop; the cursor at the end.
+
+    How it ended is noted.
 
     Raises NonFiniteError, on every rank, where a loss or gradient is NaN or infinite, and FailedError.
     """
@@ -112,11 +118,15 @@ def _steps(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
         done = cursor.drawings_seen >= run.total_drawings
         if done or _passed(before, cursor, config.log_every_drawings):
             _log(run, meter.take() | dict(run.task.gauges()) | speed.take(), cursor)
-        if done or _is_due(run, before, cursor):
+        look = run.look()
+        if done or _is_due(run, before, cursor) or look != Look.GO_ON:
             with speed.paused():
-                _checkpoint(run, cursor)
+                # Who must stop or is about to be taken away has seconds: it saves, and judges nothing.
+                _checkpoint(run, cursor, is_judged=done or look == Look.GO_ON)
+            if look == Look.STOP:
+                break
         elif _passed(before, cursor, config.pictures_every_drawings):
-            with speed.paused():
+            with speed.paused(), _missable(run):
                 _draw(run, {}, cursor)
     return cursor
 
@@ -225,10 +235,14 @@ def _stop_if_not_finite(run: Run, batch: Batch, cursor: Cursor) -> None:
 _CLOCK = ("drawings_seen", "step")
 
 
-def _checkpoint(run: Run, cursor: Cursor) -> None:
-    """Evaluate, draw, save and report; every rank takes part."""
-    held_out = (to_input(batch, cursor.seed, k, run.context.device) for k, batch in enumerate(run.held_out()))
-    report = run.task.evaluate(held_out, Clock(cursor.step, cursor.drawings_seen, run.total_drawings))
+def _checkpoint(run: Run, cursor: Cursor, *, is_judged: bool) -> None:
+    """Evaluate and draw, where it ``is_judged``; save and report. Every rank takes part."""
+    report = Report({})
+    if is_judged:
+        held_out = (
+            to_input(batch, cursor.seed, k, run.context.device) for k, batch in enumerate(run.held_out())
+        )
+        report = run.task.evaluate(held_out, Clock(cursor.step, cursor.drawings_seen, run.total_drawings))
     metrics = {"drawings_seen": float(cursor.drawings_seen), "step": float(cursor.step)} | report.scalars
     if report.score is not None:
         metrics["score"] = report.score
@@ -245,15 +259,33 @@ def _checkpoint(run: Run, cursor: Cursor) -> None:
             experiment=run.experiment,
             meta=run.meta | {"metrics": metrics},
         )
-    _draw(run, report.pictures, cursor)
+    if is_judged:
+        with _missable(run):
+            _draw(run, report.pictures, cursor)
     if run.tensorboard:
         run.tensorboard.scalars(report.scalars, cursor.drawings_seen)
-        run.tensorboard.flush()
+        with _missable(run):
+            run.tensorboard.flush()
     if run.metrics_log:
-        run.metrics_log.add(
-            {name: value for name, value in metrics.items() if name not in _CLOCK}, cursor.drawings_seen
-        )
+        figures = {name: value for name, value in metrics.items() if name not in _CLOCK}
+        if figures:
+            run.metrics_log.add(figures, cursor.drawings_seen)
         run.metrics_log.note("checkpoint")
-        run.metrics_log.flush()
+        with _missable(run):
+            run.metrics_log.flush()
     run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | report.scalars)
     run.context.report(metrics, folder)
+
+
+# What waits for a store holds up training: pictures and curves, which come again, don't wait for long.
+_MISSABLE_PATIENCE_S = 10.0
+
+
+@contextmanager
+def _missable(run: Run) -> Iterator[None]:
+    """What a store refuses inside is a warning: the run needs it for nothing, and the next checkpoint tries again."""
+    try:
+        with patience(_MISSABLE_PATIENCE_S):
+            yield
+    except storage.StorageError as error:
+        run.warn(f"{error}; training goes on")

@@ -1,4 +1,4 @@
-"""One live line on the driver's terminal, fed by rank 0 through a tiny Ray actor."""
+"""What the driver and rank 0 tell each other, through a tiny Ray actor: one live line on the terminal, and stop."""
 
 import sys
 import threading
@@ -23,12 +23,20 @@ class _Board:
     def __init__(self) -> None:
         self.figures: dict[str, float] = {}
         self.warnings: list[str] = []
+        self.is_stopping = False
 
     def update(self, figures: dict[str, float]) -> None:
         self.figures |= figures
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
+
+    def stop(self) -> None:
+        """Ask the run to save and end."""
+        self.is_stopping = True
+
+    def asked_to_stop(self) -> bool:
+        return self.is_stopping
 
     def read(self) -> tuple[dict[str, float], list[str]]:
         """The figures, and the warnings that came since the last look."""
@@ -39,6 +47,28 @@ class _Board:
 def new_board() -> ActorHandle:
     """The actor that rank 0 writes to and the driver reads; it takes no CPU."""
     return ray.remote(num_cpus=0)(_Board).remote()
+
+
+class StopQuestion:
+    """Whether a board was told to stop, asked without waiting: each call takes the answer to the one before."""
+
+    def __init__(self, board: ActorHandle | None) -> None:
+        self.board = board
+        self.pending: ray.ObjectRef[bool] | None = None
+        self.is_asked = False
+
+    def __call__(self) -> bool:
+        if self.board is None or self.is_asked:
+            return self.is_asked
+        if self.pending is not None and ray.wait([self.pending], timeout=0)[0]:
+            try:
+                self.is_asked = ray.get(self.pending)
+            except RayError:
+                self.board = None  # the driver is gone, and its actors with it
+            self.pending = None
+        if self.pending is None and self.board is not None:
+            self.pending = self.board.asked_to_stop.remote()
+        return self.is_asked
 
 
 def line(figures: dict[str, float], began_seen: float, began: float) -> str:

@@ -63,11 +63,13 @@ class TensorBoard:
             self.writer.flush()
             return
         self.writer.close()
-        for file in sorted(self.folder.iterdir()):
-            storage.put_file(file, storage.join(self.where, file.name))
-            file.unlink()
-        self.files += 1
-        self.writer = SummaryWriter(str(self.folder), filename_suffix=f".{self.files}")
+        try:
+            for file in sorted(self.folder.iterdir()):
+                storage.put_file(file, storage.join(self.where, file.name))
+                file.unlink()
+        finally:
+            self.files += 1
+            self.writer = SummaryWriter(str(self.folder), filename_suffix=f".{self.files}")
 
     def close(self) -> None:
         self.writer.close()

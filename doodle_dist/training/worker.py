@@ -14,10 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import to_toml
-from doodle_dist.data import storage
+from doodle_dist.data import retry, storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST, Manifest
+from doodle_dist.data.storage import DamagedError
 from doodle_dist.data.stream import (
+    TASK_CPUS,
     Batch,
     RowGroupsInMemory,
     StreamPlan,
@@ -26,16 +28,21 @@ from doodle_dist.data.stream import (
     stream_categories,
 )
 from doodle_dist.data.stroke_augment import StrokeAugment
+from doodle_dist.errors import one_line, root_cause
 from doodle_dist.evaluation.runs import CONFIG, STOPPED
 from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state
+from doodle_dist.training.checkpoint_store import CheckpointStore, latest_checkpoint
 from doodle_dist.training.classifier import ClassifierTask
-from doodle_dist.training.context import Context, RayContext, latest_checkpoint
+from doodle_dist.training.context import Context, RayContext
 from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.gan import GanTask
+from doodle_dist.training.lease import Lease
 from doodle_dist.training.loop import Run, StoppedError, train
 from doodle_dist.training.metrics_log import MetricsLog
+from doodle_dist.training.progress import StopQuestion
+from doodle_dist.training.stopping import Lookout
 from doodle_dist.training.task import DataShape, Task, Wrap
 from doodle_dist.training.tensorboard import TensorBoard
 
@@ -49,34 +56,45 @@ class WorkerConfig(TypedDict):
     run_uri: str
     board: ActorHandle | None
     report_at: tuple[int, ...]
+    lease: Lease | None
 
 
 def train_loop_per_worker(config: WorkerConfig) -> None:
     """The function that Ray Train runs on every worker, at every start of the worker group."""
-    context = RayContext()
+    retry.be_patient(retry.TRAINING_PATIENCE_S)
+    run_uri, context = config["run_uri"], RayContext()
     experiment = Experiment.model_validate(config["experiment"])
+    board = config["board"] if context.rank == 0 else None
+    warn = board.warn.remote if board else _nobody
+    if noted_reason(run_uri):
+        return  # why the last start of the workers ended would end this one
+    context.store = CheckpointStore(run_uri, experiment.train.keep_checkpoints, config["lease"], warn)
     # What all ranks meet at the same place, and would meet there again, is noted: were it raised, Ray Train
     # would start the workers anew, to the same end. What one rank alone may meet, a file that can't be read
-    # say, is raised: were it noted, the others would wait for that rank.
-    board = config["board"] if context.rank == 0 else None
+    # say, is raised: were it noted only, the others would wait for that rank.
     try:
-        with latest_checkpoint() as folder:
+        with latest_checkpoint(run_uri, context.rank, context.agree, warn) as folder:
             run, batches, cursor = prepare_run(
                 experiment,
-                config["run_uri"],
+                run_uri,
                 context,
                 checkpoint=folder,
                 report_at=config["report_at"],
                 progress=board.update.remote if board else _nobody,
-                warn=board.warn.remote if board else _nobody,
+                warn=warn,
             )
     except ValueError as error:
-        _note_reason(config["run_uri"], context, error)
+        _note_reason(run_uri, context, error)
         return
+    run.look = Lookout(context, StopQuestion(board))
     try:
         train(run, batches, cursor)
     except StoppedError as error:
-        _note_reason(config["run_uri"], context, error)
+        _note_reason(run_uri, context, error)
+    except Exception as error:
+        if isinstance(cause := root_cause(error), DamagedError):
+            note_reason(run_uri, cause)
+        raise
     finally:
         close_run(run, batches)
 
@@ -88,15 +106,36 @@ def _nobody(_: object) -> None:
 def close_run(run: Run, batches: Generator[Batch, None, None]) -> None:
     """Ends a run's stream, now: one that is left to the interpreter's end can hang it. Writes what is left."""
     batches.close()
-    if run.tensorboard:
-        run.tensorboard.close()
-    if run.metrics_log:
-        run.metrics_log.close()
+    try:
+        if run.tensorboard:
+            run.tensorboard.close()
+        if run.metrics_log:
+            run.metrics_log.close()
+    except storage.StorageError as error:
+        run.warn(f"{error}: the last curves are not there")
 
 
-def _note_reason(run_uri: str, context: Context, error: Exception) -> None:
+def _note_reason(run_uri: str, context: Context, error: BaseException) -> None:
     if context.rank == 0:
-        storage.write_atomic(storage.join(run_uri, STOPPED), orjson.dumps({"reason": str(error)}))
+        note_reason(run_uri, error)
+
+
+def note_reason(run_uri: str, error: BaseException) -> None:
+    """Write down why a run can't go on: its workers are not started again for it, and its driver says so."""
+    storage.write_atomic(storage.join(run_uri, STOPPED), orjson.dumps({"reason": one_line(error)}))
+
+
+def noted_reason(run_uri: str) -> str:
+    """Why a run stopped itself; "" where it didn't."""
+    where = storage.join(run_uri, STOPPED)
+    return orjson.loads(storage.read_bytes(where)).get("reason", "") if storage.exists(where) else ""
+
+
+def forget_reason(run_uri: str) -> None:
+    """Let a run that stopped itself try again."""
+    where = storage.join(run_uri, STOPPED)
+    if storage.exists(where):
+        storage.write_atomic(where, b"{}")
 
 
 def prepare_run(
@@ -201,6 +240,7 @@ def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
         window_bytes=data.window_bytes,
         rasterize=data.rasterize,
         strokes=StrokeAugment(**data.strokes.model_dump()),
+        task_cpus=_task_cpus(experiment),
     )
 
 
@@ -215,7 +255,13 @@ def held_out_plan(experiment: Experiment, manifest: Manifest, ranks: int = 1) ->
         global_batch=_HELD_OUT_ROWS_PER_RANK * ranks,
         window_bytes=experiment.data.window_bytes,
         rasterize=experiment.data.rasterize,
+        task_cpus=_task_cpus(experiment),
     )
+
+
+def _task_cpus(experiment: Experiment) -> float:
+    """Workers that grow with a cluster take every CPU that it has: Ray Data's tasks then ask for none."""
+    return 0.0 if experiment.scaling.is_elastic else TASK_CPUS
 
 
 def _held_out(

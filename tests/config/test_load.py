@@ -12,6 +12,7 @@ from doodle_dist.config.load import (
     load_run,
     overlay,
     parse_override,
+    parse_workers,
     preset_names,
     to_toml,
 )
@@ -126,3 +127,18 @@ def test_toml_of_another_release_says_which_setting_it_does_not_know() -> None:
         from_toml(text.replace("[train]", "[train]\ntempo = 3"))
     with pytest.raises(ConfigError, match="Expected"):
         from_toml(text[:-10] + "[")
+
+
+def test_workers_are_a_number_or_a_range() -> None:
+    assert parse_workers("") == {}
+    assert parse_workers("4") == {"scaling.workers": 4, "scaling.workers_min": 0}
+    assert parse_workers("2:8") == {"scaling.workers": 8, "scaling.workers_min": 2}
+    for wrong in ("two", "2:", ":8", "0:8", "2:8:9", "1.5"):
+        with pytest.raises(
+            ConfigError, match=f"--workers '{wrong}' is neither a number of workers nor MIN:MAX"
+        ):
+            parse_workers(wrong)
+    elastic = ["scaling.workers=8", "scaling.workers_min=2"]
+    assert load_experiment("classifier-small", elastic).scaling.is_elastic
+    with pytest.raises(ConfigError, match=r"scaling\.workers_min=9 is more than scaling\.workers=8"):
+        load_experiment("classifier-small", ["scaling.workers=8", "scaling.workers_min=9"])

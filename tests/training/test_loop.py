@@ -15,11 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from doodle_dist.config.experiment import TrainConfig
+from doodle_dist.data import storage
+from doodle_dist.data.storage import StorageError
 from doodle_dist.data.stream import Batch
 from doodle_dist.evaluation.runs import read_events, read_metrics_log
 from doodle_dist.training.checkpoint import Cursor, load_cursor
 from doodle_dist.training.loop import FailedError, NonFiniteError, Run, Speedometer, train
 from doodle_dist.training.metrics_log import MetricsLog
+from doodle_dist.training.stopping import Look
 from doodle_dist.training.task import Clock, Report, StepInput
 
 BATCH, EPOCH = 10, 95
@@ -255,3 +258,37 @@ def test_a_failure_is_said_and_stops_the_run_only_where_asked(tmp_path: Path) ->
     with pytest.raises(StopIteration):
         train(run, [], begin())
     assert read_events(str(tmp_path))[-1]["event"] == "failed"
+
+
+@pytest.mark.parametrize("look", [Look.STOP, Look.SAVE])
+def test_who_is_asked_to_stop_or_save_does_so_at_once_and_judges_nothing(tmp_path: Path, look: Look) -> None:
+    task, context = FakeTask(), FakeContext()
+    run = new_run(task, context, tmp_path, 100, checkpoint_every_drawings=0)
+    looks = iter([Look.GO_ON, Look.GO_ON, look])
+    run.look = lambda: next(looks, Look.GO_ON)
+    end = train(run, stream(begin()), begin())
+    stopped = look == Look.STOP
+    assert end.drawings_seen == (30 if stopped else 105)
+    assert [report["drawings_seen"] for report, _ in context.reports] == ([30] if stopped else [30, 105])
+    assert task.judged == ([] if stopped else [(105, 30)])
+    metrics, folder = context.reports[0]
+    assert "score" not in metrics
+    assert folder is not None
+    assert load_cursor(folder, 3, BATCH).drawings_seen == 30
+
+
+def test_pictures_and_curves_that_a_store_refuses_are_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = FakeContext()
+    run = new_run(FakeTask(), context, tmp_path, 40, checkpoint_every_drawings=20)
+
+    def refuse(uri: str, data: bytes) -> None:
+        raise StorageError(f"{uri}: the store is unreachable")
+
+    monkeypatch.setattr(storage, "write_atomic", refuse)
+    assert train(run, stream(begin()), begin()).drawings_seen == 40
+    assert [report["drawings_seen"] for report, _ in context.reports] == [20, 40]
+    warned = run.warned  # type: ignore[attr-defined]
+    assert len(warned) == 2
+    assert all("unreachable; training goes on" in text for text in warned)

@@ -1,0 +1,243 @@
+"""A run's checkpoints in storage: committed whole or not at all, checked when they are read, and how many are kept.
+
+    <run>/checkpoint_000000128000_f0003_1a2b3c4d/      drawings seen, the lease's fence, a number of its own
+        state.pt … snapshot.safetensors  meta.json     each file appears whole
+        commit.json                                    written last: every file's size and SHA-256
+
+A folder without commit.json is no checkpoint: it is never read, and swept when the next one is committed. No two
+writers ever write one folder, as each has a number of its own.
+"""
+
+import hashlib
+import re
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from doodle_dist.data import storage
+from doodle_dist.data.storage import DamagedError, StorageError
+from doodle_dist.evaluation.snapshot import META
+from doodle_dist.training.checkpoint import CURSOR, STATE
+from doodle_dist.training.lease import Lease, LeaseLostError, check
+
+COMMIT, COMMIT_VERSION = "commit.json", 1
+_NAME = re.compile(r"checkpoint_\d{12}_f\d+_[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """What a commit says of a file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A checkpoint in storage. ``files`` is empty for one of a release that didn't commit."""
+
+    uri: str
+    drawings_seen: int
+    score: float | None
+    files: dict[str, StoredFile]
+
+    @property
+    def name(self) -> str:
+        return storage.basename(self.uri)
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics that it was made with. Raises StorageError."""
+        return orjson.loads(storage.read_bytes(storage.join(self.uri, META)))["metrics"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What rank 0 found to resume from: nothing, a checkpoint, or a ``problem``."""
+
+    checkpoint: StoredCheckpoint | None
+    problem: str = ""
+
+
+def new_name(drawings_seen: int, fence: int) -> str:
+    """A folder's name that no other writer has."""
+    return f"checkpoint_{drawings_seen:012d}_f{fence:04d}_{uuid.uuid4().hex[:8]}"
+
+
+def stored_checkpoints(run_uri: str) -> list[StoredCheckpoint]:
+    """The run's committed checkpoints, oldest first, after those of a release that didn't commit."""
+    folders = _folders(run_uri)
+    committed = [_read_commit(uri) for uri, files in folders.items() if COMMIT in files]
+    plain = [_read_plain(uri) for uri, files in folders.items() if _is_plain(uri, files)]
+    return sorted(plain, key=_order) + sorted(committed, key=_order)
+
+
+def _order(one: StoredCheckpoint) -> tuple[int, str]:
+    return one.drawings_seen, one.name
+
+
+def _folders(run_uri: str) -> dict[str, set[str]]:
+    """The checkpoint folders at a run, whole or not, with the files in each."""
+    folders: dict[str, set[str]] = {}
+    if storage.exists(run_uri):
+        for file in storage.list_files(run_uri, recursive=True):
+            folder, _, name = file.uri.rpartition("/")
+            if storage.basename(folder).startswith("checkpoint_"):
+                folders.setdefault(folder, set()).add(name)
+    return folders
+
+
+def _read_commit(uri: str) -> StoredCheckpoint:
+    try:
+        commit = orjson.loads(storage.read_bytes(storage.join(uri, COMMIT)))
+        listed = {name: StoredFile(**about) for name, about in commit["files"].items()}
+        seen, score = int(commit["drawings_seen"]), commit["score"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return StoredCheckpoint(uri, 0, None, {COMMIT: StoredFile(0, "")})  # damaged: it verifies never
+    assert all("/" not in name for name in listed), f"{uri} names files outside of it"
+    return StoredCheckpoint(uri, seen, score, listed)
+
+
+def _is_plain(uri: str, files: set[str]) -> bool:
+    return (
+        {STATE, CURSOR, META} <= files and COMMIT not in files and not _NAME.fullmatch(storage.basename(uri))
+    )
+
+
+def _read_plain(uri: str) -> StoredCheckpoint:
+    cursor = orjson.loads(storage.read_bytes(storage.join(uri, CURSOR)))
+    return StoredCheckpoint(uri, int(cursor["drawings_seen"]), None, {})
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+def fetch(checkpoint: StoredCheckpoint, folder: Path) -> None:
+    """Copy a checkpoint into a local folder. Raises DamagedError where a file isn't what was committed."""
+    for name in checkpoint.files or (STATE, CURSOR):
+        where = storage.join(checkpoint.uri, name)
+        if name in checkpoint.files and not storage.exists(where):
+            raise DamagedError(f"{where} is missing")
+        data = storage.read_bytes(where)
+        (folder / name).write_bytes(data)
+        committed = checkpoint.files.get(name)
+        if committed and len(data) != committed.bytes:
+            raise DamagedError(f"{where} has {len(data):,} bytes and was committed with {committed.bytes:,}")
+        if committed and hashlib.sha256(data).hexdigest() != committed.sha256:
+            raise DamagedError(f"{where} is not what was committed: its checksum differs")
+
+
+@contextmanager
+def latest_checkpoint(
+    run_uri: str, rank: int, agree: Callable[[Choice | None], Choice | None], warn: Callable[[str], object]
+) -> Iterator[Path | None]:
+    """The newest checkpoint that is whole, as a local folder; None at a run's first start.
+
+    Each damaged one on the way is named in a warning. ``agree`` gives every rank what rank 0 chose. Raises
+    ValueError, on every rank, where a run has checkpoints and none is whole.
+    """
+    with tempfile.TemporaryDirectory(prefix="doodle-dist-resume-") as temporary:
+        folder = Path(temporary)
+        choice = agree(_choose(run_uri, folder, warn) if rank == 0 else None)
+        assert choice is not None
+        if choice.problem:
+            raise ValueError(choice.problem)
+        if choice.checkpoint is not None and rank != 0:
+            fetch(choice.checkpoint, folder)
+        yield folder if choice.checkpoint is not None else None
+
+
+def _choose(run_uri: str, folder: Path, warn: Callable[[str], object]) -> Choice:
+    """The newest checkpoint that is whole, fetched into ``folder``."""
+    problem = ""
+    for checkpoint in reversed(stored_checkpoints(run_uri)):
+        try:
+            fetch(checkpoint, folder)
+        except DamagedError as error:
+            warn(f"{checkpoint.name} is damaged and left out: {error}")
+            # No longer a checkpoint, it is swept, and never counts as the newest again.
+            storage.delete_prefix(storage.join(checkpoint.uri, COMMIT))
+            problem = (
+                f"no checkpoint of {storage.public(run_uri)} is whole ({error}): delete the run, or give this "
+                "one another --run, to begin anew"
+            )
+            continue
+        return Choice(checkpoint)
+    return Choice(None, problem)
+
+
+# --- writing ------------------------------------------------------------------------------------------------
+
+
+def store(folder: Path, uri: str, before_commit: Callable[[], None] = lambda: None) -> None:
+    """Write a checkpoint's folder to ``uri``: its files, and once ``before_commit`` is through, the commit.
+
+    Raises StorageError, and what ``before_commit`` raises; then there is no checkpoint at ``uri``.
+    """
+    files = {}
+    # A snapshot's description comes after its weights: who lists the folder meanwhile takes it for a whole one.
+    for file in sorted(folder.iterdir(), key=lambda file: (file.name == META, file.name)):
+        data = file.read_bytes()
+        files[file.name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        storage.write_atomic(storage.join(uri, file.name), data)
+    metrics = orjson.loads((folder / META).read_bytes())["metrics"]
+    commit = {
+        "version": COMMIT_VERSION,
+        "drawings_seen": int(metrics["drawings_seen"]),
+        "score": metrics.get("score"),
+        "files": files,
+    }
+    before_commit()
+    storage.write_atomic(storage.join(uri, COMMIT), orjson.dumps(commit, option=orjson.OPT_INDENT_2))
+
+
+def prune(run_uri: str, keep: int) -> None:
+    """Keep the newest checkpoint and the best ``keep`` (by score, the newer one of equals); sweep half-written ones.
+
+    Those of a release that didn't commit are left alone. Call it from the one who writes the run only.
+    """
+    committed = [one for one in stored_checkpoints(run_uri) if one.files]
+    unscored = float("-inf")
+    by_score = sorted(committed, key=lambda one: (unscored if one.score is None else one.score, *_order(one)))
+    kept = {one.uri for one in [*by_score[-keep:], *committed[-1:]]}
+    for uri, files in _folders(run_uri).items():
+        if uri in kept or not _NAME.fullmatch(storage.basename(uri)):
+            continue
+        if COMMIT in files:  # first, so that what a crash leaves is no checkpoint
+            storage.delete_prefix(storage.join(uri, COMMIT))
+        storage.delete_prefix(uri)
+
+
+class CheckpointStore:
+    """Where rank 0's checkpoints go. A store that fails is a warning, and training goes on."""
+
+    def __init__(self, run_uri: str, keep: int, lease: Lease | None, warn: Callable[[str], object]) -> None:
+        self.run_uri, self.keep, self.lease, self.warn = run_uri, keep, lease, warn
+        self.asked, self.is_failing = 0, False
+
+    def new_name(self, drawings_seen: int) -> str:
+        """The folder of the next checkpoint, and that there is one: what can't be stored may give way to it."""
+        self.asked += 1
+        return new_name(drawings_seen, self.lease.fence if self.lease else 0)
+
+    def store(self, folder: Path, name: str, number: int) -> bool:
+        """Store the checkpoint that was the ``number``th to be asked for; whether it was committed."""
+        if self.is_failing and number < self.asked:
+            self.warn(f"{name} could not be stored before the next one came; training goes on")
+            return False
+        try:
+            store(folder, storage.join(self.run_uri, name), self._check_lease)
+            self.is_failing = False
+            prune(self.run_uri, self.keep)
+        except (StorageError, LeaseLostError, OSError) as error:
+            self.is_failing = True
+            self.warn(f"{name} was not stored: {error}; training goes on")
+        return not self.is_failing
+
+    def _check_lease(self) -> None:
+        if self.lease is not None:
+            check(self.lease)

@@ -1,0 +1,217 @@
+"""A run's lease: at any time one driver may write a run, wherever it is, and others can say which.
+
+    <run>/lease/000003.json      (the number is the fence)
+
+Each lease is a file of its own with the next number. The highest number holds the run; its driver writes the file
+again every few seconds, which is the heartbeat. Who comes upon a lease of a driver that is known to be dead (the
+same machine, the process gone), or that was given back, takes the next number at once; otherwise it watches the
+file and takes the next number once LEASE_S have passed without a heartbeat. No two clocks are compared.
+
+The fence is what makes a late writer harmless: it stands in the name of every checkpoint, and it is compared with
+the highest number before a checkpoint is committed (Kleppmann, "How to do distributed locking", 2016).
+"""
+
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from doodle_dist.data import storage
+from doodle_dist.data.storage import StorageError
+
+LEASE_S, BEAT_S = 30.0, 4.0
+# On stores without conditional writes two may believe that they wrote a lease first: each looks once more.
+SETTLE_S = 1.0
+FOLDER = "lease"
+
+
+class HeldError(ValueError):
+    """Another driver holds the run."""
+
+
+class LeaseLostError(Exception):
+    """Another driver took the run over: nothing more may be written by this one."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who holds a run, as it lies in storage. ``token`` is a lease's own, ``beat`` counts its heartbeats.
+
+    ``machine`` names the running system in which ``pid`` and ``pid_started`` mean something.
+    """
+
+    run_uri: str
+    fence: int
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    pid_started: str = field(default_factory=lambda: _start_of(os.getpid()))
+    machine: str = field(default_factory=lambda: _this_machine())
+    since: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    beat: int = 0
+    released: bool = False
+
+    @property
+    def uri(self) -> str:
+        return storage.join(self.run_uri, FOLDER, f"{self.fence:06d}.json")
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+
+def _start_of(pid: int) -> str:
+    """When a process of this machine began (clock ticks after its boot); "" where it is gone or can't be asked."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _this_machine() -> str:
+    """The boot and the process namespace that process ids belong to: containers of one machine have their own."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def is_known_dead(lease: Lease) -> bool:
+    """Whether the driver of a lease ran on this machine and is gone."""
+    here = _this_machine()
+    return bool(here) and lease.machine == here and _start_of(lease.pid) != lease.pid_started
+
+
+def newest_lease(run_uri: str) -> Lease | None:
+    """The lease with the highest number, None where the run never had one. Raises StorageError."""
+    folder = storage.join(run_uri, FOLDER)
+    while storage.exists(folder):
+        files = storage.list_files(folder, (".json",))
+        if not files:
+            break
+        newest = files[-1].uri
+        try:
+            return Lease(**orjson.loads(storage.read_bytes(newest)) | {"run_uri": run_uri})
+        except StorageError:
+            if storage.exists(newest):
+                raise
+            # Its successor is there, and has swept it since it was listed.
+        except (orjson.JSONDecodeError, TypeError) as error:
+            raise ValueError(f"{newest} is no lease of this release: {error}") from None
+    return None
+
+
+def check(lease: Lease) -> None:
+    """Raise LeaseLostError unless ``lease`` still holds its run."""
+    newest = newest_lease(lease.run_uri)
+    if newest is None or newest.token != lease.token:
+        raise LeaseLostError(f"{storage.public(lease.run_uri)} was taken over by {newest or 'nobody'}")
+
+
+def acquire(run_uri: str, say: Callable[[str], None]) -> Lease:
+    """Take a run's lease, after at most LEASE_S of watching one that doesn't beat.
+
+    Raises HeldError, naming the holder, where it is held.
+    """
+    held = newest_lease(run_uri)
+    if held is not None and not held.released and not is_known_dead(held):
+        _wait_until_expired(held, say)
+    mine = Lease(run_uri, fence=held.fence + 1 if held else 1)
+    storage.create(mine.uri, _as_json(mine))
+    if "://" in run_uri:
+        time.sleep(SETTLE_S)
+    now = newest_lease(run_uri)
+    assert now is not None
+    if now.token != mine.token:
+        raise _held(now)
+    if held is not None:
+        storage.delete_prefix(held.uri)
+    return mine
+
+
+def _wait_until_expired(held: Lease, say: Callable[[str], None]) -> None:
+    """Return once a lease has not beaten for LEASE_S. Raises HeldError as soon as it beats."""
+    deadline, said = time.monotonic() + LEASE_S, False
+    while time.monotonic() < deadline:
+        time.sleep(min(1.0, LEASE_S / 10))
+        now = newest_lease(held.run_uri)
+        if now is None or now.token != held.token or now.beat != held.beat:
+            if now is not None and now.released:
+                return
+            raise _held(now or held)
+        if is_known_dead(held):
+            return
+        if not said and time.monotonic() > deadline - LEASE_S + 2 * BEAT_S:
+            say(f"the run is held by {held}, which doesn't answer: it expires after {LEASE_S:.0f} s")
+            said = True
+
+
+def _held(by: Lease) -> HeldError:
+    return HeldError(
+        f"run {storage.basename(by.run_uri)} in {storage.public(by.run_uri)} is held by {by}: stop that one, or "
+        "give this one another --run"
+    )
+
+
+def _as_json(lease: Lease) -> bytes:
+    values = {name: value for name, value in asdict(lease).items() if name != "run_uri"}
+    return orjson.dumps(values, option=orjson.OPT_INDENT_2)
+
+
+class _Heart(threading.Thread):
+    """Writes a lease's heartbeat until it is over, or another driver has taken the run."""
+
+    def __init__(self, lease: Lease) -> None:
+        super().__init__(name="lease", daemon=True)
+        self.lease, self.beats = lease, 0
+        self.over, self.lost = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(BEAT_S):
+            try:
+                check(self.lease)
+                self.beats += 1
+                self._write(released=False)
+            except LeaseLostError:
+                self.lost.set()
+                return
+            except (StorageError, ValueError):
+                continue  # a store that is away can't be written by another driver either
+
+    def _write(self, released: bool) -> None:
+        values = asdict(self.lease) | {"beat": self.beats, "released": released}
+        storage.write_atomic(self.lease.uri, _as_json(Lease(**values)))
+
+    def end(self) -> None:
+        """Stop beating, and give the run back."""
+        self.over.set()
+        self.join()
+        if not self.lost.is_set():
+            try:
+                check(self.lease)
+                self._write(released=True)
+            except (LeaseLostError, StorageError) as error:
+                print(f"warning: the run's lease was not given back: {error}", file=sys.stderr)
+
+
+@contextmanager
+def held(run_uri: str, say: Callable[[str], None]) -> Iterator[tuple[Lease, threading.Event]]:
+    """Hold a run: its lease, and an event that is set where another driver takes it over.
+
+    Raises HeldError where the run is held.
+    """
+    heart = _Heart(acquire(run_uri, say))
+    heart.start()
+    try:
+        yield heart.lease, heart.lost
+    finally:
+        heart.end()

@@ -1,0 +1,71 @@
+"""How a run is asked to end early, or to save: agreed among its ranks at the same step, without a cost per step."""
+
+import time
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Protocol
+
+LOOK_EVERY_S = 1.0
+# Asking for a preemption notice is a barrier of Ray Train's, through an actor: milliseconds, so less often.
+PREEMPTION_EVERY_S = 5.0
+_MOST_STEPS = 4096
+
+
+class Look(IntEnum):
+    """What a rank is to do after a step."""
+
+    GO_ON = 0
+    SAVE = 1
+    STOP = 2
+
+
+class Ranks(Protocol):
+    """What a lookout asks of the place that it runs in (training/context.py)."""
+
+    rank: int
+
+    def agree_on(self, *values: int) -> list[int]: ...
+
+    def is_preempted(self) -> bool: ...
+
+
+class Lookout:
+    """Called after every step, on every rank; tells all of them the same.
+
+    About once a second the ranks take one number from rank 0: whether to stop, and after how many steps to look
+    again. In between a call is a subtraction.
+    """
+
+    def __init__(
+        self, ranks: Ranks, is_asked_to_stop: Callable[[], bool], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.ranks, self.is_asked_to_stop, self.now = ranks, is_asked_to_stop, now
+        self.steps = self.left = 1
+        self.looked_at = now()
+        self.asked_preemption_at = float("-inf")
+        self.has_saved = False
+
+    def __call__(self) -> Look:
+        self.left -= 1
+        if self.left:
+            return Look.GO_ON
+        now = self.now()
+        step_s = max((now - self.looked_at) / self.steps, 1e-6)
+        stop = self.ranks.rank == 0 and self.is_asked_to_stop()
+        ask = not self.has_saved and now - self.asked_preemption_at >= PREEMPTION_EVERY_S
+        steps = min(max(round(LOOK_EVERY_S / step_s), 1), _MOST_STEPS, 4 * self.steps)
+        told_stop, ask_preemption, self.steps = self.ranks.agree_on(int(stop), int(ask), steps)
+        self.left, self.looked_at = self.steps, now
+        if told_stop:
+            return Look.STOP
+        if ask_preemption:
+            self.asked_preemption_at = now
+            if self.ranks.is_preempted():
+                self.has_saved = True
+                return Look.SAVE
+        return Look.GO_ON
+
+
+def never() -> Look:
+    """The lookout of a run that nobody interrupts."""
+    return Look.GO_ON

@@ -1,0 +1,193 @@
+"""Checkpoints in storage: whole or not at all, checked when read, kept by score; a store that fails is a warning."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+import torch
+
+from doodle_dist.data import retry, storage
+from doodle_dist.data.storage import StorageError
+from doodle_dist.training import checkpoint_store
+from doodle_dist.training.checkpoint import Cursor, load_cursor, save_checkpoint
+from doodle_dist.training.checkpoint_store import (
+    COMMIT,
+    CheckpointStore,
+    latest_checkpoint,
+    new_name,
+    store,
+    stored_checkpoints,
+)
+from doodle_dist.training.lease import Lease
+
+
+@pytest.fixture(params=["local", "s3"])
+def run_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "runs" / "mine")
+    return request.getfixturevalue("s3_bucket") + "/runs/mine"
+
+
+def local(folder: Path, seen: int, score: float | None = None) -> Path:
+    """A checkpoint's folder as the loop leaves it."""
+    folder.mkdir(parents=True)
+    metrics = {"drawings_seen": float(seen)} | ({} if score is None else {"score": score})
+    save_checkpoint(
+        folder,
+        state={"w": torch.arange(1000)},
+        cursor=Cursor(0, 10, drawings_seen=seen),
+        snapshot={"w": torch.zeros(3)},
+        experiment={},
+        meta={"metrics": metrics},
+    )
+    return folder
+
+
+def write(run_uri: str, tmp_path: Path, seen: int, score: float | None = None) -> str:
+    """A committed checkpoint of the run; its URI."""
+    uri = storage.join(run_uri, new_name(seen, 1))
+    store(local(tmp_path / storage.basename(uri), seen, score), uri)
+    return uri
+
+
+def resumed(run_uri: str) -> tuple[int | None, list[str]]:
+    """The drawings seen at which the run would go on, and the warnings on the way."""
+    warned: list[str] = []
+    with latest_checkpoint(run_uri, 0, lambda choice: choice, warned.append) as folder:
+        return (None if folder is None else load_cursor(folder, 0, 10).drawings_seen), warned
+
+
+def truncate(uri: str) -> None:
+    storage.write_atomic(uri, storage.read_bytes(uri, 0, storage.size(uri) // 2))
+
+
+def alter(uri: str) -> None:
+    data = bytearray(storage.read_bytes(uri))
+    data[len(data) // 2] ^= 0xFF
+    storage.write_atomic(uri, bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(truncate, "was committed with"), (alter, "checksum differs"), (storage.delete_prefix, "is missing")],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    run_uri: str, tmp_path: Path, damage, said: str
+) -> None:
+    assert resumed(run_uri) == (None, [])
+    for seen in (100, 200):
+        newest = write(run_uri, tmp_path, seen)
+    assert resumed(run_uri) == (200, [])
+    damage(storage.join(newest, "state.pt"))
+    seen, warned = resumed(run_uri)
+    assert seen == 100
+    (warning,) = warned
+    assert storage.basename(newest) in warning
+    assert "state.pt" in warning
+    assert said in warning
+    assert resumed(run_uri) == (100, []), "it is no checkpoint any more"
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(run_uri: str, tmp_path: Path) -> None:
+    truncate(storage.join(write(run_uri, tmp_path, 100), "state.pt"))
+    with pytest.raises(ValueError, match=r"no checkpoint of .* is whole .*state\.pt"):
+        resumed(run_uri)
+
+
+@pytest.mark.parametrize("written", range(6))
+def test_what_a_kill_leaves_of_an_upload_is_never_read_and_is_swept(
+    run_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    write(run_uri, tmp_path, 100)
+    really_write, count = storage.write_atomic, [0]
+
+    def killed(uri: str, data: bytes) -> None:
+        if count[0] == written:
+            raise KeyboardInterrupt
+        count[0] += 1
+        really_write(uri, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_atomic", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(run_uri, tmp_path, 200)
+    assert resumed(run_uri) == (100, [])
+    assert [one.drawings_seen for one in stored_checkpoints(run_uri)] == [100]
+    write(run_uri, tmp_path, 300)
+    checkpoint_store.prune(run_uri, keep=5)
+    left = {file.uri.rsplit("/", 2)[1] for file in storage.list_files(run_uri, recursive=True)}
+    assert left == {one.name for one in stored_checkpoints(run_uri)}
+    assert [one.drawings_seen for one in stored_checkpoints(run_uri)] == [100, 300]
+
+
+def test_the_best_and_the_latest_are_kept(run_uri: str, tmp_path: Path) -> None:
+    scores = {100: 0.5, 200: 0.9, 300: 0.7, 400: 0.9, 500: 0.1, 600: None}
+    for seen, score in scores.items():
+        write(run_uri, tmp_path, seen, score)
+    checkpoint_store.prune(run_uri, keep=2)
+    assert [one.drawings_seen for one in stored_checkpoints(run_uri)] == [200, 400, 600]
+
+
+def test_checkpoints_of_a_release_that_did_not_commit_are_gone_on_from_and_left_alone(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    local(run / "checkpoint_2026-01-01_00-00-00.000001", 100)
+    assert resumed(str(run)) == (100, [])
+    write(str(run), tmp_path / "new", 200)
+    checkpoint_store.prune(str(run), keep=1)
+    assert [one.drawings_seen for one in stored_checkpoints(str(run))] == [100, 200]
+
+
+def test_a_store_that_fails_is_a_warning_and_the_next_checkpoint_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, warned = str(tmp_path / "run"), []
+    here = CheckpointStore(run, 3, None, warned.append)
+
+    def refused(uri: str, data: bytes) -> None:
+        raise StorageError(f"{uri}: the store refused the key")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_atomic", refused)
+        name = here.new_name(100)
+        assert not here.store(local(tmp_path / "a", 100), name, here.asked)
+    (warning,) = warned
+    assert name in warning
+    assert "refused the key" in warning
+    assert here.store(local(tmp_path / "b", 200), here.new_name(200), here.asked)
+    assert resumed(run) == (200, [])
+
+
+def test_a_store_that_is_away_for_a_moment_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.01)
+    run, warned, fails = str(tmp_path / "run"), [], [3]
+    here = CheckpointStore(run, 3, None, warned.append)
+    really_fsync = checkpoint_store.storage.os.fsync
+
+    def flaky(number: int) -> None:
+        fails[0] -= 1
+        if fails[0] >= 0:
+            raise ConnectionResetError("connection reset by peer")
+        really_fsync(number)
+
+    monkeypatch.setattr(checkpoint_store.storage.os, "fsync", flaky)
+    assert here.store(local(tmp_path / "a", 100), here.new_name(100), here.asked)
+    assert warned == []
+    assert resumed(run) == (100, [])
+
+
+def test_nothing_is_committed_once_the_lease_is_lost(tmp_path: Path) -> None:
+    run, warned = str(tmp_path / "run"), []
+    mine = Lease(run, 1)
+    here = CheckpointStore(run, 3, mine, warned.append)
+    name = here.new_name(100)
+    assert "_f0001_" in name
+    taken = Lease(run, 2, host="far-away", machine="another boot")
+    storage.write_atomic(taken.uri, orjson.dumps({"fence": 2, "host": "far-away", "token": taken.token}))
+    assert not here.store(local(tmp_path / "a", 100), name, here.asked)
+    assert "taken over by" in warned[0]
+    assert stored_checkpoints(run) == []
+    assert not storage.exists(storage.join(run, name, COMMIT))

@@ -1,0 +1,122 @@
+"""A run's lease: one holder at a time, whoever comes when; and what a late writer may still do: nothing."""
+
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from doodle_dist.data import storage
+from doodle_dist.training import lease
+from doodle_dist.training.lease import HeldError, Lease, LeaseLostError, acquire, check, held, newest_lease
+
+QUICK = {"LEASE_S": 0.6, "BEAT_S": 0.1, "SETTLE_S": 0.0}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in QUICK.items():
+        monkeypatch.setattr(lease, name, seconds)
+
+
+@pytest.fixture(params=["local", "s3"])
+def run_uri(request: pytest.FixtureRequest, tmp_path: Path, quick: None) -> str:
+    if request.param == "local":
+        return str(tmp_path / "runs" / "mine")
+    return request.getfixturevalue("s3_bucket") + "/runs/mine"
+
+
+def silent(_: str) -> None: ...
+
+
+def write(holder: Lease) -> Lease:
+    storage.write_atomic(holder.uri, lease._as_json(holder))
+    return holder
+
+
+def elsewhere(run_uri: str, fence: int = 7) -> Lease:
+    """The lease of a driver on another machine."""
+    return Lease(run_uri, fence, host="far-away", pid=4711, machine="another boot")
+
+
+def test_the_second_is_refused_and_told_who_holds_it(run_uri: str) -> None:
+    with held(run_uri, silent) as (mine, is_lost):
+        with pytest.raises(HeldError, match=rf"run mine in .* is held by process {os.getpid()} on "):
+            acquire(run_uri, silent)
+        check(mine)
+        assert not is_lost.is_set()
+    with held(run_uri, silent) as (again, _):
+        assert again.fence == mine.fence + 1, "given back, it is there at once"
+
+
+def test_a_dead_driver_of_this_machine_holds_nothing(run_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LEASE_S", 1000.0)  # waiting would be noticed
+    gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    theirs = write(Lease(run_uri, 3, pid=gone.pid, pid_started=lease._start_of(gone.pid)))
+    assert not lease.is_known_dead(theirs)
+    gone.kill()
+    gone.wait()
+    assert acquire(run_uri, silent).fence == 4
+    # The number of a process that is gone is given to another one day.
+    assert lease.is_known_dead(replace(theirs, pid=os.getpid()))
+
+
+def test_a_lease_of_another_machine_expires_without_a_heartbeat(run_uri: str) -> None:
+    write(elsewhere(run_uri))
+    said: list[str] = []
+    assert acquire(run_uri, said.append).fence == 8
+    assert "process 4711 on far-away" in said[0]
+    assert newest_lease(run_uri) == acquire_is_mine(run_uri)
+
+
+def acquire_is_mine(run_uri: str) -> Lease:
+    newest = newest_lease(run_uri)
+    assert newest is not None
+    assert newest.pid == os.getpid()
+    return newest
+
+
+def test_a_lease_that_beats_does_not_expire(run_uri: str) -> None:
+    theirs = write(elsewhere(run_uri))
+    timer = threading.Timer(0.3, write, [replace(theirs, beat=1)])
+    timer.start()
+    with pytest.raises(HeldError, match="process 4711 on far-away"):
+        acquire(run_uri, silent)
+    timer.join()
+
+
+def test_who_was_taken_over_learns_it_and_writes_no_more(run_uri: str) -> None:
+    with held(run_uri, silent) as (mine, is_lost):
+        theirs = write(elsewhere(run_uri, mine.fence + 1))
+        assert is_lost.wait(5)
+        with pytest.raises(LeaseLostError, match="process 4711 on far-away"):
+            check(mine)
+    assert newest_lease(run_uri) == theirs, "its end changes nothing of the other's"
+
+
+def test_of_many_that_come_at_once_one_gets_it(run_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "SETTLE_S", 0.5)
+    monkeypatch.setattr(lease, "LEASE_S", 5.0)
+    start, over, got, refused = threading.Barrier(4), threading.Event(), [], []
+
+    def contend() -> None:
+        start.wait()
+        try:
+            with held(run_uri, silent) as (mine, _):
+                got.append(mine)
+                over.wait(20)
+        except HeldError as error:
+            refused.append(error)
+        if len(refused) == 3:
+            over.set()
+
+    threads = [threading.Thread(target=contend) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1
+    assert len(refused) == 3

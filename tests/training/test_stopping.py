@@ -1,0 +1,80 @@
+"""The lookout: every rank is told the same at the same step, soon after it was asked, and seldom asks."""
+
+import threading
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from doodle_dist.training.stopping import Look, Lookout
+
+
+@dataclass
+class Ranks:
+    """Ranks in lockstep: rank 0's numbers go into a list, which the others read from."""
+
+    rank: int
+    said: list[list[int]]
+    preempted_from: int = 1 << 30
+    asked: int = 0
+    read: int = field(default=0)
+
+    def agree_on(self, *values: int) -> list[int]:
+        if self.rank == 0:
+            self.said.append(list(values))
+        self.read += 1
+        return self.said[self.read - 1]
+
+    def is_preempted(self) -> bool:
+        self.asked += 1
+        return self.read > self.preempted_from
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 4), st.integers(0, 400), st.lists(st.floats(0.001, 3), min_size=5, max_size=5))
+def test_all_ranks_stop_at_the_same_step_soon_after(world: int, asked_at: int, step_s: list[float]) -> None:
+    said: list[list[int]] = []
+    now, is_asked = [0.0], threading.Event()
+    ranks = [Ranks(rank, said) for rank in range(world)]
+    # Other ranks' clocks and other ranks' knowledge don't matter.
+    outs = [Lookout(r, is_asked.is_set, (lambda: now[0]) if r.rank == 0 else (lambda: 0.0)) for r in ranks]
+    for step in range(2000):
+        now[0] += step_s[step % 5]
+        if step == asked_at:
+            is_asked.set()
+            asked_s = now[0]
+        looks = {out() for out in outs}
+        assert len(looks) == 1
+        if looks == {Look.STOP}:
+            assert step >= asked_at
+            assert now[0] - asked_s <= 1.0 * 5 * max(step_s) / min(
+                sum(step_s), 5 * max(step_s)
+            ) * 3 + 3 * max(step_s)
+            return
+    raise AssertionError("it never stopped")
+
+
+def test_looks_are_as_seldom_as_once_a_second() -> None:
+    said: list[list[int]] = []
+    now = [0.0]
+    out = Lookout(Ranks(0, said), lambda: False, lambda: now[0])
+    for _ in range(10_000):  # 100 s
+        now[0] += 0.01
+        assert out() is Look.GO_ON
+    assert 80 <= len(said) <= 120
+
+
+def test_a_preemption_saves_once_and_trains_on() -> None:
+    said: list[list[int]] = []
+    now = [0.0]
+    ranks = [Ranks(rank, said, preempted_from=20) for rank in range(2)]
+    outs = [Lookout(r, lambda: False, lambda: now[0]) for r in ranks]
+    looks = []
+    for _ in range(1000):
+        now[0] += 0.1
+        both = [out() for out in outs]
+        assert both[0] == both[1]
+        looks.append(both[0])
+    assert looks.count(Look.SAVE) == 1
+    assert set(looks) == {Look.GO_ON, Look.SAVE}
+    assert ranks[0].asked == ranks[1].asked <= 6
