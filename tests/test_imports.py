@@ -41,7 +41,7 @@ ALLOWED = {
     "tuning": {"config", "data", "errors", "evaluation", "ray_cluster", "training", "tuning"},
     # A search trains its evaluator first, and trials of several workers, as `train` does.
     "tuning.evaluator": {"config", "data", "evaluation.snapshot", "train", "training.worker"},
-    "tuning.on_workers": {"config", "data", "errors", "evaluation.runs", "train", "tuning"},
+    "tuning.on_workers": {"config", "data", "errors", "train", "training.worker", "tuning"},
     "tune": {"cli", "config", "data", "errors", "ray_cluster", "train", "training.worker", "tuning"},
     "bench": {"bench", "data", "ray_cluster"},
     "cli": {"bench", "config", "data", "errors", "evaluation", "train", "tune"},

@@ -1,6 +1,5 @@
 """A trial on several workers: Ray Train, started inside a trial of Ray Tune, with the trial's folder as its run."""
 
-import orjson
 import ray.tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -9,7 +8,7 @@ from doodle_dist.config.load import build
 from doodle_dist.config.search import experiment_with
 from doodle_dist.data import storage
 from doodle_dist.errors import one_line
-from doodle_dist.evaluation.runs import STOPPED
+from doodle_dist.training.worker import noted_reason
 from doodle_dist.tuning.ledger import trial_name
 from doodle_dist.tuning.trial import POINT, REASON, Job, settings_of, this_trial
 
@@ -27,7 +26,5 @@ def run_trial_on_workers(config: dict, job: Job) -> None:
     except Exception as error:
         ray.tune.report({REASON: f"{type(error).__name__}: {one_line(error)}"})
         return
-    stopped = storage.join(run_uri, STOPPED)
-    reason = orjson.loads(storage.read_bytes(stopped)).get("reason") if storage.exists(stopped) else None
-    if reason:
+    if reason := noted_reason(run_uri):
         ray.tune.report({REASON: reason})

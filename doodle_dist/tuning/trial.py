@@ -23,8 +23,7 @@ from doodle_dist.config.search import Settings, experiment_with
 from doodle_dist.data import storage
 from doodle_dist.data.stream import RowGroupsInMemory
 from doodle_dist.errors import one_line
-from doodle_dist.evaluation.snapshot import META
-from doodle_dist.training.checkpoint import CURSOR, STATE
+from doodle_dist.training.checkpoint_store import fetch, new_name, store, stored_checkpoints
 from doodle_dist.training.loop import StoppedError, train
 from doodle_dist.training.worker import close_run, prepare_run
 from doodle_dist.tuning.ledger import trial_name, trial_number
@@ -152,8 +151,9 @@ class _TrialContext:
         seen = int(metrics[DRAWINGS])
         if not math.isfinite(objective):
             raise StoppedError(f"{self.job.objective} is {objective} at drawing {seen:,}")
-        uri = storage.join(self.run_uri, f"checkpoint_{seen:012d}")
-        _store(checkpoint, uri)
+        uri = storage.join(self.run_uri, new_name(seen, fence=0))
+        store(checkpoint, uri)
+        shutil.rmtree(checkpoint)
         self._sweep(uri)
         figures: dict[str, object] = {DRAWINGS: seen, self.job.objective: objective, CHECKPOINT: uri}
         if self.copied:
@@ -165,17 +165,9 @@ class _TrialContext:
             ray.tune.report(figures, checkpoint=ray.tune.Checkpoint.from_directory(folder))
 
     def _sweep(self, newest: str) -> None:
-        self.mine = [uri for uri in self.mine if uri != newest] + [newest]
+        self.mine.append(newest)
         while len(self.mine) > self.job.keep_checkpoints:
             storage.delete_prefix(self.mine.pop(0))
-
-
-def _store(folder: Path, uri: str) -> None:
-    """Move a checkpoint's files to their place; its description comes last, and makes it one."""
-    storage.delete_prefix(uri)
-    for file in sorted(folder.iterdir(), key=lambda file: file.name == META):
-        storage.put_file(file, storage.join(uri, file.name))
-    shutil.rmtree(folder)
 
 
 def _handed_over() -> Pointer | None:
@@ -189,11 +181,14 @@ def _handed_over() -> Pointer | None:
 
 @contextmanager
 def _fetched(start: Pointer | None) -> Iterator[Path | None]:
-    """A checkpoint's state and cursor as a local folder."""
+    """A checkpoint as a local folder."""
     if start is None:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="doodle-dist-checkpoint-") as folder:
-        for name in (STATE, CURSOR):
-            (Path(folder) / name).write_bytes(storage.read_bytes(storage.join(start.uri, name)))
+    run_uri = start.uri.rpartition("/")[0]
+    stored = next((one for one in stored_checkpoints(run_uri) if one.uri == start.uri), None)
+    if stored is None:
+        raise ValueError(f"{storage.public(start.uri)} is gone: the trial can't go on from it")
+    with tempfile.TemporaryDirectory(prefix="doodle-dist-resume-") as folder:
+        fetch(stored, Path(folder))
         yield Path(folder)
