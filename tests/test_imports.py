@@ -38,8 +38,13 @@ ALLOWED = {
     "training": {"config", "data", "evaluation", "losses", "models", "schedules", "training"},
     "training.worker": {"config", "data", "evaluation", "ray_cluster", "training"},
     "train": {"config", "data", "errors", "evaluation.runs", "ray_cluster", "training", "cli"},
+    # What a node says of itself runs where nothing of ours may be installed.
+    "doctor.probe": {"data.storage", "data.manifest"},
+    "doctor.checks": {"config", "doctor.facts", "doctor.findings"},
+    "doctor": {"config", "data", "doctor", "errors", "ray_cluster"},
+    "doctor.__main__": {"cli"},
     "bench": {"bench", "data", "ray_cluster"},
-    "cli": {"bench", "config", "data", "errors", "evaluation", "train"},
+    "cli": {"bench", "config", "data", "doctor", "errors", "evaluation", "train"},
     "evaluation.export": {"config", "data", "errors", "evaluation"},
 }
 RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.worker"}
