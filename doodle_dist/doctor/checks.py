@@ -91,9 +91,9 @@ def check_resources(facts: ClusterFacts) -> Iterator[Finding]:
         yield Finding(
             "error",
             "resources",
-            facts.shortage,
+            facts.shortage.partition(";")[0],
             "the run would be refused before it starts",
-            "ask for fewer workers, add nodes, or let an autoscaler add them: --wait SECONDS",
+            "ask for fewer --workers or --cpus per worker, add nodes, or let an autoscaler add them: --wait SECONDS",
         )
 
 
@@ -283,7 +283,7 @@ def check_data(facts: ClusterFacts) -> Iterator[Finding]:
 
 def check_interfaces(facts: ClusterFacts, experiment: Experiment) -> Iterator[Finding]:
     """Which interface gloo (CPUs) or NCCL (GPUs) will use, and whether the other nodes can reach it."""
-    if len(facts.nodes) < 2 or experiment.scaling.workers < 2:
+    if len({node.address for node in facts.nodes}) < 2 or experiment.scaling.workers < 2:
         return
     backend = "nccl" if experiment.scaling.gpus_per_worker else "gloo"
     variable = f"{backend.upper()}_SOCKET_IFNAME"

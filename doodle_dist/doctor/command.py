@@ -1,6 +1,7 @@
 """`doodle-dist doctor`: what is wrong with a cluster for a run, what that means, and how to mend it."""
 
 import os
+import re
 import shlex
 import time
 from collections.abc import Iterable, Mapping
@@ -61,6 +62,15 @@ def _no_cluster(error: Exception) -> Finding:
             "Ray joins only a cluster of its own version, and of its Python's",
             "install the cluster's versions here, or submit a job: RAY_ADDRESS=http://head:8265",
         )
+    if re.search("token|authenticat", said, re.IGNORECASE):
+        return Finding(
+            "error",
+            "token",
+            said.partition(". ")[0],
+            "the cluster lets nobody in without its token",
+            "RAY_AUTH_MODE=token here too, and the head's token in RAY_AUTH_TOKEN, in the file of RAY_AUTH_TOKEN_PATH "
+            "or in ~/.ray/auth_token",
+        )
     return Finding(
         "error",
         "cluster",
@@ -82,9 +92,10 @@ def examine_by_job(address: str, arguments: list[str]) -> dict[str, Any]:
         job = client.submit_job(
             entrypoint=shlex.join(["python", "-m", "doodle_dist.doctor", "--json", *arguments])
         )
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, RayError) as error:
+        said = one_line(error).partition(". ")[0]
         raise ValueError(
-            f"{address} takes no job: {one_line(error)}; are RAY_AUTH_MODE and the token the same as the head's?"
+            f"{address} takes no job: {said}; are RAY_AUTH_MODE and the token the same as the head's?"
         ) from None
     deadline = time.monotonic() + _JOB_S
     while not (status := client.get_job_status(job)).is_terminal():
