@@ -51,11 +51,11 @@ class Need:
         )
 
 
-def connect(need: Need, *, local: bool, debug: bool = False) -> None:
+def connect(need: Need, *, local: bool, debug: bool = False, dashboard: bool = False) -> None:
     """Connect to the cluster of RAY_ADDRESS or on this machine; without one, or ``local``, start one.
 
     A Ray of our own has as many CPUs as the run needs, at least as many as the machine: on a small laptop
-    the workers share its cores.
+    the workers share its cores. ``dashboard`` starts Ray's dashboard with it.
     """
     if not debug:
         quiet_ray_data()
@@ -74,7 +74,7 @@ def connect(need: Need, *, local: bool, debug: bool = False) -> None:
             ) from None
         return
     cpus = max(os.cpu_count() or 1, math.ceil(need.cpus))
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+    ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
 
 
 def _refuse_dead_address(address: str) -> None:

@@ -1,6 +1,7 @@
 """`doodle-dist train` and `python -m doodle_dist.train`: parse, build, run, close."""
 
 import errno
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import orjson
@@ -40,7 +41,7 @@ def train(
 
     Raises ValueError for a request that can't be met, StorageError, and WorkFailedError.
     """
-    experiment = _with_absolute_locations(experiment)
+    experiment = with_absolute_locations(experiment)
     manifest = load_manifest(experiment.data.uri)
     check_files(experiment.data.uri, manifest)
     training_plan(experiment, manifest).order(0)
@@ -57,7 +58,7 @@ def train(
     board = progress.new_board()
     try:
         with progress.shown(board, quiet):
-            result = _trainer(experiment, run_uri, board).fit()
+            result = trainer(experiment, run_uri, board).fit()
     except TrainingFailedError as error:
         cause = root_cause(error)
         if getattr(cause, "errno", None) == errno.ENOSPC:
@@ -70,7 +71,7 @@ def train(
     return TrainResult(run_uri, dict(result.metrics or {}), checkpoint)
 
 
-def _with_absolute_locations(experiment: Experiment) -> Experiment:
+def with_absolute_locations(experiment: Experiment) -> Experiment:
     """Local paths made absolute: workers have other working directories."""
     runs = {"judge": experiment.gan.judge, "critic_from": experiment.gan.critic_from}
     runs = {key: storage.absolute(run) if run else "" for key, run in runs.items()}
@@ -83,7 +84,18 @@ def _with_absolute_locations(experiment: Experiment) -> Experiment:
     )
 
 
-def _trainer(experiment: Experiment, run_uri: str, board: ray.actor.ActorHandle) -> TorchTrainer:
+def trainer(
+    experiment: Experiment,
+    run_uri: str,
+    board: ray.actor.ActorHandle | None,
+    *,
+    report_at: tuple[int, ...] = (),
+    callbacks: Sequence[ray.train.UserCallback] = (),
+) -> TorchTrainer:
+    """Ray Train's trainer of an experiment whose run lies at ``run_uri``. ``board`` is told of its progress.
+
+    ``report_at`` are drawings seen after which it checkpoints, beside the experiment's own.
+    """
     filesystem, path = storage.train_filesystem(experiment.storage)
     scaling = experiment.scaling
     resources = {"CPU": scaling.cpus_per_worker}
@@ -95,6 +107,7 @@ def _trainer(experiment: Experiment, run_uri: str, board: ray.actor.ActorHandle)
             "experiment": experiment.model_dump(mode="json"),
             "run_uri": run_uri,
             "board": board,
+            "report_at": report_at,
         },
         torch_config=TorchConfig(backend="nccl" if scaling.gpus_per_worker else "gloo"),
         scaling_config=ray.train.ScalingConfig(
@@ -106,6 +119,7 @@ def _trainer(experiment: Experiment, run_uri: str, board: ray.actor.ActorHandle)
             name=experiment.run,
             storage_path=path,
             storage_filesystem=filesystem,
+            callbacks=list(callbacks),
             failure_config=ray.train.FailureConfig(
                 max_failures=experiment.train.max_failures, controller_failure_limit=3
             ),

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from doodle_dist.config.experiment import Experiment
 
 DEFAULT_PRESET = "doodle-gan-small"
+SEARCH_TABLE = "search"  # of a preset: what `doodle-dist tune` varies, see search.py
 
 
 class ConfigError(ValueError):
@@ -35,7 +36,7 @@ def preset_text(name_or_file: str) -> str:
         return path.read_text(encoding="utf-8")
     names = preset_names()
     if name_or_file not in names:
-        raise ConfigError(f"preset {name_or_file!r} is unknown{_nearest(name_or_file, names)}")
+        raise ConfigError(f"preset {name_or_file!r} is unknown{nearest(name_or_file, names)}")
     return (resources.files("doodle_dist.config") / "presets" / f"{name_or_file}.toml").read_text("utf-8")
 
 
@@ -45,20 +46,40 @@ def load_experiment(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = ())
     return build(overlay(tree, dict(parse_override(text) for text in overrides)))
 
 
-def _preset_tree(name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
+def _preset_tree(preset: str) -> dict[str, Any]:
     """A preset's settings, laid over those of the preset that it ``extends``."""
-    if name in below:
-        raise ConfigError(f"preset {name}: extends itself, by {' -> '.join([*below, name])}")
-    try:
-        tree = tomllib.loads(preset_text(name))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"preset {name}: {error}") from None
-    base = tree.pop("extends", None)
-    if base is None:
-        return tree
-    if not isinstance(base, str):
-        raise ConfigError(f"preset {name}: extends={base!r} should be another preset's name")
-    return overlay(_preset_tree(base, (*below, name)), _flat(tree))
+    own, *bases = _lineage(preset)
+    tree: dict[str, Any] = bases[-1] if bases else own
+    for above in [*reversed(bases[:-1]), own] if bases else []:
+        tree = overlay(tree, _flat(above))
+    return {key: value for key, value in tree.items() if key != SEARCH_TABLE}
+
+
+def preset_search(preset: str) -> dict[str, Any] | None:
+    """The ``[search]`` table of a preset, or of the nearest preset that it extends and that has one."""
+    return next((tree[SEARCH_TABLE] for tree in _lineage(preset) if SEARCH_TABLE in tree), None)
+
+
+def _lineage(preset: str) -> list[dict[str, Any]]:
+    """A preset's own settings, then those of the preset that it ``extends``, and so on."""
+    trees: list[dict[str, Any]] = []
+    names = [preset]
+    while len(trees) < len(names):
+        name = names[-1]
+        try:
+            tree = tomllib.loads(preset_text(name))
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"preset {name}: {error}") from None
+        base = tree.pop("extends", None)
+        trees.append(tree)
+        if base is None:
+            break
+        if not isinstance(base, str):
+            raise ConfigError(f"preset {name}: extends={base!r} should be another preset's name")
+        if base in names:
+            raise ConfigError(f"preset {base}: extends itself, by {' -> '.join([*names, base])}")
+        names.append(base)
+    return trees
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -99,7 +120,7 @@ def build(tree: Mapping[str, Any]) -> Experiment:
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_readable(error)) from None
+        raise ConfigError(readable(error)) from None
 
 
 def from_toml(text: str) -> Experiment:
@@ -163,13 +184,14 @@ def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
 
 
-def _readable(error: ValidationError) -> str:
+def readable(error: ValidationError, root: type[BaseModel] = Experiment) -> str:
+    """The first thing that is wrong with a tree of ``root``'s settings, as one line."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         *parents, _ = (str(part) for part in first["loc"])
-        siblings = [".".join([*parents, name]) for name in _fields_at(parents)]
-        return f"{where} is not a setting{_nearest(where, siblings)}"
+        siblings = [".".join([*parents, name]) for name in _fields_at(root, parents)]
+        return f"{where} is not a setting{nearest(where, siblings)}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if first["type"] == "value_error":
         return message if not where else f"{where}: {message}"
@@ -178,8 +200,8 @@ def _readable(error: ValidationError) -> str:
     return f"{where}={first['input']!r}: should be {message}"
 
 
-def _fields_at(path: list[str]) -> list[str]:
-    model: type[BaseModel] = Experiment
+def _fields_at(root: type[BaseModel], path: list[str]) -> list[str]:
+    model = root
     for part in path:
         annotation = model.model_fields[part].annotation
         options = [annotation, *get_args(annotation)]
@@ -187,6 +209,7 @@ def _fields_at(path: list[str]) -> list[str]:
     return list(model.model_fields)
 
 
-def _nearest(name: str, names: list[str]) -> str:
+def nearest(name: str, names: list[str]) -> str:
+    """``; did you mean …?``, or all of ``names`` where none is like ``name``."""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(names)}"

@@ -15,7 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -192,14 +192,43 @@ class _ShardReader:
             ) from error
 
 
+class RowGroupReader(Protocol):
+    """Where a window's rows are read from."""
+
+    def read(self, uri: str, group: int, columns: list[str]) -> pa.Table:
+        """A row group of a shard. Raises StorageError where it can't be read."""
+        ...
+
+
 _reader = _ShardReader()
 
 
-def _wanted(plan: StreamPlan, group: int) -> pa.Table:
+class RowGroupsInMemory:
+    """The row groups of a plan, read once: for many runs on a node that all read the same few drawings."""
+
+    def __init__(self, plans: Iterable[StreamPlan]) -> None:
+        self.tables: dict[tuple[str, int], pa.Table] = {}
+        for plan in plans:
+            for group, rows in enumerate(plan.group_rows):
+                if rows:
+                    uri, index = _place(plan, group)
+                    self.tables[uri, index] = _reader.read(uri, index, _columns(plan))
+
+    def read(self, uri: str, group: int, columns: list[str]) -> pa.Table:
+        return self.tables[uri, group].select(columns)
+
+
+def _place(plan: StreamPlan, group: int) -> tuple[str, int]:
+    return storage.join(plan.uri, plan.shards[plan.group_shard[group]]), plan.group_index[group]
+
+
+def _columns(plan: StreamPlan) -> list[str]:
+    return ["key_id", "label", "strokes" if plan.kind == "strokes" else "pixels", *plan.extra_columns]
+
+
+def _wanted(plan: StreamPlan, group: int, reader: RowGroupReader = _reader) -> pa.Table:
     """The wanted rows of a row group, in the file's order, labelled as the stream labels them."""
-    picture = "strokes" if plan.kind == "strokes" else "pixels"
-    uri = storage.join(plan.uri, plan.shards[plan.group_shard[group]])
-    table = _reader.read(uri, plan.group_index[group], ["key_id", "label", picture, *plan.extra_columns])
+    table = reader.read(*_place(plan, group), _columns(plan))
     # Row groups have dictionaries of their own, which don't concatenate.
     if "countrycode" in plan.extra_columns:
         at = table.schema.get_field_index("countrycode")
@@ -229,7 +258,7 @@ def packed_drawings(plan: StreamPlan, count: int) -> pa.Array:
     return pa.concat_tables(tables)["strokes"].combine_chunks().slice(0, count)
 
 
-def read_window(plan: StreamPlan, lanes: range, window: Window) -> pa.Table:
+def read_window(plan: StreamPlan, lanes: range, window: Window, reader: RowGroupReader = _reader) -> pa.Table:
     """The drawings of a rank's lanes in a window, step by step, lane by lane: key_id, label, what is
     stored of them, strokes or pixels, and the plan's extra columns."""
     order = plan.order(window.epoch)
@@ -242,7 +271,7 @@ def read_window(plan: StreamPlan, lanes: range, window: Window) -> pa.Table:
         rows = []
         for piece in order.pieces(start, stop):
             if piece.group not in tables:
-                table = _wanted(plan, piece.group)
+                table = _wanted(plan, piece.group, reader)
                 tables[piece.group] = (held, table)
                 held += len(table)
             rows.append(tables[piece.group][0] + order.shuffled(piece.group)[piece.start : piece.stop])
@@ -399,15 +428,22 @@ def rank_batches(
     epochs: int | None = 1,
     buffer_bytes: int = 512 << 20,
     threads: int = 1,
+    memory: RowGroupsInMemory | None = None,
 ) -> Generator[Batch, None, None]:
     """Batches of a rank from the cursor (epoch, drawings consumed of it) on, to the end of ``epochs``.
 
-    ``epochs=None`` goes on for ever. ``threads`` of this process rasterise, ahead of the consumer. Raises
-    ValueError where ranks, lanes, batch and drawings don't fit.
+    ``epochs=None`` goes on for ever. ``threads`` of this process rasterise, ahead of the consumer. Rows come
+    through Ray Data, or from ``memory``: the same batches. Raises ValueError where ranks, lanes, batch and
+    drawings don't fit.
     """
     lanes = lanes_of_rank(rank, world_size, plan.lanes)
     todo = windows(plan, len(lanes), epoch, consumed, epochs)
-    chunks = _chunks(plan, lanes, _windows_read(plan, lanes, todo, buffer_bytes))
+    read = (
+        _windows_read(plan, lanes, todo, buffer_bytes)
+        if memory is None
+        else ((window, read_window(plan, lanes, window, memory)) for window in todo)
+    )
+    chunks = _chunks(plan, lanes, read)
     with ThreadPoolExecutor(threads, thread_name_prefix="rasterize") as pool:
         ahead: deque[tuple[_Chunk, Future[NDArray[np.uint8]]]] = deque()
         for chunk in chunks:

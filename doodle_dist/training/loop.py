@@ -41,7 +41,8 @@ class FailedError(StoppedError):
 class Run:
     """Everything a run's loop works with. ``tensorboard`` and ``metrics_log`` are rank 0's alone.
 
-    ``failing`` are the failures that showed at the last log.
+    ``failing`` are the failures that showed at the last log. ``report_at`` are drawings seen after which it
+    evaluates and checkpoints, beside every multiple that the config names.
     """
 
     task: Task
@@ -52,13 +53,14 @@ class Run:
     experiment: dict[str, object]
     meta: dict[str, object]
     held_out: Callable[[], Iterator[Batch]]
-    progress: Callable[[dict[str, float]], None]
-    warn: Callable[[str], None]
+    progress: Callable[[dict[str, float]], object]
+    warn: Callable[[str], object]
     stop_at_failures: bool
     tensorboard: TensorBoard | None
     audit: AuditWriter | None
     metrics_log: MetricsLog | None = None
     failing: set[str] = field(default_factory=set)
+    report_at: tuple[int, ...] = ()
 
 
 def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepInput:
@@ -94,7 +96,7 @@ def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
         done = cursor.drawings_seen >= run.total_drawings
         if done or _passed(before, cursor, config.log_every_drawings):
             _log(run, meter.take() | dict(run.task.gauges()) | speed.take(), cursor)
-        if done or _passed(before, cursor, config.checkpoint_every_drawings):
+        if done or _is_due(run, before, cursor):
             with speed.paused():
                 _checkpoint(run, cursor)
         elif _passed(before, cursor, config.pictures_every_drawings):
@@ -110,6 +112,12 @@ _DROPOUT_LANES = 1 << 20
 def _passed(before: Cursor, after: Cursor, every: int) -> bool:
     """Whether a multiple of ``every`` drawings lies between two cursors; never for 0."""
     return every > 0 and before.drawings_seen // every != after.drawings_seen // every
+
+
+def _is_due(run: Run, before: Cursor, after: Cursor) -> bool:
+    """Whether a checkpoint is to be made between two cursors."""
+    asked = any(before.drawings_seen < at <= after.drawings_seen for at in run.report_at)
+    return asked or _passed(before, after, run.config.checkpoint_every_drawings)
 
 
 class Speedometer:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from doodle_dist.data import storage
 
@@ -49,6 +50,12 @@ class TensorBoard:
 
     def text(self, name: str, text: str) -> None:
         self.writer.add_text(name, text, 0)
+
+    def hparams(self, settings: Mapping[str, float | int | str | bool], metric: str) -> None:
+        """What the HParams page knows of this run: its settings, and the scalar that it is judged by."""
+        experiment, began, _ = hparams(dict(settings), {metric: 0.0})
+        for summary in (experiment, began):
+            self.writer.file_writer.add_summary(summary)
 
     def flush(self) -> None:
         """Make what was written durable. Call it before each checkpoint."""

@@ -1,7 +1,8 @@
 """What runs on each worker of Ray Train: build everything from the experiment, resume, train."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import takewhile
+from pathlib import Path
 from typing import TypedDict
 
 import orjson
@@ -16,14 +17,21 @@ from doodle_dist.config.load import to_toml
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST, Manifest
-from doodle_dist.data.stream import Batch, StreamPlan, plan_stream, rank_batches, stream_categories
+from doodle_dist.data.stream import (
+    Batch,
+    RowGroupsInMemory,
+    StreamPlan,
+    plan_stream,
+    rank_batches,
+    stream_categories,
+)
 from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.evaluation.runs import CONFIG, STOPPED
 from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state
 from doodle_dist.training.classifier import ClassifierTask
-from doodle_dist.training.context import RayContext, latest_checkpoint
+from doodle_dist.training.context import Context, RayContext, latest_checkpoint
 from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.gan import GanTask
 from doodle_dist.training.loop import Run, StoppedError, train
@@ -40,6 +48,7 @@ class WorkerConfig(TypedDict):
     experiment: dict[str, object]
     run_uri: str
     board: ActorHandle | None
+    report_at: tuple[int, ...]
 
 
 def train_loop_per_worker(config: WorkerConfig) -> None:
@@ -49,8 +58,18 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
     # What all ranks meet at the same place, and would meet there again, is noted: were it raised, Ray Train
     # would start the workers anew, to the same end. What one rank alone may meet, a file that can't be read
     # say, is raised: were it noted, the others would wait for that rank.
+    board = config["board"] if context.rank == 0 else None
     try:
-        run, batches, cursor = _prepared(experiment, config["run_uri"], config["board"], context)
+        with latest_checkpoint() as folder:
+            run, batches, cursor = prepare_run(
+                experiment,
+                config["run_uri"],
+                context,
+                checkpoint=folder,
+                report_at=config["report_at"],
+                progress=board.update.remote if board else _nobody,
+                warn=board.warn.remote if board else _nobody,
+            )
     except ValueError as error:
         _note_reason(config["run_uri"], context, error)
         return
@@ -59,22 +78,42 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
     except StoppedError as error:
         _note_reason(config["run_uri"], context, error)
     finally:
-        batches.close()  # ends the pipeline now: one that is left to the interpreter's end can hang it
-        if run.tensorboard:
-            run.tensorboard.close()
-        if run.metrics_log:
-            run.metrics_log.close()
+        close_run(run, batches)
 
 
-def _note_reason(run_uri: str, context: RayContext, error: Exception) -> None:
+def _nobody(_: object) -> None:
+    """Who is told of a run's progress where there is no board, and on all ranks but the first."""
+
+
+def close_run(run: Run, batches: Generator[Batch, None, None]) -> None:
+    """Ends a run's stream, now: one that is left to the interpreter's end can hang it. Writes what is left."""
+    batches.close()
+    if run.tensorboard:
+        run.tensorboard.close()
+    if run.metrics_log:
+        run.metrics_log.close()
+
+
+def _note_reason(run_uri: str, context: Context, error: Exception) -> None:
     if context.rank == 0:
         storage.write_atomic(storage.join(run_uri, STOPPED), orjson.dumps({"reason": str(error)}))
 
 
-def _prepared(
-    experiment: Experiment, run_uri: str, board: ActorHandle | None, context: RayContext
+def prepare_run(
+    experiment: Experiment,
+    run_uri: str,
+    context: Context,
+    *,
+    checkpoint: Path | None,
+    report_at: Sequence[int] = (),
+    progress: Callable[[dict[str, float]], object] = _nobody,
+    warn: Callable[[str], object] = _nobody,
+    memory: RowGroupsInMemory | None = None,
 ) -> tuple[Run, Generator[Batch, None, None], Cursor]:
-    """The run, its stream from the cursor on, and the cursor. Raises ValueError on every rank or on none."""
+    """The run, its stream from the checkpoint's cursor on, and the cursor.
+
+    The stream is read through Ray Data, or from ``memory``. Raises ValueError on every rank or on none.
+    """
     torch.set_num_threads(experiment.scaling.threads_per_worker)
     torch.manual_seed(experiment.seed)
     quiet_ray_data()
@@ -85,18 +124,9 @@ def _prepared(
     total = experiment.train.total_drawings(plan.rows)
     task = build_task(experiment, manifest, categories, context)
     cursor = Cursor(experiment.seed, experiment.train.global_batch)
-    with latest_checkpoint() as folder:
-        if folder is not None:
-            cursor = load_cursor(folder, experiment.seed, experiment.train.global_batch)
-            task.load_state_dict(load_state(folder, context.device))
-
-    def show(figures: dict[str, float]) -> None:
-        if board is not None and context.rank == 0:
-            board.update.remote(figures)
-
-    def warn(text: str) -> None:
-        if board is not None and context.rank == 0:
-            board.warn.remote(text)
+    if checkpoint is not None:
+        cursor = load_cursor(checkpoint, experiment.seed, experiment.train.global_batch)
+        task.load_state_dict(load_state(checkpoint, context.device))
 
     attempt = _agreed_attempt(run_uri, context) if experiment.data.audit else 0
     run = Run(
@@ -113,8 +143,9 @@ def _prepared(
             "drawings": plan.rows,
             "data": about_data(experiment.data.uri, manifest, plan.rows),
         },
-        held_out=lambda: _held_out(experiment, manifest, context),
-        progress=show,
+        held_out=lambda: _held_out(experiment, manifest, context, memory),
+        report_at=tuple(report_at),
+        progress=progress,
         warn=warn,
         stop_at_failures=experiment.gan.failures.stop,
         tensorboard=_tensorboard(run_uri, experiment, cursor) if context.rank == 0 else None,
@@ -132,6 +163,7 @@ def _prepared(
         epochs=-(-total // plan.rows),
         buffer_bytes=experiment.data.buffer_bytes,
         threads=experiment.data.raster_threads,
+        memory=memory,
     )
     return run, batches, cursor
 
@@ -163,23 +195,30 @@ def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
     )
 
 
-def _held_out(experiment: Experiment, manifest: Manifest, context: RayContext) -> Iterator[Batch]:
-    """This rank's part of the first ``held_out_drawings`` drawings of the validation split."""
-    if not manifest.splits["val"].rows:
-        return iter(())
-    plan = plan_stream(
+def held_out_plan(experiment: Experiment, manifest: Manifest, ranks: int = 1) -> StreamPlan:
+    """The stream of the validation split, a lane for each of ``ranks``."""
+    return plan_stream(
         manifest,
         experiment.data.uri,
         "val",
         categories=experiment.data.categories,
-        lanes=context.world_size,
-        global_batch=_HELD_OUT_ROWS_PER_RANK * context.world_size,
+        lanes=ranks,
+        global_batch=_HELD_OUT_ROWS_PER_RANK * ranks,
         window_bytes=experiment.data.window_bytes,
         rasterize=experiment.data.rasterize,
     )
+
+
+def _held_out(
+    experiment: Experiment, manifest: Manifest, context: Context, memory: RowGroupsInMemory | None
+) -> Iterator[Batch]:
+    """This rank's part of the first ``held_out_drawings`` drawings of the validation split."""
+    if not manifest.splits["val"].rows:
+        return iter(())
+    plan = held_out_plan(experiment, manifest, context.world_size)
     if plan.rows < context.world_size:
         return iter(())
-    batches = rank_batches(plan, rank=context.rank, world_size=context.world_size)
+    batches = rank_batches(plan, rank=context.rank, world_size=context.world_size, memory=memory)
     wanted = experiment.train.held_out_drawings
     return takewhile(lambda batch: batch.consumed - batch.global_rows < wanted, batches)
 
@@ -192,7 +231,7 @@ TASKS: dict[str, type[ClassifierTask] | type[GanTask] | type[CriticTask]] = {
 
 
 def build_task(
-    experiment: Experiment, manifest: Manifest, categories: tuple[str, ...], context: RayContext
+    experiment: Experiment, manifest: Manifest, categories: tuple[str, ...], context: Context
 ) -> Task:
     """The experiment's task on this worker's device, its losses wrapped for this number of workers."""
     counts = dict(zip(manifest.categories, manifest.splits["train"].counts, strict=True))
@@ -205,7 +244,7 @@ def build_task(
     )
 
 
-def _wrap(context: RayContext) -> Wrap:
+def _wrap(context: Context) -> Wrap:
     if context.world_size == 1:
         return lambda module: module
     devices = [context.device] if context.device.type == "cuda" else None
@@ -217,7 +256,7 @@ def _wrap(context: RayContext) -> Wrap:
     return wrap
 
 
-def _agreed_attempt(run_uri: str, context: RayContext) -> int:
+def _agreed_attempt(run_uri: str, context: Context) -> int:
     """The number of this start of the worker group: rank 0 looks, and tells the others."""
     attempt = [next_attempt(run_uri) if context.rank == 0 else 0]
     if context.world_size > 1:

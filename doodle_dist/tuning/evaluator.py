@@ -1,0 +1,47 @@
+"""The classifier in whose features a search's GANs are judged, trained once where there is none."""
+
+import hashlib
+
+from doodle_dist import train as train_driver
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.load import load_run
+from doodle_dist.data import storage
+from doodle_dist.data.schema import MANIFEST
+from doodle_dist.evaluation.snapshot import complete_checkpoints
+
+PRESET = "evaluator"
+
+
+def evaluator_uri(experiment: Experiment) -> str:
+    """Where the evaluator of an experiment's dataset and categories lies: beside its runs, named by both."""
+    about = storage.sha256_of(storage.join(experiment.data.uri, MANIFEST)) + ",".join(
+        sorted(set(experiment.data.categories))
+    )
+    name = f"{PRESET}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
+    return storage.join(experiment.storage, name)
+
+
+def train_if_missing(uri: str, experiment: Experiment, *, workers: int, quiet: bool, debug: bool) -> bool:
+    """Train the evaluator at ``uri`` on an experiment's dataset, or go on with it; False where it was there."""
+    where, _, name = uri.rpartition("/")
+    options = {
+        "run": name,
+        "storage": where,
+        "data.uri": experiment.data.uri,
+        "data.categories": experiment.data.categories,
+        "scaling.workers": workers,
+        "scaling.cpus_per_worker": experiment.scaling.cpus_per_worker,
+    }
+    wanted = load_run(PRESET, (), options)
+    length = wanted.train.total_drawings(_training_drawings(wanted))
+    if any(meta["metrics"].get("drawings_seen", 0) >= length for _, meta in complete_checkpoints(uri)):
+        return False
+    train_driver.train(wanted, quiet=quiet, debug=debug)
+    return True
+
+
+def _training_drawings(experiment: Experiment) -> int:
+    from doodle_dist.data.manifest import load_manifest
+    from doodle_dist.training.worker import training_plan
+
+    return training_plan(experiment, load_manifest(experiment.data.uri)).rows

@@ -1,0 +1,200 @@
+"""The driver's side of a running search: everything that happens goes into its ledger, and onto the screen."""
+
+import math
+import sys
+import time
+from collections import Counter
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from doodle_dist.config.search import Value
+from doodle_dist.errors import one_line
+from doodle_dist.tuning.ledger import Ledger, SearchRecord
+from doodle_dist.tuning.trial import (
+    CHECKPOINT,
+    COPIED_AT,
+    COPIED_FROM,
+    DRAWINGS,
+    POINT,
+    REASON,
+    TRIAL,
+    settings_of,
+)
+
+_DRAW_EVERY_S, _PLAIN_EVERY_S = 1.0, 15.0
+_SHOWN = 8
+
+
+class Follower(Callback):
+    """Writes a search's ledger from what Ray Tune tells, and shows the best trials while it runs."""
+
+    def __init__(self, ledger: Ledger, concurrent: int, resources: str, quiet: bool) -> None:
+        self.ledger, self.concurrent, self.resources = ledger, concurrent, resources
+        self.console = Console(file=sys.stderr, quiet=quiet)
+        self.live = Live(console=self.console, auto_refresh=False, transient=True)
+        self.began, self.drawn, self.printed = time.monotonic(), 0.0, 0.0
+        self.seen_before = ledger.record.drawings_seen
+        self.running: set[int] = set()
+
+    # --- what Ray Tune tells ----------------------------------------------------------------------------
+
+    def setup(self, **info: object) -> None:
+        if self.console.is_terminal:
+            self.live.start()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
+        number = _number(trial)
+        self.running.add(number)
+        known = self.ledger.record.trials.get(number)
+        if known is None or known.status == "waiting":
+            self.ledger.trial_began(number, settings_of(trial.config[POINT]))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: object
+    ) -> None:
+        number = _number(trial)
+        if reason := result.get(REASON):
+            self._ended(number, "failed", reason)
+            return
+        if DRAWINGS not in result:
+            return
+        objective = result.get(self.ledger.record.objective)
+        self.ledger.result(
+            number,
+            result[DRAWINGS],
+            objective if objective is not None and math.isfinite(objective) else None,
+            settings_of(result["config"][POINT]),
+            result.get(COPIED_FROM),
+            result.get(COPIED_AT),
+            result.get(CHECKPOINT, ""),
+        )
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
+        number = _number(trial)
+        record = self.ledger.record.trials[number]
+        if record.status != "failed":
+            whole = record.drawings_seen >= self.ledger.record.request.config.drawings
+            self._ended(number, "finished" if whole else "stopped")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
+        error = trial.get_error()
+        self._ended(_number(trial), "failed", one_line(error) if error else "its process died")
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
+        self.running = {_number(trial) for trial in trials if trial.status == Trial.RUNNING}
+        self.show()
+
+    def on_experiment_end(self, trials: list[Trial], **info: object) -> None:
+        self.close()
+
+    def _ended(self, number: int, status: str, reason: str = "") -> None:
+        self.running.discard(number)
+        self.ledger.trial_ended(number, status, reason)  # type: ignore[arg-type]
+        if reason:
+            self.console.print(
+                f"trial {number} failed: {reason}", style="yellow", highlight=False, soft_wrap=True
+            )
+
+    # --- what a person sees -----------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Draw the table again, if a second has passed; without a terminal, a line now and then."""
+        now = time.monotonic()
+        if self.console.is_terminal and now - self.drawn > _DRAW_EVERY_S:
+            self.drawn = now
+            self.live.update(self.table(), refresh=True)
+        elif not self.console.is_terminal and now - self.printed > _PLAIN_EVERY_S:
+            self.printed = now
+            self.console.print(self.headline(), highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        self.live.stop()
+        self.console.print(self.headline(), highlight=False, soft_wrap=True)
+
+    def headline(self) -> str:
+        """``31/64 trials: 2 run, 3 stopped …  512 drawings/s  ETA 0:12:30  best 34.1 (trial 12)``"""
+        record = self.ledger.record
+        over = [trial for trial in record.trials.values() if trial.is_over]
+        counts = Counter(trial.status for trial in over)
+        told = [
+            f"{counts[status]} {status}" for status in ("finished", "stopped", "failed") if counts[status]
+        ]
+        elapsed = time.monotonic() - self.began
+        parts = [
+            f"{len(over)}/{record.request.trials} trials: " + ", ".join([f"{len(self.running)} run", *told])
+        ]
+        rate = (record.drawings_seen - self.seen_before) / max(elapsed, 1e-9)
+        if rate > 0:
+            parts.append(f"{rate:,.0f} drawings/s")
+        if len(over) >= 2:
+            # Trials differ in length, and those to come will as those before did.
+            left = record.request.trials - len(over)
+            seconds = int(left * self.ledger.record.elapsed_s / len(over))
+            parts.append(f"ETA {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}")
+        if record.best:
+            trial, result = record.best
+            parts.append(
+                f"best {result.objective:.4g} (trial {trial.number}, {result.drawings_seen:,} drawings)"
+            )
+        if waits := self._waits():
+            parts.append(waits)
+        return "  ".join(parts)
+
+    def _waits(self) -> str:
+        """What waits, and for what."""
+        record = self.ledger.record
+        waiting = record.request.trials - len(self.running) - sum(t.is_over for t in record.trials.values())
+        if waiting <= 0:
+            return ""
+        if not self.running:
+            return f"{waiting} wait for {self.resources}: none is free"
+        return f"{waiting} wait for one of {self.concurrent} places of {self.resources}"
+
+    def table(self) -> Table:
+        """The best trials, and the newest that run."""
+        record = self.ledger.record
+        table = Table(title=self.headline(), title_justify="left", title_style="", box=None, pad_edge=False)
+        table.add_column("trial", justify="right")
+        table.add_column("state")
+        table.add_column("drawings", justify="right")
+        table.add_column(record.objective, justify="right")
+        table.add_column("settings", no_wrap=True, overflow="ellipsis")
+        for trial, result in record.ranked()[:_SHOWN]:
+            state = "runs" if trial.number in self.running else trial.status
+            table.add_row(
+                str(trial.number),
+                state,
+                f"{result.drawings_seen:,}",
+                f"{result.objective:.4g}",
+                short(result.settings, record),
+            )
+        return table
+
+
+def short(settings: dict[str, Value], record: SearchRecord) -> str:
+    """``generator.lr=0.0021 critic.lr=0.001 …``: as much of each key as tells it from the others."""
+    keys = [key for key in record.request.config.space if key in settings]
+    return " ".join(f"{_shortest(key, keys)}={shown(settings[key])}" for key in keys)
+
+
+def _shortest(key: str, keys: list[str]) -> str:
+    parts = key.split(".")
+    for length in range(1, len(parts) + 1):
+        tail = ".".join(parts[-length:])
+        if sum(other == tail or other.endswith("." + tail) for other in keys) == 1:
+            return tail
+    return key
+
+
+def shown(value: Value) -> str:
+    """A setting's value as people read it."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _number(trial: Trial) -> int:
+    return trial.config[POINT][TRIAL]

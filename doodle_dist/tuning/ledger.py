@@ -1,0 +1,254 @@
+"""A search's own record, ``search.jsonl``: one JSON object a line, whatever happened, in the order it did.
+
+All that a search says at its end is drawn from it, and a search that was cut off goes on from it: Ray Tune's own
+state is written every few seconds, and is pickled.
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import orjson
+
+from doodle_dist.config.search import SearchConfig, Settings
+from doodle_dist.data import storage
+
+LEDGER, REQUEST = "search.jsonl", "search.json"
+_PUT_EVERY_S = 10.0
+
+Status = Literal["waiting", "running", "finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial had reached at a report. ``objective`` is None where it was not finite or not to be had.
+
+    ``settings`` are those it was trained with up to here; ``copied_from`` is the trial whose checkpoint it
+    went on from since its last report (population based training), with ``copied_at`` drawings seen;
+    ``checkpoint`` is where its own lies, if it is still there.
+    ``elapsed_s`` counts since the search began, the time when it was not running left out.
+    """
+
+    drawings_seen: int
+    objective: float | None
+    elapsed_s: float
+    settings: Settings
+    copied_from: int | None = None
+    copied_at: int | None = None
+    checkpoint: str = ""
+
+
+@dataclass
+class TrialRecord:
+    """One trial: the settings it began with, what it reported, and how it ended.
+
+    ``finished``: trained to its end; ``stopped``: ended early by the scheduler; ``failed``: with its ``reason``.
+    """
+
+    number: int
+    settings: Settings
+    results: list[Result] = field(default_factory=list)
+    status: Status = "waiting"
+    reason: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it is left to do."""
+        return self.status in ("finished", "stopped", "failed")
+
+    @property
+    def drawings_seen(self) -> int:
+        """Drawings seen at its last report; 0 before the first."""
+        return self.results[-1].drawings_seen if self.results else 0
+
+    @property
+    def name(self) -> str:
+        """Its folder's name below the search's, which is a run's folder."""
+        return trial_name(self.number)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a search was asked for; the same command asks for the same. ``experiment`` is that of the preset with
+    the person's overrides, of which a trial's settings are overlays."""
+
+    experiment: dict[str, object]
+    search: dict[str, object]
+    trials: int
+    scheduler: str
+    searcher: str
+    seed: int
+
+    @property
+    def config(self) -> SearchConfig:
+        """The ``[search]`` table."""
+        return SearchConfig.model_validate(self.search)
+
+
+@dataclass
+class SearchRecord:
+    """A search as its folder describes it: what was asked for, and every trial by number."""
+
+    uri: str
+    request: Request
+    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    elapsed_s: float = 0.0
+
+    @property
+    def objective(self) -> str:
+        """The figure that is searched by."""
+        return self.request.config.objective
+
+    @property
+    def sign(self) -> float:
+        """1 where a high objective is good, -1 where a low one is."""
+        return 1.0 if self.request.config.mode == "max" else -1.0
+
+    def ranked(self) -> list[tuple[TrialRecord, Result]]:
+        """Every trial with a result, best first: by the drawings it got to, then by the objective there.
+
+        A trial that was stopped early was worse, at that point, than one that went on; its figure there says
+        nothing against a longer one's.
+        """
+        rows = [
+            (trial, [result for result in trial.results if result.objective is not None][-1])
+            for trial in self.trials.values()
+            if any(result.objective is not None for result in trial.results)
+        ]
+        return sorted(rows, key=lambda row: (-row[1].drawings_seen, -self.sign * (row[1].objective or 0.0)))
+
+    @property
+    def best(self) -> tuple[TrialRecord, Result] | None:
+        """The first of `ranked`."""
+        return next(iter(self.ranked()), None)
+
+    @property
+    def drawings_seen(self) -> int:
+        """Drawings that all trials together were trained on, what was copied counted once."""
+        return sum(_trained(trial) for trial in self.trials.values())
+
+
+def _trained(trial: TrialRecord) -> int:
+    total, at = 0, 0
+    for result in trial.results:
+        if result.copied_at is not None:
+            at = result.copied_at
+        total += max(0, result.drawings_seen - at)
+        at = result.drawings_seen
+    return total
+
+
+def trial_name(number: int) -> str:
+    """``trial-00012``"""
+    return f"trial-{number:05d}"
+
+
+def read_search(uri: str) -> SearchRecord | None:
+    """The search at ``uri``; None where there is none. Raises ValueError where it is damaged."""
+    where = storage.join(uri, REQUEST)
+    if not storage.exists(where):
+        return None
+    try:
+        request = Request(**orjson.loads(storage.read_bytes(where)))
+    except (orjson.JSONDecodeError, TypeError) as error:
+        raise ValueError(f"{where} is damaged, or of another release: {error}") from None
+    record = SearchRecord(uri, request)
+    ledger = storage.join(uri, LEDGER)
+    for line in storage.read_bytes(ledger).splitlines() if storage.exists(ledger) else ():
+        try:
+            entry = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue  # cut short by a crash; it is the last of its attempt
+        _apply(record, entry)
+    return record
+
+
+def _apply(record: SearchRecord, entry: dict) -> None:
+    number = entry["trial"]
+    record.elapsed_s = max(record.elapsed_s, entry["elapsed_s"])
+    trial = record.trials.setdefault(number, TrialRecord(number, entry.get("settings", {})))
+    match entry["event"]:
+        case "began":
+            trial.status = "running"
+        case "result":
+            trial.results.append(Result(**{name: entry[name] for name in Result.__dataclass_fields__}))
+        case "ended":
+            trial.status, trial.reason = entry["status"], entry["reason"]
+
+
+class Ledger:
+    """Writes a search's record as it goes, and holds it: the driver's alone."""
+
+    def __init__(self, uri: str, request: Request) -> None:
+        """Go on with the search at ``uri``, or begin it."""
+        self.record = read_search(uri) or SearchRecord(uri, request)
+        storage.write_atomic(
+            storage.join(uri, REQUEST),
+            orjson.dumps(request, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY),
+        )
+        self.uri = storage.join(uri, LEDGER)
+        self.is_remote = "://" in uri
+        kept = storage.read_bytes(self.uri) if storage.exists(self.uri) else b""
+        if kept and not kept.endswith(b"\n"):
+            kept += b"\n"
+        self.path = (
+            Path(tempfile.mkdtemp(prefix="doodle-dist-search-")) / LEDGER
+            if self.is_remote
+            else Path(self.uri)
+        )
+        self.path.write_bytes(kept)
+        self.file = self.path.open("ab")
+        self.began = time.monotonic() - self.record.elapsed_s
+        self.put = time.monotonic()
+
+    def trial_began(self, number: int, settings: Settings) -> None:
+        self._add({"event": "began", "trial": number, "settings": settings})
+
+    def result(
+        self,
+        number: int,
+        drawings_seen: int,
+        objective: float | None,
+        settings: Settings,
+        copied_from: int | None = None,
+        copied_at: int | None = None,
+        checkpoint: str = "",
+    ) -> None:
+        self._add(
+            {
+                "event": "result",
+                "trial": number,
+                "drawings_seen": drawings_seen,
+                "objective": objective,
+                "settings": settings,
+                "copied_from": copied_from,
+                "copied_at": copied_at,
+                "checkpoint": checkpoint,
+            }
+        )
+
+    def trial_ended(self, number: int, status: Status, reason: str = "") -> None:
+        self._add({"event": "ended", "trial": number, "status": status, "reason": reason})
+        self.flush()
+
+    def _add(self, entry: dict) -> None:
+        entry["elapsed_s"] = round(time.monotonic() - self.began, 3)
+        line = orjson.dumps(entry)
+        # Read back, so that what is held is what a later reader will find.
+        _apply(self.record, orjson.loads(line))
+        self.file.write(line + b"\n")
+        self.file.flush()
+        if time.monotonic() - self.put > _PUT_EVERY_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make what was written durable, where the search lies in an object store."""
+        if self.is_remote:
+            storage.put_file(self.path, self.uri)
+        self.put = time.monotonic()
+
+    def close(self) -> None:
+        self.flush()
+        self.file.close()

@@ -1,0 +1,33 @@
+"""A trial on several workers: Ray Train, started inside a trial of Ray Tune, with the trial's folder as its run."""
+
+import orjson
+import ray.tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from doodle_dist import train as train_driver
+from doodle_dist.config.load import build
+from doodle_dist.config.search import experiment_with
+from doodle_dist.data import storage
+from doodle_dist.errors import one_line
+from doodle_dist.evaluation.runs import STOPPED
+from doodle_dist.tuning.ledger import trial_name
+from doodle_dist.tuning.trial import POINT, REASON, TRIAL, Job, settings_of
+
+
+def run_trial_on_workers(config: dict, job: Job) -> None:
+    """As trial.run_trial, with Ray Train's workers; Ray Train itself goes on from the run's last checkpoint."""
+    number = config[POINT][TRIAL]
+    try:
+        experiment = experiment_with(build(job.experiment), settings_of(config[POINT]))
+        experiment = experiment.model_copy(update={"storage": job.search_uri, "run": trial_name(number)})
+        run_uri = storage.join(job.search_uri, trial_name(number))
+        train_driver.trainer(
+            experiment, run_uri, None, report_at=job.report_at, callbacks=[TuneReportCallback()]
+        ).fit()
+    except Exception as error:
+        ray.tune.report({REASON: f"{type(error).__name__}: {one_line(error)}"})
+        return
+    stopped = storage.join(run_uri, STOPPED)
+    reason = orjson.loads(storage.read_bytes(stopped)).get("reason") if storage.exists(stopped) else None
+    if reason:
+        ray.tune.report({REASON: reason})

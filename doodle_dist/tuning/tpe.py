@@ -1,0 +1,112 @@
+"""Optuna's TPE sampler as a searcher of Ray Tune, over spaces with conditions.
+
+Ray's own wrapper can't go on with a space that is defined by running it; this one is told what was found before.
+"""
+
+from collections.abc import Iterable
+
+import optuna
+from optuna.trial import TrialState, create_trial
+from ray.tune.search import Searcher
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.search import Axis, SearchSpace, Value
+from doodle_dist.tuning.ledger import TrialRecord
+from doodle_dist.tuning.optuna_space import distribution
+from doodle_dist.tuning.trial import POINT, TRIAL
+
+
+class TpeSearcher(Searcher):
+    """Tree-structured Parzen estimator (Bergstra et al. 2011), multivariate, conditions as groups.
+
+    A trial's value is its last objective, as in Ray's own wrapper: what ASHA stopped early was bad there.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        base: Experiment,
+        *,
+        objective: str,
+        mode: str,
+        seed: int,
+        unfinished: Iterable[TrialRecord],
+        earlier: Iterable[TrialRecord],
+        first: int,
+        trials: int,
+    ) -> None:
+        """``unfinished`` trials come first, as they were; then new ones from number ``first`` to ``trials``."""
+        super().__init__(metric=objective, mode=mode)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        earlier = list(earlier)
+        # Another seed after a restart: the sampler's own state is gone, and would repeat its first draws.
+        sampler = optuna.samplers.TPESampler(
+            seed=seed + len(earlier),
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            warn_independent_sampling=False,
+        )
+        self.study = optuna.create_study(
+            sampler=sampler, direction="maximize" if mode == "max" else "minimize"
+        )
+        self.space, self.base, self.trials = space, base, trials
+        self.waiting = list(unfinished)
+        self.next = first
+        self.asked: dict[str, optuna.Trial] = {}
+        axes = {axis.key: distribution(axis.draw) for axis in space.axes}
+        for trial in earlier:
+            values = [result.objective for result in trial.results if result.objective is not None]
+            params = {key: value for key, value in trial.settings.items() if key in axes}
+            if values:
+                distributions = {key: axes[key] for key in params}
+                self.study.add_trial(
+                    create_trial(params=params, distributions=distributions, value=values[-1])
+                )
+
+    def suggest(self, trial_id: str) -> dict | str:
+        if self.waiting:
+            trial = self.waiting.pop(0)
+            return {POINT: {TRIAL: trial.number} | trial.settings}
+        if self.next >= self.trials:
+            return Searcher.FINISHED
+        asked = self.study.ask()
+        self.asked[trial_id] = asked
+
+        def pick(axis: Axis) -> Value:
+            return _suggest(asked, axis)
+
+        settings = self.space.settings(self.base, pick)
+        point = {TRIAL: self.next} | settings
+        self.next += 1
+        return {POINT: point}
+
+    def on_trial_result(self, trial_id: str, result: dict) -> None:
+        pass
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        asked = self.asked.pop(trial_id, None)
+        if asked is None:
+            return
+        value = (result or {}).get(self.metric)
+        if error or value is None:
+            self.study.tell(asked, state=TrialState.FAIL)
+        else:
+            self.study.tell(asked, value)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the search's ledger is what it goes on from."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as for `save`."""
+
+
+def _suggest(trial: optuna.Trial, axis: Axis) -> Value:
+    draw = axis.draw
+    if not draw.is_numeric:
+        value = trial.suggest_categorical(axis.key, draw.values)
+        assert value is not None
+        return value
+    if draw.kind in ("int", "logint"):
+        return trial.suggest_int(axis.key, int(draw.low), int(draw.high), log=draw.is_log)
+    return trial.suggest_float(axis.key, draw.low, draw.high, log=draw.is_log)

@@ -1,0 +1,194 @@
+"""What runs inside a trial of Ray Tune: the training loop of every other run, one worker, in the trial's process.
+
+A trial's folder is a run's folder, with its own checkpoints: Ray Tune is handed pointers to them only, which is
+all that population based training has to pass from one trial to another.
+"""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import ray
+import ray.tune
+import torch
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.load import build
+from doodle_dist.config.search import Settings, experiment_with
+from doodle_dist.data import storage
+from doodle_dist.data.stream import RowGroupsInMemory
+from doodle_dist.errors import one_line
+from doodle_dist.evaluation.snapshot import META
+from doodle_dist.training.checkpoint import CURSOR, STATE
+from doodle_dist.training.loop import StoppedError, train
+from doodle_dist.training.worker import close_run, prepare_run
+from doodle_dist.tuning.ledger import trial_name
+
+# Keys of a trial's config and of its reports, as Ray Tune has them.
+POINT, TRIAL = "point", "trial"
+DRAWINGS, REASON, COPIED_FROM, COPIED_AT, CHECKPOINT = (
+    "drawings_seen",
+    "reason",
+    "copied_from",
+    "copied_at",
+    "checkpoint_uri",
+)
+_POINTER = "pointer.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every trial of a search is given. ``experiment`` is the base that a trial's settings are laid over;
+    ``starts`` are the checkpoints of the trials that an earlier attempt has begun."""
+
+    experiment: dict[str, object]
+    search_uri: str
+    report_at: tuple[int, ...]
+    objective: str
+    keep_checkpoints: int
+    starts: dict[int, "Pointer"]
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A checkpoint of a trial's own, by its URI."""
+
+    trial: int
+    drawings_seen: int
+    uri: str
+
+
+def run_trial(config: dict, job: Job, memory: RowGroupsInMemory | None) -> None:
+    """Train one trial from where it is left, or from another trial's checkpoint that it was handed.
+
+    ``config`` is {"point": {"trial": number} and the trial's settings}. What Python raises is reported as the trial's
+    ``reason`` and not raised: it would come again. A process that dies is started again by Ray Tune.
+    """
+    number, settings = config[POINT][TRIAL], settings_of(config[POINT])
+    run_uri = storage.join(job.search_uri, trial_name(number))
+    try:
+        experiment = experiment_with(build(job.experiment), settings)
+        _train(experiment, number, run_uri, job, memory)
+    except (StoppedError, ValueError) as error:
+        _fail(one_line(error))
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        _fail(f"out of memory: {one_line(error)}")
+    except Exception as error:
+        _fail(f"{type(error).__name__}: {one_line(error)}")
+
+
+def settings_of(point: dict) -> Settings:
+    """The settings of a trial's point, as Ray Tune knows it."""
+    return {key: value for key, value in point.items() if key != TRIAL}
+
+
+def _fail(reason: str) -> None:
+    ray.tune.report({REASON: reason})
+
+
+def _train(
+    experiment: Experiment, number: int, run_uri: str, job: Job, memory: RowGroupsInMemory | None
+) -> None:
+    start = _handed_over() or job.starts.get(number)
+    context = _TrialContext(number, run_uri, job, start)
+    with _fetched(start) as folder:
+        run, batches, cursor = prepare_run(
+            experiment, run_uri, context, checkpoint=folder, report_at=job.report_at, memory=memory
+        )
+    try:
+        if run.tensorboard and start is None:
+            run.tensorboard.hparams(settings_of_experiment(experiment, job), job.objective)
+        train(run, batches, cursor)
+    finally:
+        close_run(run, batches)
+
+
+def settings_of_experiment(experiment: Experiment, job: Job) -> Settings:
+    """The settings in which a trial differs from its search's base, and its seed: what HParams shows."""
+    mine, base = _leaves(experiment.model_dump()), _leaves(build(job.experiment).model_dump())
+    varied = {key: value for key, value in mine.items() if base.get(key) != value}
+    return {"seed": experiment.seed} | varied
+
+
+def _leaves(tree: dict, above: str = "") -> Settings:
+    found: Settings = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found |= _leaves(value, f"{above}{key}.")
+        elif isinstance(value, (int, float, str, bool)):
+            found[above + key] = value
+    return found
+
+
+class _TrialContext:
+    """One rank, whose reports go to Ray Tune. The contract is training/context.py's."""
+
+    def __init__(self, number: int, run_uri: str, job: Job, start: Pointer | None) -> None:
+        self.rank, self.world_size = 0, 1
+        self.device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+        self.number, self.run_uri, self.job = number, run_uri, job
+        self.copied = start if start is not None and start.trial != number else None
+        self.mine: list[str] = []
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        """Store the checkpoint, and hand its pointer and the objective over. Raises ValueError where the
+        checkpoint has no such figure, and StoppedError where it is not finite."""
+        assert checkpoint is not None
+        objective = metrics.get(self.job.objective)
+        if objective is None:
+            raise ValueError(
+                f"{self.job.objective} is no figure of this run's checkpoints; there are: {', '.join(sorted(metrics))}"
+            )
+        seen = int(metrics[DRAWINGS])
+        if not math.isfinite(objective):
+            raise StoppedError(f"{self.job.objective} is {objective} at drawing {seen:,}")
+        uri = storage.join(self.run_uri, f"checkpoint_{seen:012d}")
+        _store(checkpoint, uri)
+        self._sweep(uri)
+        figures: dict[str, object] = {DRAWINGS: seen, self.job.objective: objective, CHECKPOINT: uri}
+        if self.copied:
+            figures |= {COPIED_FROM: self.copied.trial, COPIED_AT: self.copied.drawings_seen}
+            self.copied = None
+        with tempfile.TemporaryDirectory(prefix="doodle-dist-pointer-") as folder:
+            pointer = {"trial": self.number, DRAWINGS: seen, "uri": uri}
+            (Path(folder) / _POINTER).write_bytes(orjson.dumps(pointer))
+            ray.tune.report(figures, checkpoint=ray.tune.Checkpoint.from_directory(folder))
+
+    def _sweep(self, newest: str) -> None:
+        self.mine = [uri for uri in self.mine if uri != newest] + [newest]
+        while len(self.mine) > self.job.keep_checkpoints:
+            storage.delete_prefix(self.mine.pop(0))
+
+
+def _store(folder: Path, uri: str) -> None:
+    """Move a checkpoint's files to their place; its description comes last, and makes it one."""
+    storage.delete_prefix(uri)
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == META):
+        storage.put_file(file, storage.join(uri, file.name))
+    shutil.rmtree(folder)
+
+
+def _handed_over() -> Pointer | None:
+    """The checkpoint that Ray Tune restores this trial from: its own, or another trial's."""
+    handed = ray.tune.get_checkpoint()
+    if handed is None:
+        return None
+    with handed.as_directory() as folder:
+        return Pointer(**orjson.loads((Path(folder) / _POINTER).read_bytes()))
+
+
+@contextmanager
+def _fetched(start: Pointer | None) -> Iterator[Path | None]:
+    """A checkpoint's state and cursor as a local folder."""
+    if start is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="doodle-dist-checkpoint-") as folder:
+        for name in (STATE, CURSOR):
+            (Path(folder) / name).write_bytes(storage.read_bytes(storage.join(start.uri, name)))
+        yield Path(folder)

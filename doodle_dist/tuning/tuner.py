@@ -1,0 +1,177 @@
+"""A search as Ray Tune runs it: which trials, under which scheduler, with what."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+import ray.tune
+from ray.tune.search import BasicVariantGenerator
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.search import SearchConfig, SearchSpace
+from doodle_dist.data import storage
+from doodle_dist.data.stream import RowGroupsInMemory
+from doodle_dist.tuning.follow import Follower
+from doodle_dist.tuning.ledger import SearchRecord, TrialRecord
+from doodle_dist.tuning.on_workers import run_trial_on_workers
+from doodle_dist.tuning.resources import TrialResources
+from doodle_dist.tuning.schedulers import build_scheduler, report_at
+from doodle_dist.tuning.tpe import TpeSearcher
+from doodle_dist.tuning.trial import POINT, TRIAL, Job, Pointer, run_trial
+
+STATE = "ray-tune"  # Ray Tune's own files, below a search's folder; made anew at every start
+_RETRIES = 2  # of a trial whose process or node died
+_KEPT, _KEPT_FOR_OTHERS = 1, 1000  # checkpoints of a trial; population based training hands them to others
+
+
+@dataclass(frozen=True)
+class Search:
+    """All that fixes what a search tries: the base that points are laid over, the space, and how many."""
+
+    uri: str
+    base: Experiment
+    config: SearchConfig
+    space: SearchSpace
+    trials: int
+    scheduler: str
+    searcher: str
+    seed: int
+
+    def points(self) -> list[dict[str, float | int | str | bool]]:
+        """The random points of all trials, by number."""
+        return [self.space.sampled(self.base, self.seed, number) for number in range(self.trials)]
+
+
+def run_search(
+    search: Search,
+    record: SearchRecord,
+    follower: Follower,
+    resources: TrialResources,
+    concurrent: int,
+    memory: RowGroupsInMemory | None,
+) -> None:
+    """Run the trials that are not over yet, and return when all are, or when the driver was told to stop.
+
+    ``record`` is what was found before.
+    """
+    over = [trial for trial in record.trials.values() if trial.is_over]
+    begun = [trial for trial in record.trials.values() if not trial.is_over]
+    if len(over) >= search.trials:
+        return
+    storage.delete_prefix(storage.join(search.uri, STATE))
+    _set_environment()
+    filesystem, path = storage.train_filesystem(search.uri)
+    # A trial on workers of its own only waits for them.
+    takes = {"cpu": resources.cpus, "gpu": resources.gpus} if resources.workers == 1 else {"cpu": 0.0}
+    tuner = ray.tune.Tuner(
+        ray.tune.with_resources(_trainable(search, resources, begun, memory), takes),
+        **_trials(search, over, begun, concurrent),
+        run_config=ray.tune.RunConfig(
+            name=STATE,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            verbose=0,
+            callbacks=[follower],
+            failure_config=ray.tune.FailureConfig(max_failures=_RETRIES),
+        ),
+    )
+    with _terminated_is_interrupted():
+        tuner.fit()
+
+
+def _set_environment() -> None:
+    """Ray Tune's switches. The record, the curves and the table are our own; a failed trial has no objective."""
+    os.environ |= {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    }
+
+
+def _trainable(
+    search: Search, resources: TrialResources, begun: list[TrialRecord], memory: RowGroupsInMemory | None
+) -> object:
+    keeps = _KEPT_FOR_OTHERS if search.scheduler == "pbt" else _KEPT
+    starts = {
+        trial.number: Pointer(trial.number, trial.drawings_seen, trial.results[-1].checkpoint)
+        for trial in begun
+        if trial.results and storage.exists(trial.results[-1].checkpoint)
+    }
+    job = Job(
+        experiment=search.base.model_dump(mode="json", exclude_unset=True),
+        search_uri=search.uri,
+        report_at=report_at(search.config, search.scheduler),
+        objective=search.config.objective,
+        keep_checkpoints=keeps,
+        starts=starts,
+    )
+    if resources.workers > 1:
+        return ray.tune.with_parameters(run_trial_on_workers, job=job)
+    return ray.tune.with_parameters(run_trial, job=job, memory=memory)
+
+
+def _trials(
+    search: Search, over: list[TrialRecord], begun: list[TrialRecord], concurrent: int
+) -> dict[str, object]:
+    """The points to try, those that were begun first, and what they are tried under: arguments of a Tuner."""
+    scheduler = build_scheduler(search.scheduler, search.config, search.space, search.base, over)
+    common = {"scheduler": scheduler, "reuse_actors": True}
+    if search.searcher == "optuna":
+        known = [trial.number for trial in (*over, *begun)]
+        searcher = TpeSearcher(
+            search.space,
+            search.base,
+            objective=search.config.objective,
+            mode=search.config.mode,
+            seed=search.seed,
+            unfinished=begun,
+            earlier=over,
+            first=max(known, default=-1) + 1,
+            trials=search.trials,
+        )
+        return {
+            "tune_config": ray.tune.TuneConfig(
+                **common,
+                search_alg=searcher,
+                num_samples=search.trials - len(over),
+                max_concurrent_trials=concurrent,
+            )
+        }
+    known_settings = {trial.number: _settings_now(trial) for trial in begun}
+    done = {trial.number for trial in over}
+    numbers = [
+        *known_settings,
+        *(n for n in range(search.trials) if n not in done and n not in known_settings),
+    ]
+    points = search.points()
+    todo = [{TRIAL: number} | known_settings.get(number, points[number]) for number in numbers]
+    # Population based training keeps all its trials alive, and lets them take turns.
+    limit = 0 if search.scheduler == "pbt" else concurrent
+    return {
+        "param_space": {POINT: ray.tune.grid_search(todo)},
+        "tune_config": ray.tune.TuneConfig(
+            **common, search_alg=BasicVariantGenerator(max_concurrent=limit), num_samples=1
+        ),
+    }
+
+
+def _settings_now(trial: TrialRecord) -> dict[str, float | int | str | bool]:
+    """What a trial was last trained with: population based training changes it."""
+    return dict(trial.results[-1].settings if trial.results else trial.settings)
+
+
+@contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """Ray Tune ends at once, and in order, when it is interrupted; told to terminate, it is to do the same."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
