@@ -1,5 +1,7 @@
 """The command line. Heavy imports (ray, torch) happen only inside commands."""
 
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -45,6 +47,11 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and Ray's own log")] = False,
 ) -> None:
     _Settings.debug = debug
+    if os.environ.get("DOODLE_LOG"):
+        from doodle_dist import log
+
+        if log.wants_json():
+            log.use_json()
 
 
 class _Settings:
@@ -81,8 +88,10 @@ def train(
     }
     experiment = load_run(preset, overrides or (), {k: v for k, v in given.items() if v is not None})
 
+    from doodle_dist import log
     from doodle_dist import train as driver
 
+    log.bind(run=experiment.run)
     result = driver.train(experiment, local=local, wait_s=wait, quiet=as_json, debug=_Settings.debug)
     driver.print_result(result, as_json=as_json)
 
@@ -353,6 +362,21 @@ def runs_show(
     from doodle_dist.evaluation.runs import print_run
 
     print_run(run, as_json=as_json)
+
+
+@runs_app.command("watch")
+def runs_watch(
+    run: Annotated[str, typer.Argument(help="a run's folder or URI")],
+    every: Annotated[float, typer.Option(min=0.1, help="seconds between looks")] = 5.0,
+    patience: Annotated[
+        float, typer.Option(min=0, help="give up after so many seconds without news (0: never)")
+    ] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a line")] = False,
+) -> None:
+    """A live line of a run's progress, from its folder alone; ends when the run does."""
+    from doodle_dist.evaluation.watch import watch_run
+
+    watch_run(run, every_s=every, patience_s=patience, as_json=as_json)
 
 
 @app.command()
@@ -662,6 +686,11 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int) -> None:
+    from doodle_dist import log
+
+    if log.is_json():
+        log.tell(message, {"exit_code": code}, logging.ERROR)
+        sys.exit(code)
     print(f"doodle-dist: {message}", file=sys.stderr)
     sys.exit(code)
 

@@ -3,7 +3,7 @@
 #
 #   jobs/tune.sh doodle-gan --trials 64 --data s3://bucket/quickdraw --storage s3://bucket/runs
 #
-# The options are those of `doodle-dist tune`. Submitting the same again with --resume goes on with the search.
+# The options are those of `doodle-dist tune`. Submitting the same again goes on with the search.
 set -eu
 . "$(dirname "$0")/submit.sh"
 preset=${1:-doodle-gan}

@@ -20,6 +20,9 @@ ALLOWED = {
     "schedules": {"config.gan", "config.model", "config.optim"},
     "ray_cluster": set(),
     "errors": set(),
+    "log": set(),
+    "evaluation.progress_line": set(),
+    "evaluation.watch": {"data.storage", "errors", "evaluation"},
     "evaluation.classifier_metrics": set(),
     "evaluation.gan_metrics": {"evaluation.moments"},
     "evaluation.moments": set(),
@@ -35,7 +38,7 @@ ALLOWED = {
         "training.classifier",
         "training.task",
     },
-    "training": {"config", "data", "evaluation", "losses", "models", "schedules", "training"},
+    "training": {"config", "data", "evaluation", "log", "losses", "models", "schedules", "training"},
     "training.worker": {"config", "data", "evaluation", "ray_cluster", "training"},
     "train": {"config", "data", "errors", "evaluation.runs", "ray_cluster", "training", "cli"},
     # What a node says of itself runs where nothing of ours may be installed.
@@ -44,7 +47,7 @@ ALLOWED = {
     "doctor": {"config", "data", "doctor", "errors", "ray_cluster"},
     "doctor.__main__": {"cli"},
     "bench": {"bench", "data", "ray_cluster"},
-    "cli": {"bench", "config", "data", "doctor", "errors", "evaluation", "train"},
+    "cli": {"bench", "config", "data", "doctor", "errors", "evaluation", "log", "train"},
     "evaluation.export": {"config", "data", "errors", "evaluation"},
 }
 RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.worker"}

@@ -151,6 +151,10 @@ class Speedometer:
         return figures
 
 
+def _where(run: Run, cursor: Cursor) -> dict[str, float]:
+    return {"drawings_seen": cursor.drawings_seen, "total": run.total_drawings, "step": cursor.step}
+
+
 def _log(run: Run, scalars: dict[str, float], cursor: Cursor) -> None:
     failures = run.task.failures(scalars)
     if run.tensorboard:
@@ -158,7 +162,7 @@ def _log(run: Run, scalars: dict[str, float], cursor: Cursor) -> None:
         run.tensorboard.failures(failures, cursor.drawings_seen)
     if run.metrics_log:
         run.metrics_log.add(scalars, cursor.drawings_seen)
-    run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | scalars)
+    run.progress(_where(run, cursor) | scalars)
     new = [name for name in failures if name not in run.failing]
     run.failing = set(failures)
     said = [f"{name} at drawing {cursor.drawings_seen:,}: {failures[name]}" for name in new]
@@ -233,5 +237,5 @@ def _checkpoint(run: Run, cursor: Cursor) -> None:
             {name: value for name, value in metrics.items() if name not in _CLOCK}, cursor.drawings_seen
         )
         run.metrics_log.flush()
-    run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | report.scalars)
+    run.progress(_where(run, cursor) | report.scalars)
     run.context.report(metrics, folder)

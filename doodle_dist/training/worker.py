@@ -36,6 +36,7 @@ from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.gan import GanTask
 from doodle_dist.training.loop import Run, StoppedError, train
 from doodle_dist.training.metrics_log import MetricsLog
+from doodle_dist.training.ray_metrics import telemetry
 from doodle_dist.training.task import DataShape, Task, Wrap
 from doodle_dist.training.tensorboard import TensorBoard
 
@@ -67,7 +68,7 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
                 context,
                 checkpoint=folder,
                 report_at=config["report_at"],
-                progress=board.update.remote if board else _nobody,
+                progress=telemetry(experiment.run, context.rank, board.update.remote if board else _nobody),
                 warn=board.warn.remote if board else _nobody,
             )
     except ValueError as error:
