@@ -26,17 +26,17 @@ def lines() -> Iterator[io.StringIO]:
     log._bound.update(bound)
 
 
-def test_lines_say_run_rank_and_step_and_every_logger_writes_them(lines: io.StringIO) -> None:
+def test_lines_say_run_rank_and_step_and_other_libraries_write_them_too(lines: io.StringIO) -> None:
     log.bind(run="judge", rank=1, step=40)
     log.tell("progress", {"drawings_seen": 640.0})
-    logging.getLogger("ray.train").warning("a %s of two\nlines", "message")
+    logging.getLogger("s3fs").warning("a %s of two\nlines", "message")
     log.bind(step=41)
     log.tell("late", {"message": "hidden", "run": "another"}, logging.ERROR)
     first, second, third = [orjson.loads(text) for text in lines.getvalue().splitlines()]
     assert (first["run"], first["rank"], first["step"]) == ("judge", 1, 40)
     assert (first["message"], first["level"], first["drawings_seen"]) == ("progress", "info", 640.0)
     assert first["at"].endswith("Z")
-    assert (second["logger"], second["message"]) == ("ray.train", "a message of two\nlines")
+    assert (second["logger"], second["message"]) == ("s3fs", "a message of two\nlines")
     assert (third["message"], third["run"], third["step"], third["level"]) == ("late", "judge", 41, "error")
 
 

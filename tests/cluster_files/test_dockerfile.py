@@ -1,5 +1,6 @@
 """The Dockerfile: read, linted, and its steps followed in a clean virtual environment, where no image is built."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -126,7 +127,9 @@ def test_hadolint_finds_nothing() -> None:
 def test_its_steps_give_a_working_doodle_dist(tmp_path: Path) -> None:
     """COPY and RUN in order, in a new virtual environment and a folder for each stage; what root does is left out."""
     venv.create(tmp_path / "venv", with_pip=True)
-    environ = {"PATH": f"{tmp_path / 'venv' / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    # What pip is told of indexes stays; what leads to this Python's packages goes.
+    environ = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environ["PATH"] = f"{tmp_path / 'venv' / 'bin'}:/usr/bin:/bin"
     where: dict[int, Path] = {}
     here = tmp_path
     for step in steps():
