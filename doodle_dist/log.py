@@ -2,7 +2,8 @@
 
 Each has ``at`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, and what is known of ``run``, ``rank`` and
 ``step``; a run's progress also has its figures. It is a variable and not an option so that it reaches every
-process: put it in a job's runtime_env (``env_vars``) and workers, whose lines Ray keeps in its log files, write it too.
+process: put it in a job's runtime_env (``env_vars``) and workers, whose lines Ray keeps in its log files, write it
+too. Ray's own lines become JSON by RAY_LOGGING_CONFIG_ENCODING=JSON.
 """
 
 import logging

@@ -253,11 +253,20 @@ def check_storage(facts: ClusterFacts) -> Iterator[Finding]:
 def check_data(facts: ClusterFacts) -> Iterator[Finding]:
     if not facts.data_uri:
         yield Finding(
-            "note",
+            "error",
             "data",
             "no dataset was named",
-            "--data URI or DOODLE_DATA names one",
-            "`doodle-dist data prepare` makes one",
+            "a run would be refused before it starts",
+            "--data URI or DOODLE_DATA names one, and `doodle-dist data prepare` makes one",
+        )
+        return
+    if facts.data_error_here:
+        yield Finding(
+            "error",
+            "data",
+            f"here: {facts.data_error_here}",
+            "a run would be refused before it starts",
+            "name another with --data, or mend this one: `doodle-dist data verify` checks all its files",
         )
         return
     tried = [(node, node.data) for node in facts.nodes if node.data is not None]

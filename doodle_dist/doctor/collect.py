@@ -15,6 +15,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from doodle_dist.data import storage
+from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.doctor import probe
 from doodle_dist.doctor.dashboard import find_token, try_dashboard
 from doodle_dist.doctor.facts import ClusterFacts, DataFacts, Disk, LinkFacts, NodeFacts, StorageFacts
@@ -70,6 +71,7 @@ def collect(need: Need, *, storage_uri: str, data_uri: str, wait_s: float) -> Cl
         silent_nodes={rows[node]["NodeManagerAddress"]: reason for node, reason in silent.items()},
         shortage=shortage,
         storage_error_here=error_here,
+        data_error_here=_data_error(data_uri) if data_uri else "",
         storage_uri=storage_uri,
         data_uri=data_uri,
     )
@@ -136,6 +138,15 @@ def _try_storage(probes: dict[str, ActorHandle], uri: str) -> tuple[dict[str, An
                     os.rmdir(uri)
     except (storage.StorageError, ValueError, OSError) as error:
         return {}, " ".join(str(error).split())
+
+
+def _data_error(uri: str) -> str:
+    """What `train` would refuse a dataset for; empty where there is nothing."""
+    try:
+        check_files(uri, load_manifest(uri))
+    except (storage.StorageError, ValueError) as error:
+        return " ".join(str(error).split())
+    return ""
 
 
 def _try_links(probes: dict[str, ActorHandle], nodes: Mapping[str, NodeFacts]) -> list[LinkFacts]:

@@ -104,5 +104,6 @@ class ClusterFacts:
     silent_nodes: Mapping[str, str] = field(default_factory=dict)
     shortage: str = ""
     storage_error_here: str = ""
+    data_error_here: str = ""
     storage_uri: str = ""
     data_uri: str = ""

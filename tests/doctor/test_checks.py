@@ -139,6 +139,8 @@ CLUSTER_IS_WRONG: list[tuple[dict[str, object], tuple[str, str]]] = [
     ({"shortage": "--workers 9: the cluster has 2"}, ("error", "resources")),
     ({"silent_nodes": {"10.0.0.3": "out of memory"}}, ("error", "cluster")),
     ({"storage_error_here": "no key was found"}, ("error", "storage")),
+    ({"data_error_here": "part-3.parquet is missing"}, ("error", "data")),
+    ({"data_uri": ""}, ("error", "data")),
     ({"links": (LinkFacts("a", "b", error="timed out"),)}, ("error", "network")),
     ({"links": (LinkFacts("a", "b", connect_s=0.1, bytes_per_s=5e6),)}, ("warning", "network")),
 ]
@@ -206,7 +208,7 @@ def test_the_answer_is_text_for_people_and_json_for_programs() -> None:
     facts = cluster(shortage="--workers 9: the cluster has 2", data_uri="")
     findings = check(facts, EXPERIMENT)
     lines = as_text(findings).splitlines()
-    assert lines[-1].endswith("1 note, 1 error: training would fail")
+    assert lines[-1].endswith("2 error: training would fail")
     at = next(k for k, line in enumerate(lines) if line.startswith("error"))
     assert "--wait SECONDS" in lines[at + 2]
     answer = orjson.loads(as_json(findings, facts))

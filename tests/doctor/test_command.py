@@ -33,9 +33,16 @@ def test_a_real_ray_is_examined(local_ray: None, tmp_path: Path) -> None:
     assert node.data.rows == 120
     assert not (tmp_path / "runs").exists()
 
+    shard = next((Path(data) / "train").glob("part-*.parquet"))
+    shard.unlink()
+    findings, _ = examine(load_experiment("doodle-gan-small", settings), local=False, wait_s=0)
+    assert [(one.level, one.about) for one in findings if one.level == "error"] == [("error", "data")]
+    assert any(shard.name in one.says for one in findings)
+
+    settings[1] = f"data.uri={tmp_path / 'raw'}"
     too_many = load_experiment("doodle-gan-small", [*settings, "scaling.workers=8"])
     findings, _ = examine(too_many, local=False, wait_s=0)
-    assert [one.about for one in findings if one.level == "error"] == ["resources"]
+    assert [one.about for one in findings if one.level == "error"] == ["resources", "data"]
 
 
 def test_where_no_cluster_answers_it_exits_with_1_and_says_how_to_mend_that(tmp_path: Path) -> None:
