@@ -52,10 +52,10 @@ def look(uri: str, run: RunInfo) -> News:
 def follow(uri: str, every_s: float, patience_s: float) -> Iterator[News]:
     """A run's news whenever there are some, until it is over.
 
-    Raises ValueError where there is no run, and WorkFailedError where nothing new came for ``patience_s`` seconds
+    Raises ValueError where there is no run, nor within ``patience_s``, and WorkFailedError where nothing new came for ``patience_s`` seconds
     (0: it waits for ever): a run whose driver died says nothing of that.
     """
-    run = read_run(uri)
+    run = _begun(uri, every_s, patience_s)
     last: News | None = None
     heard = time.monotonic()
     while True:
@@ -72,6 +72,18 @@ def follow(uri: str, every_s: float, patience_s: float) -> Iterator[News]:
                 f"{storage.public(uri)}: nothing new for {patience_s:g} s at drawing {news.seen:,}; does it still run? "
                 "The command that started it goes on with it"
             )
+        time.sleep(every_s)
+
+
+def _begun(uri: str, every_s: float, patience_s: float) -> RunInfo:
+    """The run, which may begin only after one has begun to watch."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return read_run(uri)
+        except ValueError:
+            if time.monotonic() >= deadline:
+                raise
         time.sleep(every_s)
 
 
