@@ -52,8 +52,8 @@ def look(uri: str, run: RunInfo) -> News:
 def follow(uri: str, every_s: float, patience_s: float) -> Iterator[News]:
     """A run's news whenever there are some, until it is over.
 
-    Raises ValueError where there is no run, nor within ``patience_s``, and WorkFailedError where nothing new came for ``patience_s`` seconds
-    (0: it waits for ever): a run whose driver died says nothing of that.
+    Raises ValueError where there is no run, nor within ``patience_s``, and WorkFailedError where nothing new came
+    for so long (0: it waits for ever): a run whose driver died says nothing of that.
     """
     run = _begun(uri, every_s, patience_s)
     last: News | None = None
