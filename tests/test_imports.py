@@ -41,23 +41,18 @@ ALLOWED = {
     "training": {"config", "data", "evaluation", "log", "losses", "models", "schedules", "training"},
     "training.worker": {"config", "data", "evaluation", "ray_cluster", "training"},
     "train": {"config", "data", "errors", "evaluation.runs", "ray_cluster", "training", "cli"},
-<<<<<<< HEAD
     # What a node says of itself runs where nothing of ours may be installed.
     "doctor.probe": {"data.storage", "data.manifest"},
     "doctor.checks": {"config", "doctor.facts", "doctor.findings"},
     "doctor": {"config", "data", "doctor", "errors", "ray_cluster"},
     "doctor.__main__": {"cli"},
-    "bench": {"bench", "data", "ray_cluster"},
-    "cli": {"bench", "config", "data", "doctor", "errors", "evaluation", "log", "train"},
-=======
     "tuning": {"config", "data", "errors", "evaluation", "ray_cluster", "training", "tuning"},
     # A search trains its evaluator first, and trials of several workers, as `train` does.
     "tuning.evaluator": {"config", "data", "evaluation.snapshot", "train", "training.worker"},
     "tuning.on_workers": {"config", "data", "errors", "evaluation.runs", "train", "tuning"},
     "tune": {"cli", "config", "data", "errors", "ray_cluster", "train", "training.worker", "tuning"},
     "bench": {"bench", "data", "ray_cluster"},
-    "cli": {"bench", "config", "data", "errors", "evaluation", "train", "tune"},
->>>>>>> main
+    "cli": {"bench", "config", "data", "doctor", "errors", "evaluation", "log", "train", "tune"},
     "evaluation.export": {"config", "data", "errors", "evaluation"},
 }
 RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.worker"}
