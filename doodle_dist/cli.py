@@ -1,5 +1,7 @@
 """The command line. Heavy imports (ray, torch) happen only inside commands."""
 
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -45,6 +47,11 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and Ray's own log")] = False,
 ) -> None:
     _Settings.debug = debug
+    if os.environ.get("DOODLE_LOG"):
+        from doodle_dist import log
+
+        if log.wants_json():
+            log.use_json()
 
 
 class _Settings:
@@ -85,8 +92,10 @@ def train(
     }
     experiment = load_run(preset, overrides or (), {k: v for k, v in given.items() if v is not None})
 
+    from doodle_dist import log
     from doodle_dist import train as driver
 
+    log.bind(run=experiment.run)
     result = driver.train(experiment, local=local, wait_s=wait, quiet=as_json, debug=_Settings.debug)
     driver.print_result(result, as_json=as_json)
 
@@ -359,6 +368,21 @@ def runs_show(
     print_run(run, as_json=as_json)
 
 
+@runs_app.command("watch")
+def runs_watch(
+    run: Annotated[str, typer.Argument(help="a run's folder or URI")],
+    every: Annotated[float, typer.Option(min=0.1, help="seconds between looks")] = 5.0,
+    patience: Annotated[
+        float, typer.Option(min=0, help="give up after so many seconds without news (0: never)")
+    ] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a line")] = False,
+) -> None:
+    """A live line of a run's progress, from its folder alone; ends when the run does."""
+    from doodle_dist.evaluation.watch import watch_run
+
+    watch_run(run, every_s=every, patience_s=patience, as_json=as_json)
+
+
 @app.command()
 def curves(
     run: Annotated[str, typer.Argument(help="a run's folder or URI")],
@@ -396,6 +420,46 @@ def report(
     from doodle_dist.evaluation.report import write_report
 
     print(write_report(run, output, price_per_hour=price_per_hour))
+
+
+@app.command()
+def doctor(
+    preset: Preset = "doodle-gan-small",
+    overrides: Overrides = None,
+    address: Annotated[
+        str, typer.Option(help="host:6379, or http://host:8265 to look from inside (default: $RAY_ADDRESS)")
+    ] = "",
+    workers: Annotated[Optional[int], typer.Option(help="Ray Train workers of the run")] = None,  # noqa: UP045
+    gpus: Annotated[Optional[float], typer.Option(help="GPUs per worker")] = None,  # noqa: UP045
+    cpus: Annotated[Optional[float], typer.Option(help="CPUs per worker")] = None,  # noqa: UP045
+    storage: Annotated[str, typer.Option(help="folder or URI for runs (default: runs)")] = "",
+    data: Annotated[str, typer.Option(help="prepared dataset (default: $DOODLE_DATA)")] = "",
+    local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
+    wait: Annotated[float, typer.Option(help="seconds to wait for an autoscaler")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong with a cluster for a run, what that means and how to mend it; exit 1 if it would fail."""
+    from doodle_dist.doctor.command import doctor as examine
+
+    given = {
+        "scaling.workers": workers,
+        "scaling.gpus_per_worker": gpus,
+        "scaling.cpus_per_worker": cpus,
+        "storage": storage or None,
+        "data.uri": data or None,
+    }
+    can_start = examine(
+        preset,
+        overrides or [],
+        {key: value for key, value in given.items() if value is not None},
+        address=address,
+        local=local,
+        wait_s=wait,
+        as_json_too=as_json,
+        debug=_Settings.debug,
+    )
+    if not can_start:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -643,6 +707,11 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int) -> None:
+    from doodle_dist import log
+
+    if log.is_json():
+        log.tell(message, {"exit_code": code}, logging.ERROR)
+        sys.exit(code)
     print(f"doodle-dist: {message}", file=sys.stderr)
     sys.exit(code)
 

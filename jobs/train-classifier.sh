@@ -5,7 +5,7 @@
 #
 # The options are those of `doodle-dist train`. Submitting the same again goes on with the run.
 set -eu
+. "$(dirname "$0")/submit.sh"
 preset=${1:-classifier-340}
 [ $# -eq 0 ] || shift
-exec ray job submit --runtime-env "$(dirname "$0")/runtime_env.yaml" -- \
-    python -m doodle_dist.train "$preset" "$@"
+submit_run doodle_dist.train "$preset" "$@"

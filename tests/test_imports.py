@@ -20,6 +20,9 @@ ALLOWED = {
     "schedules": {"config.gan", "config.model", "config.optim"},
     "ray_cluster": set(),
     "errors": set(),
+    "log": set(),
+    "evaluation.progress_line": set(),
+    "evaluation.watch": {"data.storage", "errors", "evaluation"},
     "evaluation.classifier_metrics": set(),
     "evaluation.gan_metrics": {"evaluation.moments"},
     "evaluation.moments": set(),
@@ -35,16 +38,21 @@ ALLOWED = {
         "training.classifier",
         "training.task",
     },
-    "training": {"config", "data", "evaluation", "losses", "models", "schedules", "training"},
+    "training": {"config", "data", "evaluation", "log", "losses", "models", "schedules", "training"},
     "training.worker": {"config", "data", "errors", "evaluation", "ray_cluster", "training"},
     "train": {"config", "data", "errors", "evaluation.runs", "ray_cluster", "training", "cli"},
+    # What a node says of itself runs where nothing of ours may be installed.
+    "doctor.probe": {"data.storage", "data.manifest"},
+    "doctor.checks": {"config", "doctor.facts", "doctor.findings"},
+    "doctor": {"config", "data", "doctor", "errors", "ray_cluster"},
+    "doctor.__main__": {"cli"},
     "tuning": {"config", "data", "errors", "evaluation", "ray_cluster", "training", "tuning"},
     # A search trains its evaluator first, and trials of several workers, as `train` does.
     "tuning.evaluator": {"config", "data", "evaluation.snapshot", "train", "training.worker"},
     "tuning.on_workers": {"config", "data", "errors", "train", "training.worker", "tuning"},
     "tune": {"cli", "config", "data", "errors", "ray_cluster", "train", "training.worker", "tuning"},
     "bench": {"bench", "data", "ray_cluster"},
-    "cli": {"bench", "config", "data", "errors", "evaluation", "train", "tune"},
+    "cli": {"bench", "config", "data", "doctor", "errors", "evaluation", "log", "train", "tune"},
     "evaluation.export": {"config", "data", "errors", "evaluation"},
 }
 RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.worker"}

@@ -178,6 +178,10 @@ class Speedometer:
         return figures
 
 
+def _where(run: Run, cursor: Cursor) -> dict[str, float]:
+    return {"drawings_seen": cursor.drawings_seen, "total": run.total_drawings, "step": cursor.step}
+
+
 def _log(run: Run, scalars: dict[str, float], cursor: Cursor) -> None:
     failures = run.task.failures(scalars)
     if run.tensorboard:
@@ -186,7 +190,7 @@ def _log(run: Run, scalars: dict[str, float], cursor: Cursor) -> None:
     if run.metrics_log:
         run.metrics_log.add(scalars, cursor.drawings_seen)
         run.metrics_log.alive()
-    run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | scalars)
+    run.progress(_where(run, cursor) | scalars)
     new = [name for name in failures if name not in run.failing]
     for name in new:
         if run.metrics_log:
@@ -273,7 +277,7 @@ def _checkpoint(run: Run, cursor: Cursor, *, is_judged: bool) -> None:
         run.metrics_log.note("checkpoint")
         with _missable(run):
             run.metrics_log.flush()
-    run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | report.scalars)
+    run.progress(_where(run, cursor) | report.scalars)
     run.context.report(metrics, folder)
 
 

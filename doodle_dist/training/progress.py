@@ -1,5 +1,6 @@
 """What the driver and rank 0 tell each other, through a tiny Ray actor: one live line on the terminal, and stop."""
 
+import logging
 import sys
 import threading
 import time
@@ -12,6 +13,9 @@ from ray.exceptions import GetTimeoutError, RayError
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+
+from doodle_dist import log
+from doodle_dist.evaluation.progress_line import line
 
 _POLL_S = 0.5
 _PLAIN_EVERY_S = 15.0
@@ -71,22 +75,6 @@ class StopQuestion:
         return self.is_asked
 
 
-def line(figures: dict[str, float], began_seen: float, began: float) -> str:
-    """``320,000/1,000,000  32 %  412 drawings/s  ETA 27:30  loss/critic 0.69 …`` for a terminal."""
-    seen, total = figures["drawings_seen"], figures["total"]
-    average = (seen - began_seen) / max(time.monotonic() - began, 1e-9)
-    parts = [f"{int(seen):,}/{int(total):,} drawings", f"{seen / total:4.0%}"]
-    if rate := figures.get("speed/drawings_per_s"):
-        parts.append(f"{rate:,.0f}/s")
-    if average > 0:
-        left = int((total - seen) / average)
-        parts.append(f"ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}")
-    parts += [
-        f"{name} {value:.3f}" for name, value in figures.items() if name.startswith(("loss/", "val/top1"))
-    ]
-    return "  ".join(parts)
-
-
 @contextmanager
 def shown(board: ActorHandle, quiet: bool = False) -> Iterator[None]:
     """Show the board's figures until the block ends: live on a terminal, a line now and then in a log."""
@@ -109,6 +97,9 @@ def _read(board: ActorHandle) -> tuple[dict[str, float], list[str]]:
 
 
 def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
+    if log.is_json():
+        _tell(board, over)
+        return
     console = Console(file=sys.stderr, quiet=quiet)
     began, began_seen, printed = 0.0, 0.0, 0.0
     last = ""
@@ -130,3 +121,18 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
                 break
     if last:
         console.print(last, highlight=False, soft_wrap=True)
+
+
+def _tell(board: ActorHandle, over: threading.Event) -> None:
+    """The same as structured log lines: one for each change of the figures, and for each warning."""
+    last: dict[str, float] = {}
+    while True:
+        ending = over.wait(_POLL_S)
+        figures, warnings = _read(board)
+        for text in warnings:
+            log.tell(text, level=logging.WARNING)
+        if figures and figures != last:
+            last = dict(figures)
+            log.tell("progress", figures)
+        if ending:
+            break

@@ -42,6 +42,7 @@ from doodle_dist.training.lease import Lease
 from doodle_dist.training.loop import Run, StoppedError, train
 from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.progress import StopQuestion
+from doodle_dist.training.ray_metrics import telemetry
 from doodle_dist.training.stopping import Lookout
 from doodle_dist.training.task import DataShape, Task, Wrap
 from doodle_dist.training.tensorboard import TensorBoard
@@ -80,7 +81,7 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
                 context,
                 checkpoint=folder,
                 report_at=config["report_at"],
-                progress=board.update.remote if board else _nobody,
+                progress=telemetry(experiment.run, context.rank, board.update.remote if board else _nobody),
                 warn=warn,
             )
     except ValueError as error:

@@ -52,3 +52,29 @@ def test_a_board_that_does_not_answer_is_waited_for_no_longer(monkeypatch: pytes
 
     monkeypatch.setattr("ray.get", out_of_time)
     assert progress._read(Silent()) == ({}, [])
+
+
+def test_as_structured_logs_each_change_and_each_warning_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = [
+        ({"drawings_seen": 1.0}, []),
+        ({"drawings_seen": 1.0}, ["loss at zero"]),
+        ({"drawings_seen": 2.0}, []),
+    ]
+
+    class Over:
+        """An event that is set at the last answer."""
+
+        def wait(self, _: float) -> bool:
+            return len(answers) == 1
+
+    monkeypatch.setattr(progress, "_read", lambda _: answers.pop(0))
+    with caplog.at_level("INFO", "doodle_dist"):
+        progress._tell(None, Over())
+    told = [(record.levelname, record.getMessage(), record.fields) for record in caplog.records]  # type: ignore[attr-defined]
+    assert told == [
+        ("INFO", "progress", {"drawings_seen": 1.0}),
+        ("WARNING", "loss at zero", {}),
+        ("INFO", "progress", {"drawings_seen": 2.0}),
+    ]

@@ -1,0 +1,145 @@
+"""`doodle-dist doctor`: what is wrong with a cluster for a run, what that means, and how to mend it."""
+
+import os
+import re
+import shlex
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+import ray
+from ray.exceptions import RayError
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.load import build, load_experiment, overlay
+from doodle_dist.data import storage
+from doodle_dist.doctor.checks import check, check_window
+from doodle_dist.doctor.collect import collect
+from doodle_dist.doctor.facts import ClusterFacts
+from doodle_dist.doctor.findings import Finding, as_json, as_text, would_fail
+from doodle_dist.errors import WorkFailedError, one_line
+from doodle_dist.ray_cluster import Need, connect
+
+_JOB_S = 600.0
+
+
+def planned(preset: str, overrides: Iterable[str], options: Mapping[str, Any]) -> Experiment:
+    """The experiment that is to run. Unlike a run's, it may be without a dataset. Raises ConfigError."""
+    tree = overlay(load_experiment(preset, overrides).model_dump(exclude_unset=True), options)
+    if not tree.get("data", {}).get("uri"):
+        tree = overlay(tree, {"data.uri": os.environ.get("DOODLE_DATA", "")})
+    return build(tree)
+
+
+def examine(
+    experiment: Experiment, *, local: bool, wait_s: float, debug: bool = False
+) -> tuple[list[Finding], ClusterFacts | None]:
+    """The findings about the cluster of RAY_ADDRESS or of this machine, and the facts; None where none answers."""
+    scaling = experiment.scaling
+    need = Need(scaling.workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
+    data = experiment.data.uri
+    try:
+        connect(need, local=local, debug=debug)
+    except (ValueError, RuntimeError, OSError, RayError) as error:
+        return [_no_cluster(error), *check_window(experiment)], None
+    facts = collect(
+        need,
+        storage_uri=storage.absolute(experiment.storage),
+        data_uri=storage.absolute(data) if data else "",
+        wait_s=wait_s,
+    )
+    return check(facts, experiment), facts
+
+
+def _no_cluster(error: Exception) -> Finding:
+    said = one_line(error)
+    if "ersion mismatch" in said:
+        return Finding(
+            "error",
+            "versions",
+            said,
+            "Ray joins only a cluster of its own version, and of its Python's",
+            "install the cluster's versions here, or submit a job: RAY_ADDRESS=http://head:8265",
+        )
+    if re.search("token|authenticat", said, re.IGNORECASE):
+        return Finding(
+            "error",
+            "token",
+            said.partition(". ")[0],
+            "the cluster lets nobody in without its token",
+            "RAY_AUTH_MODE=token here too, and the head's token in RAY_AUTH_TOKEN, in the file of RAY_AUTH_TOKEN_PATH "
+            "or in ~/.ray/auth_token",
+        )
+    return Finding(
+        "error",
+        "cluster",
+        said,
+        "there is nothing to train on",
+        "start it (`ray start --head`), correct RAY_ADDRESS or --address, or give --local",
+    )
+
+
+def examine_by_job(address: str, arguments: list[str]) -> dict[str, Any]:
+    """Run the doctor on the cluster behind a dashboard (http://head:8265), as a job; its JSON answer.
+
+    Raises ValueError where the dashboard can't be asked, WorkFailedError where the job gives no answer.
+    """
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    try:
+        client = JobSubmissionClient(address)
+        job = client.submit_job(
+            entrypoint=shlex.join(["python", "-m", "doodle_dist.doctor", "--json", *arguments])
+        )
+    except (ConnectionError, RuntimeError, RayError) as error:
+        said = one_line(error).partition(". ")[0]
+        raise ValueError(
+            f"{address} takes no job: {said}; are RAY_AUTH_MODE and the token the same as the head's?"
+        ) from None
+    deadline = time.monotonic() + _JOB_S
+    while not (status := client.get_job_status(job)).is_terminal():
+        if time.monotonic() > deadline:
+            client.stop_job(job)
+            raise WorkFailedError(f"the job {job} at {address} gave no answer in {_JOB_S:.0f} s")
+        time.sleep(0.5)
+    logs = client.get_job_logs(job).splitlines()
+    for line in reversed(logs):
+        if line.startswith('{"would_fail"'):
+            return orjson.loads(line)
+    last = logs[-1] if logs else "it said nothing"
+    ended = "ended" if status == JobStatus.SUCCEEDED else "failed"
+    raise WorkFailedError(f"the job {job} at {address} {ended} without an answer: {last}")
+
+
+def doctor(
+    preset: str,
+    overrides: list[str],
+    options: Mapping[str, Any],
+    *,
+    address: str = "",
+    local: bool = False,
+    wait_s: float = 0.0,
+    as_json_too: bool = False,
+    debug: bool = False,
+) -> bool:
+    """Examine, print, and say whether training could start. ``options`` are `train`'s, as dotted keys."""
+    experiment = planned(preset, overrides, options)
+    address = address or os.environ.get("RAY_ADDRESS", "")
+    if address.startswith(("http://", "https://")) and not local:
+        given = [f"{key}={orjson.dumps(value).decode()}" for key, value in options.items()]
+        arguments = [preset, "--wait", str(wait_s)]
+        for setting in [*overrides, *given]:
+            arguments += ["--set", setting]
+        answer = examine_by_job(address, arguments)
+        findings = [Finding(**finding) for finding in answer["findings"]]
+        print(orjson.dumps(answer).decode() if as_json_too else as_text(findings))
+        return not answer["would_fail"]
+    if address:
+        os.environ["RAY_ADDRESS"] = address
+    try:
+        findings, facts = examine(experiment, local=local, wait_s=wait_s, debug=debug)
+    finally:
+        ray.shutdown()
+    print(as_json(findings, facts) if as_json_too else as_text(findings))
+    return not would_fail(findings)

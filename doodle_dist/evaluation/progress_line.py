@@ -1,0 +1,24 @@
+"""A run's progress in one line, for a terminal or a log."""
+
+import time
+
+
+def line(figures: dict[str, float], began_seen: float, began: float) -> str:
+    """``320,000/1,000,000  32 %  412 drawings/s  ETA 27:30  loss/critic 0.69 …`` for a terminal.
+
+    ``began`` is when (time.monotonic) ``began_seen`` drawings had been seen: the time left is reckoned from there.
+    """
+    seen, total = figures["drawings_seen"], figures["total"]
+    average = (seen - began_seen) / max(time.monotonic() - began, 1e-9)
+    parts = [f"{int(seen):,}/{int(total):,} drawings", f"{seen / total:4.0%}"]
+    if rate := figures.get("speed/drawings_per_s"):
+        parts.append(f"{rate:,.0f}/s")
+    if average > 0:
+        left = int((total - seen) / average)
+        parts.append(f"ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}")
+    parts += [
+        f"{name} {value:.3f}"
+        for name, value in figures.items()
+        if name.startswith(("loss/", "val/top1")) and value is not None
+    ]
+    return "  ".join(parts)

@@ -1,0 +1,132 @@
+"""`doodle-dist runs watch`: a run's progress from its folder alone, on a disk or in an object store.
+
+It needs no cluster, so it also shows a run that another machine trains. A run in an object store puts its figures
+there at every checkpoint.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from doodle_dist.data import storage
+from doodle_dist.errors import WorkFailedError
+from doodle_dist.evaluation.progress_line import line
+from doodle_dist.evaluation.runs import STOPPED, RunInfo, read_metrics_log, read_run
+
+
+@dataclass(frozen=True)
+class News:
+    """What a look at a run found. ``total`` is 0 while its length is not known; ``stopped`` is why it stopped."""
+
+    figures: dict[str, float]
+    total: int
+    stopped: str
+
+    @property
+    def seen(self) -> int:
+        return int(self.figures.get("drawings_seen", 0))
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self.stopped) or (self.total > 0 and self.seen >= self.total)
+
+
+def look(uri: str, run: RunInfo) -> News:
+    """The newest figure of each name, and whether the run has stopped itself. ``run`` says how long it is."""
+    figures: dict[str, float] = {}
+    for one in read_metrics_log(
+        uri
+    ):  # a resumed run's file is shorter than it was: all of it counts, each time
+        figures |= one
+    stopped = storage.join(uri, STOPPED)
+    reason = orjson.loads(storage.read_bytes(stopped)).get("reason", "") if storage.exists(stopped) else ""
+    return News(figures, run.drawings, reason)
+
+
+def follow(uri: str, every_s: float, patience_s: float) -> Iterator[News]:
+    """A run's news whenever there are some, until it is over.
+
+    Raises ValueError where there is no run, nor within ``patience_s``, and WorkFailedError where nothing new came
+    for so long (0: it waits for ever): a run whose driver died says nothing of that.
+    """
+    run = _begun(uri, every_s, patience_s)
+    last: News | None = None
+    heard = time.monotonic()
+    while True:
+        if not run.drawings:  # its first checkpoint will tell
+            run = read_run(uri)
+        news = look(uri, run)
+        if news != last:
+            last, heard = news, time.monotonic()
+            yield news
+        if news.is_over:
+            return
+        if patience_s and time.monotonic() - heard > patience_s:
+            raise WorkFailedError(
+                f"{storage.public(uri)}: nothing new for {patience_s:g} s at drawing {news.seen:,}; does it still run? "
+                "The command that started it goes on with it"
+            )
+        time.sleep(every_s)
+
+
+def _begun(uri: str, every_s: float, patience_s: float) -> RunInfo:
+    """The run, which may begin only after one has begun to watch."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return read_run(uri)
+        except ValueError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(every_s)
+
+
+def watch_run(run: str, *, every_s: float, patience_s: float, as_json: bool) -> None:
+    """Show a run until it is over. Raises WorkFailedError where it stopped itself.
+
+    A live line on a terminal; without one, or ``as_json``, a line (an object) for each piece of news.
+    """
+    uri = storage.absolute(run)
+    console = Console(file=sys.stdout)
+    is_live = console.is_terminal and not as_json
+    began, began_seen = time.monotonic(), -1
+    news = None
+    with Live("", console=console, auto_refresh=False, transient=True) as live:
+        for news in follow(uri, every_s, patience_s):
+            if began_seen < 0:
+                began, began_seen = time.monotonic(), news.seen
+            if as_json:
+                print(orjson.dumps(news.figures | {"total": news.total}).decode(), flush=True)
+                continue
+            text = _said(news, began_seen, began)
+            if is_live:
+                live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+            else:
+                print(text, flush=True)
+    assert news is not None
+    if news.stopped:
+        raise WorkFailedError(
+            f"{storage.public(uri)} stopped itself at drawing {news.seen:,}: {news.stopped}"
+        )
+    if not as_json:
+        _print_end(uri, news)
+
+
+def _said(news: News, began_seen: float, began: float) -> str:
+    if not news.figures:
+        return "nothing logged yet"
+    if not news.total:
+        return f"{news.seen:,} drawings"
+    return line(news.figures | {"total": news.total}, began_seen, began)
+
+
+def _print_end(uri: str, news: News) -> None:
+    best = read_run(uri).best
+    score = "" if best is None or best.score is None else f", score {best.score:.4f}"
+    print(f"done: {news.seen:,} drawings; best checkpoint {best.uri if best else 'none'}{score}")

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Submit a search to the cluster of RAY_ADDRESS (http://head:8265):
+#
+#   jobs/tune.sh doodle-gan --trials 64 --data s3://bucket/quickdraw --storage s3://bucket/runs
+#
+# The options are those of `doodle-dist tune`. Submitting the same again goes on with the search.
+set -eu
+. "$(dirname "$0")/submit.sh"
+preset=${1:-doodle-gan}
+[ $# -eq 0 ] || shift
+submit_run doodle_dist.tune "$preset" "$@"

@@ -1,0 +1,88 @@
+"""The scripts of jobs/: what they would submit, told by a `ray` of ten lines that stands in for the real one.
+
+That the real one takes it is tests/cluster/test_commands.py.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster_files.files import RAY_JOBS, ROOT, SCRIPTS
+
+MODULES = {
+    "prepare": "doodle_dist.cli data prepare",
+    "train-classifier": "doodle_dist.train classifier-340",
+    "train-gan": "doodle_dist.train doodle-gan",
+    "tune": "doodle_dist.tune doodle-gan",
+}
+
+
+@pytest.fixture
+def bin_folder(tmp_path: Path) -> Path:
+    ray = tmp_path / "ray"
+    ray.write_text('#!/bin/sh\nfor argument in "$@"; do echo "$argument"; done\n')
+    ray.chmod(0o755)
+    return tmp_path
+
+
+def submitted(script: Path, bin_folder: Path, *arguments: str, **environ: str) -> list[str]:
+    """The arguments after `python -m`; that what comes before is right is checked here."""
+    environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "RAY_ADDRESS": "http://head:8265", **environ}
+    done = subprocess.run(
+        [str(script), *arguments], capture_output=True, text=True, env=environment, cwd=bin_folder, check=True
+    )
+    said = done.stdout.splitlines()
+    assert said[:3] == ["job", "submit", "--runtime-env"]
+    assert Path(said[3]).samefile(ROOT / "jobs" / "runtime_env.yaml")
+    assert said[4:7] == ["--", "python", "-m"]
+    return said[7:]
+
+
+def test_there_is_a_script_and_a_manifest_for_each_job() -> None:
+    assert {path.stem for path in SCRIPTS} == {path.stem for path in RAY_JOBS} == set(MODULES)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_submits_its_module_with_its_preset(script: Path, bin_folder: Path) -> None:
+    assert submitted(script, bin_folder) == MODULES[script.stem].split()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_manifest_runs_what_the_script_submits(script: Path) -> None:
+    job = yaml.safe_load((ROOT / "jobs" / "rayjob" / f"{script.stem}.yaml").read_text())
+    assert job["spec"]["entrypoint"].startswith(f"python -m {MODULES[script.stem]} ")
+
+
+def test_arguments_go_through_as_they_are(bin_folder: Path) -> None:
+    script = ROOT / "jobs" / "train-gan.sh"
+    given = ["cdcgan", "--workers", "2", "--set", 'data.categories=["hot dog", "cat"]']
+    assert submitted(script, bin_folder, *given) == ["doodle_dist.train", *given]
+
+
+def test_data_and_storage_of_the_environment_are_handed_over_unless_given(bin_folder: Path) -> None:
+    environ = {"DOODLE_DATA": "s3://b/data", "DOODLE_STORAGE": "s3://b/my runs"}
+    for name in ("train-gan", "train-classifier", "tune"):
+        script = ROOT / "jobs" / f"{name}.sh"
+        assert submitted(script, bin_folder, **environ)[2:] == [
+            "--data", "s3://b/data", "--storage", "s3://b/my runs",
+        ]  # fmt: skip
+        given = submitted(script, bin_folder, "cdcgan", "--data=s3://c", "--storage", "s3://d", **environ)
+        assert given[2:] == ["--data=s3://c", "--storage", "s3://d"]
+    assert submitted(ROOT / "jobs" / "prepare.sh", bin_folder, **environ) == MODULES["prepare"].split()
+
+
+def test_without_an_address_a_script_says_so(bin_folder: Path) -> None:
+    environ = {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    for script in SCRIPTS:
+        done = subprocess.run([str(script)], capture_output=True, text=True, env=environ, check=False)
+        assert done.returncode != 0
+        assert "RAY_ADDRESS" in done.stderr
+        assert "http://head:8265" in done.stderr
+
+
+def test_a_stopped_job_is_given_time_for_its_checkpoint() -> None:
+    runtime_env = yaml.safe_load((ROOT / "jobs" / "runtime_env.yaml").read_text())
+    assert runtime_env["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "60"

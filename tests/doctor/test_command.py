@@ -1,0 +1,78 @@
+"""`doodle-dist doctor` as it is typed, with a real Ray."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from doodle_dist.config.load import load_experiment
+from doodle_dist.doctor.command import examine, planned
+from tests.datasets import prepare_here
+from tests.s3 import free_port
+
+pytestmark = pytest.mark.cluster
+
+
+def test_a_real_ray_is_examined(local_ray: None, tmp_path: Path) -> None:
+    data = prepare_here(tmp_path, {"cat": 60, "dog": 60})
+    settings = [f"storage={tmp_path / 'runs'}", f"data.uri={data}", "scaling.workers=2"]
+    findings, facts = examine(load_experiment("doodle-gan-small", settings), local=False, wait_s=0)
+    assert facts is not None
+    assert [one for one in findings if one.level == "error"] == []
+    [node] = facts.nodes
+    assert node.versions == facts.versions
+    assert node.ray_cpus == 4
+    assert node.torch_error == ""
+    assert node.object_store_bytes > 0
+    assert abs(node.clock_offset_s) < 1
+    assert node.storage is not None
+    assert node.storage.sees_marker
+    assert node.data is not None
+    assert node.data.rows == 120
+    assert not (tmp_path / "runs").exists()
+
+    shard = next((Path(data) / "train").glob("part-*.parquet"))
+    shard.unlink()
+    findings, _ = examine(load_experiment("doodle-gan-small", settings), local=False, wait_s=0)
+    assert [(one.level, one.about) for one in findings if one.level == "error"] == [("error", "data")]
+    assert any(shard.name in one.says for one in findings)
+
+    settings[1] = f"data.uri={tmp_path / 'raw'}"
+    too_many = load_experiment("doodle-gan-small", [*settings, "scaling.workers=8"])
+    findings, _ = examine(too_many, local=False, wait_s=0)
+    assert [one.about for one in findings if one.level == "error"] == ["resources", "data"]
+
+
+def test_where_no_cluster_answers_it_exits_with_1_and_says_how_to_mend_that(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "doodle_dist.doctor", "--address", f"127.0.0.1:{free_port()}", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    answer = orjson.loads(done.stdout)
+    assert answer["would_fail"] is True
+    assert "no Ray cluster answers" in answer["findings"][0]["says"]
+    assert "--local" in answer["findings"][0]["mend"]
+
+
+def test_a_wrong_request_is_one_line(tmp_path: Path) -> None:
+    for arguments, said in (
+        (["no-such-preset"], "preset 'no-such-preset' is unknown"),
+        (["--set", "scaling.tempo=1"], "scaling.tempo"),
+        (["--address", f"http://127.0.0.1:{free_port()}"], "takes no job"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "doodle_dist.doctor", *arguments],
+            capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_dataset_is_that_of_the_options_else_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOODLE_DATA", "/drawings")
+    assert planned("doodle-gan-small", [], {}).data.uri == "/drawings"
+    assert planned("doodle-gan-small", [], {"data.uri": "/others"}).data.uri == "/others"
+    monkeypatch.delenv("DOODLE_DATA")
+    assert planned("doodle-gan-small", [], {}).data.uri == ""

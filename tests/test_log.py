@@ -1,0 +1,79 @@
+"""Structured logs: every line is one JSON object, and says which run, rank and step it is of."""
+
+import io
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from doodle_dist import log
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """Where JSON lines go; the root logger and what is bound are as before in the end."""
+    root, stream = logging.getLogger(), io.StringIO()
+    handlers, bound = list(root.handlers), dict(log._bound)
+    log.use_json(stream)
+    yield stream
+    root.handlers = handlers
+    log._bound.clear()
+    log._bound.update(bound)
+
+
+def test_lines_say_run_rank_and_step_and_other_libraries_write_them_too(lines: io.StringIO) -> None:
+    log.bind(run="judge", rank=1, step=40)
+    log.tell("progress", {"drawings_seen": 640.0})
+    logging.getLogger("s3fs").warning("a %s of two\nlines", "message")
+    log.bind(step=41)
+    log.tell("late", {"message": "hidden", "run": "another"}, logging.ERROR)
+    first, second, third = [orjson.loads(text) for text in lines.getvalue().splitlines()]
+    assert (first["run"], first["rank"], first["step"]) == ("judge", 1, 40)
+    assert (first["message"], first["level"], first["drawings_seen"]) == ("progress", "info", 640.0)
+    assert first["at"].endswith("Z")
+    assert (second["logger"], second["message"]) == ("s3fs", "a message of two\nlines")
+    assert (third["message"], third["run"], third["step"], third["level"]) == ("late", "judge", 41, "error")
+
+
+def test_an_error_is_one_line_with_its_traceback(lines: io.StringIO) -> None:
+    try:
+        raise ValueError("no such thing")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    [text] = lines.getvalue().splitlines()
+    assert "ValueError: no such thing" in orjson.loads(text)["error"]
+
+
+def test_asking_twice_writes_once(lines: io.StringIO) -> None:
+    log.use_json(lines)
+    log.tell("once")
+    assert len(lines.getvalue().splitlines()) == 1
+    assert log.is_json()
+
+
+def test_the_variable_is_json_or_text() -> None:
+    assert log.wants_json({"DOODLE_LOG": "json"})
+    assert not log.wants_json({"DOODLE_LOG": "text"})
+    assert not log.wants_json({})
+    with pytest.raises(ValueError, match="DOODLE_LOG='yaml': should be json or text"):
+        log.wants_json({"DOODLE_LOG": "yaml"})
+
+
+def test_a_command_that_fails_says_so_in_json(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "doodle_dist.cli", "config", "show", "no-such-preset"]
+    for value, code in (("json", 2), ("yaml", 2)):
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | {"DOODLE_LOG": value}, check=False
+        )
+        assert done.returncode == code
+        if value == "json":
+            said = orjson.loads(done.stderr)
+            assert "no-such-preset" in said["message"]
+            assert (said["level"], said["exit_code"]) == ("error", 2)
+        else:
+            assert "should be json or text" in done.stderr

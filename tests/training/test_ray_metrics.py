@@ -1,0 +1,133 @@
+"""A run's figures among Ray's metrics, as Prometheus would read them; and what the dashboard of cluster/ draws."""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import orjson
+import pytest
+
+from doodle_dist import log
+from doodle_dist.training import ray_metrics
+from doodle_dist.training.ray_metrics import DRAWINGS, GAUGES, LOSS, RayMetrics, telemetry
+
+DASHBOARD = Path(__file__).parents[2] / "cluster" / "grafana" / "doodle-dist.json"
+
+# A Ray of its own, which reports each second; reads its node's endpoint until the metrics of ours are there.
+SERVED = """
+import time, urllib.request, ray
+from doodle_dist.training.ray_metrics import RayMetrics
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False,
+         _system_config={"metrics_report_interval_ms": 1000})
+metrics = RayMetrics("judge")
+for seen in (100, 350, 1000):
+    metrics({"drawings_seen": seen, "total": 4000, "speed/drawings_per_s": 250.0, "loss/critic": 0.5,
+             "loss/generator": float("nan")})
+node = ray.nodes()[0]
+url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+for _ in range(60):
+    try:
+        text = urllib.request.urlopen(url, timeout=5).read().decode()
+    except OSError:
+        text = ""
+    if "doodle_drawings_total" in text and "doodle_loss" in text:
+        break
+    time.sleep(1)
+print("\\n".join(line for line in text.splitlines() if "doodle" in line))
+"""
+
+
+class Recorder:
+    """Stands in for a Ray metric: what was set, and with which tags."""
+
+    made: ClassVar[dict[str, "Recorder"]] = {}
+
+    def __init__(self, name: str, **_: object) -> None:
+        self.values: list[tuple[float, dict[str, str]]] = []
+        self.made[name] = self
+
+    def set_default_tags(self, tags: dict[str, str]) -> None:
+        self.tags = tags
+
+    def set(self, value: float, tags: dict[str, str] | None = None) -> None:
+        self.values.append((value, self.tags | (tags or {})))
+
+    inc = set
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Recorder]]:
+    monkeypatch.setattr(Recorder, "made", {})
+    monkeypatch.setattr(ray_metrics, "Gauge", Recorder)
+    monkeypatch.setattr(ray_metrics, "Counter", Recorder)
+    root, handlers, bound = logging.getLogger(), list(logging.getLogger().handlers), dict(log._bound)
+    yield Recorder.made
+    root.handlers = handlers
+    log._bound.clear()
+    log._bound.update(bound)
+
+
+def test_figures_are_set_counted_from_where_this_start_began_and_nan_is_left_out(
+    made: dict[str, Recorder],
+) -> None:
+    metrics = RayMetrics("judge")
+    metrics({"drawings_seen": 5000, "loss/critic": 0.5, "loss/generator": float("nan"), "val/top1": 0.9})
+    metrics({"drawings_seen": 5000, "total": 9000})
+    metrics({"drawings_seen": 5640, "speed/drawings_per_s": 64.0})
+    assert made[DRAWINGS].values == [(640, {"run": "judge"})]
+    assert made[LOSS].values == [(0.5, {"run": "judge", "name": "critic"})]
+    assert [value for value, _ in made["doodle_drawings_per_s"].values] == [64.0]
+    assert [value for value, _ in made["doodle_drawings_wanted"].values] == [9000]
+
+
+def test_only_rank_0_sets_metrics_and_every_rank_tells_its_step(
+    made: dict[str, Recorder], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOODLE_LOG", "json")
+    heard: list[dict[str, float]] = []
+    figures = {"drawings_seen": 640.0, "step": 10.0, "loss/critic": 0.5}
+    telemetry("judge", 1, heard.append)(figures)
+    assert heard == [figures]
+    assert made == {}
+    said = orjson.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (said["run"], said["rank"], said["step"], said["loss/critic"]) == ("judge", 1, 10, 0.5)
+    telemetry("judge", 0, heard.append)(figures)
+    assert made[LOSS].values
+
+
+@pytest.mark.cluster
+def test_prometheus_reads_them_from_rays_own_endpoint() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SERVED], capture_output=True, text=True, timeout=150, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    values = {}
+    for line in done.stdout.splitlines():
+        if found := re.match(r'(ray_\w+)\{.*?(?:,|\{)run="judge".*\} (\S+)$', line.replace('Name="', 'X="')):
+            values[found[1]] = float(found[2])
+    assert values["ray_doodle_drawings_per_s"] == 250.0
+    assert values["ray_doodle_drawings_seen"] == 1000.0
+    assert values["ray_doodle_drawings_wanted"] == 4000.0
+    assert values["ray_doodle_drawings_total"] == 900.0
+    assert values["ray_doodle_loss"] == 0.5
+    assert 'name="critic"' in done.stdout
+    assert 'name="generator"' not in done.stdout
+
+
+def test_the_dashboard_draws_what_is_served_and_nothing_else() -> None:
+    board = json.loads(DASHBOARD.read_text())
+    queries = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    asked = {name for query in queries for name in re.findall(r"ray_doodle_\w+", query)}
+    assert asked == {f"ray_{name}" for name in (*GAUGES, LOSS, DRAWINGS)}
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(ids) == len(set(ids))
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    assert [variable["name"] for variable in board["templating"]["list"]] == ["datasource", "run"]
