@@ -35,6 +35,18 @@ ALLOWED = {
         "training.classifier",
         "training.task",
     },
+    # Trains GANs and classifiers in memory.
+    "evaluation.augment_training": {
+        "config",
+        "data",
+        "errors",
+        "evaluation",
+        "models",
+        "training.classifier",
+        "training.gan",
+        "training.task",
+    },
+    "evaluation.augment": {"config", "data", "errors", "evaluation", "models", "ray_cluster"},
     "training": {"config", "data", "evaluation", "losses", "models", "schedules", "training"},
     "training.worker": {"config", "data", "evaluation", "ray_cluster", "training"},
     "train": {"config", "data", "errors", "evaluation.runs", "ray_cluster", "training", "cli"},
