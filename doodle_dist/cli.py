@@ -247,6 +247,10 @@ def augment(
         str, typer.Option(help="folder or URI; the same one goes on with an experiment")
     ] = "augment",
     overrides: Overrides = None,
+    classifier_overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--classifier-set", metavar="KEY=VALUE", help="as --set, for the classifiers"),
+    ] = None,
     concurrent: Annotated[int, typer.Option(help="tasks at once (default: as many as fit)")] = 0,
     cpus: Annotated[float, typer.Option(help="CPUs per task")] = 1.0,
     gpus: Annotated[float, typer.Option(help="GPUs per task; may be a fraction")] = 0.0,
@@ -255,7 +259,7 @@ def augment(
 ) -> None:
     """Find out whether generated drawings help a classifier that has K real drawings per category.
 
-    --set overrides the GAN's settings. The same command goes on where an experiment was left.
+    --set overrides the GANs' settings. The same command goes on where an experiment was left.
     """
     from doodle_dist.evaluation.augment import build_request, parse_ks, print_findings, run_experiment
 
@@ -263,6 +267,7 @@ def augment(
         preset,
         classifier,
         overrides or (),
+        classifier_overrides or (),
         data=data,
         gan_drawings=gan_drawings,
         classifier_drawings=classifier_drawings,

@@ -70,6 +70,7 @@ def build_request(
     gan_preset: str,
     classifier_preset: str,
     overrides: Sequence[str],
+    classifier_overrides: Sequence[str] = (),
     *,
     data: str,
     gan_drawings: int,
@@ -80,7 +81,9 @@ def build_request(
     """A request from a command line's words. Raises ValueError for presets that don't serve the experiment."""
     given = {"train.drawings": gan_drawings} | ({"data.uri": data} if data else {})
     gan = load_run(gan_preset, overrides, given)
-    classifier = load_experiment(classifier_preset, [f"train.drawings={classifier_drawings}"])
+    classifier = load_experiment(
+        classifier_preset, [*classifier_overrides, f"train.drawings={classifier_drawings}"]
+    )
     for experiment, task, option in ((gan, "gan", "PRESET"), (classifier, "classifier", "--classifier")):
         if experiment.task != task:
             raise ValueError(
