@@ -111,7 +111,7 @@ def picture(found: Findings) -> bytes:
         marks = [(at, _summary(found.summaries, k, arm)) for at, k in zip(places, found.ks, strict=True)]
         _draw(left, [(at, one.accuracy) for at, one in marks if one], _TITLES[arm], _COLORS[arm])
     left.set_ylabel(f"accuracy on {found.test_drawings:,} real test drawings")
-    left.set_title("classifiers that saw as many drawings", fontsize=10)
+    left.set_title("every classifier saw as many drawings", fontsize=10)
     by = {(one.k, one.what): one.difference for one in found.comparisons}
     for with_it, _, what in COMPARISONS:
         marks_of = [(at, by.get((k, what))) for at, k in zip(places, found.ks, strict=True)]
@@ -126,7 +126,8 @@ def picture(found: Findings) -> bytes:
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xlabel("real drawings per category")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+        if axis.get_legend_handles_labels()[1]:
+            axis.legend(fontsize=8)
     figure.suptitle(
         f"{found.gan} → {found.classifier}, {len(found.categories)} categories, {found.seeds} seeds; bars: "
         "standard error",
