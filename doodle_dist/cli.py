@@ -330,6 +330,73 @@ def classify(
 
 
 @app.command()
+def augment(
+    preset: Preset = "doodle-gan-small",
+    classifier: Annotated[str, typer.Option(help="preset of the classifiers")] = "classifier-small",
+    data: Annotated[str, typer.Option(help="prepared dataset (default: $DOODLE_DATA)")] = "",
+    k: Annotated[
+        str, typer.Option("--k", help="comma list: real drawings per category, or all")
+    ] = "10,30,100,300,all",
+    seeds: Annotated[int, typer.Option(help="repetitions, each with real drawings of its own")] = 3,
+    gan_drawings: Annotated[int, typer.Option(min=1, help="drawings that each GAN sees")] = 20_000,
+    classifier_drawings: Annotated[
+        int, typer.Option(min=1, help="drawings that each classifier sees")
+    ] = 20_000,
+    generated_per_category: Annotated[int, typer.Option(help="drawings that each GAN makes")] = 1000,
+    share: Annotated[float, typer.Option(help="of each batch that generated drawings replace")] = 0.5,
+    at_most: Annotated[int, typer.Option(help="real drawings of a category, also for all")] = 5000,
+    out: Annotated[
+        str, typer.Option(help="folder or URI; the same one goes on with an experiment")
+    ] = "augment",
+    overrides: Overrides = None,
+    classifier_overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--classifier-set", metavar="KEY=VALUE", help="as --set, for the classifiers"),
+    ] = None,
+    concurrent: Annotated[int, typer.Option(help="tasks at once (default: as many as fit)")] = 0,
+    cpus: Annotated[float, typer.Option(help="CPUs per task")] = 1.0,
+    gpus: Annotated[float, typer.Option(help="GPUs per task; may be a fraction")] = 0.0,
+    local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find out whether generated drawings help a classifier that has K real drawings per category.
+
+    --set overrides the GANs' settings. The same command goes on where an experiment was left.
+    """
+    from doodle_dist.evaluation.augment import build_request, parse_ks, print_findings, run_experiment
+
+    request = build_request(
+        preset,
+        classifier,
+        overrides or (),
+        classifier_overrides or (),
+        data=data,
+        gan_drawings=gan_drawings,
+        classifier_drawings=classifier_drawings,
+        out=out,
+        ks=parse_ks(k),
+        seeds=seeds,
+        per_category=generated_per_category,
+        share=share,
+        at_most=at_most,
+        concurrent=concurrent,
+        cpus=cpus,
+        gpus=gpus,
+        local=local,
+        debug=_Settings.debug,
+        quiet=as_json,
+    )
+    found = run_experiment(request)
+    print_findings(found, out, as_json=as_json)
+    if found.failed:
+        print(
+            f"doodle-dist: {len(found.failed)} tasks failed; run the same command to try again",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
 def export(
     run: Annotated[str, typer.Argument(help="a run's folder or URI, or one of its checkpoints")],
     format: Annotated[str, typer.Option(help="safetensors or onnx")] = "safetensors",

@@ -40,6 +40,18 @@ ALLOWED = {
     },
     "training": {"config", "data", "evaluation", "log", "losses", "models", "schedules", "training"},
     "training.worker": {"config", "data", "errors", "evaluation", "ray_cluster", "training"},
+    # Trains GANs and classifiers in memory.
+    "evaluation.augment_training": {
+        "config",
+        "data",
+        "errors",
+        "evaluation",
+        "models",
+        "training.classifier",
+        "training.gan",
+        "training.task",
+    },
+    "evaluation.augment": {"config", "data", "errors", "evaluation", "models", "ray_cluster"},
     "train": {"config", "data", "errors", "evaluation.runs", "ray_cluster", "training", "cli"},
     # What a node says of itself runs where nothing of ours may be installed.
     "doctor.probe": {"data.storage", "data.manifest"},

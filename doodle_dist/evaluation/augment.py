@@ -1,0 +1,419 @@
+"""`doodle-dist augment`: do generated drawings help a classifier that has few real ones?
+
+For K real drawings per category, K from a handful to all: a classifier trained on them alone, with classic
+augmentation (the preset's [model.augment]: moved, turned and scaled pictures, which suits strokes and bitmaps
+alike), with the drawings of a GAN that was trained on those K and no other, and with both. Every GAN and every
+classifier is a Ray task of its own; a classifier that needs a GAN's drawings waits for it. A task that fails
+is told, and the others are done. A finished cell is kept in the folder, so the same command goes on.
+"""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import ray
+from ray.exceptions import RayError
+from rich.console import Console
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.load import load_experiment, load_run
+from doodle_dist.config.model import AugmentConfig
+from doodle_dist.data import storage
+from doodle_dist.data.manifest import load_manifest
+from doodle_dist.data.schema import MANIFEST
+from doodle_dist.errors import one_line, root_cause
+from doodle_dist.evaluation.augment_drawings import Drawings, read_held_out, read_pool, subset
+from doodle_dist.evaluation.augment_folder import Folder, cell_name
+from doodle_dist.evaluation.augment_report import markdown, picture
+from doodle_dist.evaluation.augment_results import (
+    ARMS,
+    Arm,
+    Cell,
+    Failure,
+    Findings,
+    GanCell,
+    compare,
+    sentence,
+    summarise,
+)
+from doodle_dist.evaluation.augment_training import Made, Score, train_classifier, train_gan
+from doodle_dist.models.registry import build_generator
+from doodle_dist.ray_cluster import Need, check_resources, connect
+
+_POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `augment` was asked for. ``concurrent`` 0: as many tasks at once as the cluster holds."""
+
+    gan: Experiment
+    classifier: Experiment
+    out: str
+    ks: tuple[int | None, ...] = (10, 30, 100, 300, None)
+    seeds: int = 3
+    per_category: int = 1000
+    share: float = 0.5
+    at_most: int = 5000
+    concurrent: int = 0
+    cpus: float = 1.0
+    gpus: float = 0.0
+    local: bool = False
+    debug: bool = False
+    quiet: bool = False
+
+
+def build_request(
+    gan_preset: str,
+    classifier_preset: str,
+    overrides: Sequence[str],
+    classifier_overrides: Sequence[str] = (),
+    *,
+    data: str,
+    gan_drawings: int,
+    classifier_drawings: int,
+    out: str,
+    **options: object,
+) -> Request:
+    """A request from a command line's words. Raises ValueError for presets that don't serve the experiment."""
+    given = {"train.drawings": gan_drawings} | ({"data.uri": data} if data else {})
+    gan = load_run(gan_preset, overrides, given)
+    classifier = load_experiment(
+        classifier_preset, [*classifier_overrides, f"train.drawings={classifier_drawings}"]
+    )
+    for experiment, task, option in ((gan, "gan", "PRESET"), (classifier, "classifier", "--classifier")):
+        if experiment.task != task:
+            raise ValueError(
+                f"{option} {experiment.preset}: should be a {task}'s preset; it is a {experiment.task}'s"
+            )
+    if classifier.model.augment == AugmentConfig():
+        raise ValueError(
+            f"--classifier {classifier.preset}: its [model.augment] changes nothing, so there is no classic "
+            "augmentation to compare with; should be a preset, or a .toml of your own, that has some"
+        )
+    optim = classifier.optim.classifier
+    assert optim is not None
+    if optim.warmup_drawings > classifier_drawings // 4:  # made for a longer run
+        optim = optim.model_copy(update={"warmup_drawings": classifier_drawings // 4})
+        sections = classifier.optim.model_copy(update={"classifier": optim})
+        classifier = classifier.model_copy(update={"optim": sections})
+    return Request(gan, classifier, storage.absolute(out), **options)  # type: ignore[arg-type]
+
+
+def parse_ks(text: str) -> tuple[int | None, ...]:
+    """``10,30,all`` -> (10, 30, None), ascending. Raises ValueError for what is neither a number nor all."""
+    ks: set[int | None] = set()
+    for word in text.split(","):
+        word = word.strip()
+        if word != "all" and not (word.isdigit() and int(word) > 0):
+            raise ValueError(f"--k {text!r}: {word!r} should be a number of drawings per category, or all")
+        ks.add(None if word == "all" else int(word))
+    return tuple(sorted(ks, key=lambda k: float("inf") if k is None else k))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task: a GAN's where there is no arm."""
+
+    k: int | None
+    seed: int
+    arm: Arm | None
+
+    @property
+    def name(self) -> str:
+        return cell_name(self.k, self.seed, self.arm)
+
+    @property
+    def needs_gan(self) -> bool:
+        return self.arm in ("generated", "both")
+
+
+def plan_jobs(ks: Sequence[int | None], seeds: int) -> list[Job]:
+    """Every task, seed by seed, so that a part of them is a whole experiment; a GAN comes before who needs it."""
+    arms: tuple[Arm | None, ...] = (None, *ARMS)
+    return [Job(k, seed, arm) for seed in range(seeds) for k in ks for arm in arms]
+
+
+@dataclass
+class _World:
+    """What all tasks share."""
+
+    request: Request
+    categories: tuple[str, ...]
+    pool: Drawings
+    test: Drawings
+    folder: Folder
+    capped: bool
+    settings: dict[str, object]
+    gans: dict[Job, GanCell] = field(default_factory=dict)
+    cells: dict[Job, Cell] = field(default_factory=dict)
+    failed: dict[Job, str] = field(default_factory=dict)
+
+
+def run_experiment(request: Request) -> Findings:
+    """Do what is not done yet, and write augment.json, augment.md and augment.png. See the module.
+
+    Raises ValueError for a request that the data can't meet, and StorageError.
+    """
+    world = _prepared(request)
+    jobs = plan_jobs(request.ks, request.seeds)
+    for job in jobs:
+        if job.arm is None:
+            if gan := world.folder.gan(job.k, job.seed):
+                world.gans[job] = gan
+        elif cell := world.folder.classifier(job.k, job.seed, job.arm):
+            world.cells[job] = cell
+    todo = [job for job in jobs if job not in world.gans and job not in world.cells]
+    if todo:
+        need = Need(1, request.cpus, request.gpus)
+        connect(need, local=request.local, debug=request.debug)
+        check_resources(need)
+        _run_tasks(world, todo, _Progress(len(jobs), len(jobs) - len(todo), request.quiet))
+    found = _findings(world)
+    storage.write_atomic(storage.join(request.out, "augment.json"), found.model_dump_json(indent=1).encode())
+    storage.write_atomic(storage.join(request.out, "augment.md"), markdown(found).encode())
+    storage.write_atomic(storage.join(request.out, "augment.png"), picture(found))
+    return found
+
+
+def _prepared(request: Request) -> _World:
+    _check_numbers(request)
+    uri = storage.absolute(request.gan.data.uri)
+    manifest = load_manifest(uri)
+    categories = tuple(sorted(request.gan.data.categories or manifest.categories))
+    _refuse_unconditional(request.gan, categories, manifest.side, manifest.channels)
+    pool, test = read_pool(uri, categories, request.at_most), read_held_out(uri, categories)
+    counts = dict(zip(categories, pool.counts(len(categories)), strict=True))
+    fewest = min(counts, key=lambda name: counts[name])
+    for k in request.ks:
+        if k is not None and k > counts[fewest]:
+            raise ValueError(
+                f"--k {k}: {fewest} has {counts[fewest]:,} training drawings here (at most {request.at_most:,} "
+                "of a category are used: --at-most); should be fewer, or all"
+            )
+    assert not np.isin(test.key_ids, pool.key_ids).any(), "a test drawing is among the training drawings"
+    of_all = dict(zip(manifest.categories, manifest.splits["train"].counts, strict=True))
+    settings: dict[str, object] = {
+        "gan": request.gan.preset,
+        "classifier": request.classifier.preset,
+        "manifest_sha256": storage.sha256_of(storage.join(uri, MANIFEST)),
+        "categories": list(categories),
+        "generated_per_category": request.per_category,
+        "share": request.share,
+        "at_most": request.at_most,
+    }
+    settings |= _flat("gan", request.gan) | _flat("classifier", request.classifier)
+    folder = Folder(request.out)
+    folder.settle(settings)
+    capped = any(of_all[name] > request.at_most for name in categories)
+    return _World(request, categories, pool, test, folder, capped, settings)
+
+
+def _check_numbers(request: Request) -> None:
+    for option, value, low, high in (
+        ("--seeds", request.seeds, 1, 1000),
+        ("--generated-per-category", request.per_category, 1, 1_000_000),
+        ("--at-most", request.at_most, 1, 10_000_000),
+        ("--concurrent", request.concurrent, 0, 100_000),
+    ):
+        if not low <= value <= high:
+            raise ValueError(f"{option} {value}: should be {low} to {high:,}")
+    if not 0 < request.share <= 1:
+        raise ValueError(f"--share {request.share:g}: should be above 0 and at most 1")
+
+
+def _refuse_unconditional(gan: Experiment, categories: tuple[str, ...], side: int, channels: int) -> None:
+    """Drawings of no known category teach a classifier nothing."""
+    assert gan.model.generator is not None
+    net = build_generator(gan.model.generator, num_categories=len(categories), side=side, channels=channels)
+    if len(categories) > 1 and getattr(net, "conditioning", None) == "none":
+        raise ValueError(
+            f"PRESET {gan.preset}: its generator can't be asked for a category; set "
+            "model.generator.conditioning (one-hot or embedding) and model.critic.head=projection"
+        )
+
+
+# What says where and how wide a run is, and not what it comes to.
+_BESIDE_THE_POINT = {"preset", "scaling", "storage", "run", "data", "seed"}
+
+
+def _flat(name: str, experiment: Experiment) -> dict[str, object]:
+    """{"gan.train.drawings": 20000, …}"""
+
+    def walk(tree: dict[str, object], above: str) -> dict[str, object]:
+        flat: dict[str, object] = {}
+        for key, value in tree.items():
+            if isinstance(value, dict):
+                flat |= walk(value, f"{above}.{key}")
+            else:
+                flat[f"{above}.{key}"] = value
+        return flat
+
+    return walk(experiment.model_dump(mode="json", exclude=_BESIDE_THE_POINT), name)
+
+
+# --- the tasks ------------------------------------------------------------------------------------------
+
+
+def _gan_task(request: Request, categories: tuple[str, ...], job: Job, pool: Drawings) -> Made:
+    real = pool.rows(subset(pool.labels, job.k, job.seed))
+    return train_gan(request.gan, real, categories, per_category=request.per_category, seed=job.seed)
+
+
+def _classifier_task(
+    request: Request,
+    categories: tuple[str, ...],
+    job: Job,
+    pool: Drawings,
+    test: Drawings,
+    made: "Made | Drawings | None",
+) -> Score:
+    real = pool.rows(subset(pool.labels, job.k, job.seed))
+    generated = made.drawings if isinstance(made, Made) else made
+    return train_classifier(
+        request.classifier,
+        real,
+        generated,
+        test,
+        categories,
+        augmented=job.arm in ("classic", "both"),
+        share=request.share,
+        seed=job.seed,
+    )
+
+
+def _run_tasks(world: _World, todo: Sequence[Job], progress: "_Progress") -> None:
+    """Run every task, at most ``concurrent`` at once, keeping what each finds as it comes.
+
+    A dead worker's task is tried again by Ray (three times); an error in a task, such as a GAN that diverges,
+    would come again and is noted, for its classifiers as well.
+    """
+    request = world.request
+    resources = {"num_cpus": request.cpus, "num_gpus": request.gpus}
+    train_a_gan = ray.remote(_gan_task).options(**resources)
+    train_a_classifier = ray.remote(_classifier_task).options(**resources)
+    shared = ray.put(request), ray.put(world.categories)
+    pool, test = ray.put(world.pool), ray.put(world.test)
+    made: dict[tuple[int | None, int], ray.ObjectRef] = {}
+    waiting, running = deque(todo), dict[ray.ObjectRef, Job]()
+    while waiting or running:
+        while waiting and not (request.concurrent and len(running) >= request.concurrent):
+            job = waiting.popleft()
+            where = (job.k, job.seed)
+            if job.arm is None:
+                ref = made[where] = train_a_gan.remote(*shared, job, pool)
+            else:
+                if job.needs_gan and where not in made:
+                    made[where] = ray.put(world.folder.generated(*where))
+                ref = train_a_classifier.remote(
+                    *shared, job, pool, test, made[where] if job.needs_gan else None
+                )
+                if not any((later.k, later.seed) == where for later in waiting):
+                    made.pop(where, None)  # a GAN's drawings are held for as long as a task needs them
+            running[ref] = job
+        finished, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_S)
+        for ref in finished:
+            job = running.pop(ref)
+            try:
+                _keep(world, job, ray.get(ref))
+            except RayError as error:
+                world.failed[job] = one_line(root_cause(error))
+            progress.finished(job, world)
+
+
+def _keep(world: _World, job: Job, result: Made | Score) -> None:
+    drawings = len(subset(world.pool.labels, job.k, job.seed))
+    if isinstance(result, Made):
+        gan = GanCell(
+            k=job.k,
+            seed=job.seed,
+            drawings=drawings,
+            seen=result.seen,
+            per_category=world.request.per_category,
+            seconds=result.seconds,
+        )
+        world.folder.keep_gan(gan, result.drawings, world.categories)
+        world.gans[job] = gan
+        return
+    assert job.arm is not None
+    cell = Cell(
+        k=job.k,
+        seed=job.seed,
+        arm=job.arm,
+        drawings=drawings,
+        seen=result.seen,
+        seen_generated=result.seen_generated,
+        accuracy=result.accuracy,
+        macro_f1=result.macro_f1,
+        seconds=result.seconds,
+    )
+    world.folder.keep_classifier(cell)
+    world.cells[job] = cell
+
+
+class _Progress:
+    """A line on stderr for every finished task: what it found, tasks done, and the time left."""
+
+    def __init__(self, total: int, done: int, quiet: bool) -> None:
+        self.total, self.done, self.before = total, done, done
+        self.console = Console(file=sys.stderr, quiet=quiet)
+        self.began = time.monotonic()
+        if done:
+            self._say(f"{done} of {total} tasks were done before")
+
+    def finished(self, job: Job, world: _World) -> None:
+        self.done += 1
+        what = f"failed: {world.failed[job]}" if job in world.failed else ""
+        if job in world.cells:
+            what = f"accuracy {world.cells[job].accuracy:.4f}"
+        elif job in world.gans:
+            what = f"drew {world.gans[job].per_category:,} of each category"
+        # Kinds of tasks take different times but come in turn, so their mean serves.
+        left = int((time.monotonic() - self.began) / (self.done - self.before) * (self.total - self.done))
+        eta = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+        self._say(f"{self.done}/{self.total} tasks  ETA {eta}  {job.name}  {what}")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+# --- what was found -------------------------------------------------------------------------------------
+
+
+def _findings(world: _World) -> Findings:
+    request, cells = world.request, list(world.cells.values())
+    comparisons = compare(cells, request.ks)
+    counts = np.bincount(world.pool.labels, minlength=len(world.categories))
+    return Findings(
+        gan=request.gan.preset,
+        classifier=request.classifier.preset,
+        data=storage.public(request.gan.data.uri),
+        categories=world.categories,
+        test_drawings=len(world.test),
+        seeds=request.seeds,
+        ks=request.ks,
+        per_category=tuple((k, k) if k else (int(counts.min()), int(counts.max())) for k in request.ks),
+        at_most=request.at_most,
+        capped=world.capped,
+        share=request.share,
+        settings=world.settings,
+        gans=tuple(world.gans.values()),
+        cells=tuple(cells),
+        summaries=summarise(cells, request.ks),
+        comparisons=comparisons,
+        sentence=sentence(comparisons),
+        failed=tuple(Failure(cell=job.name, reason=reason) for job, reason in world.failed.items()),
+    )
+
+
+def print_findings(found: Findings, out: str, *, as_json: bool, say: Callable[[str], None] = print) -> None:
+    """The tables and the sentence for a person, augment.json for a program."""
+    if as_json:
+        say(found.model_dump_json())
+        return
+    say(markdown(found))
+    for name in ("augment.json", "augment.md", "augment.png"):
+        say(storage.join(storage.absolute(out), name))
