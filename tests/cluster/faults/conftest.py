@@ -140,7 +140,10 @@ def submit(buckets: Path, request: pytest.FixtureRequest) -> Iterator[Callable[.
 
     def submit(**options: object) -> Job:
         name = f"{request.node.name.removeprefix('test_').replace('_', '-')}-{os.getpid()}-{len(jobs)}"
-        client = JobSubmissionClient(os.environ["RAY_ADDRESS"])
+        # Ray reads RAY_AUTH_MODE once, when it is imported, and this process has other tests too.
+        token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
+        headers = {"Authorization": f"Bearer {token}"}
+        client = JobSubmissionClient(os.environ["RAY_ADDRESS"], headers=headers)
         job = Job(client, options.pop("run", name), buckets, **options)
         jobs.append(job)
         return job.submit()
