@@ -114,6 +114,7 @@ def _run(host: str, name: str, command: list[str]) -> None:
         done = subprocess.run(
             network.inside(host, folder / "tmp", command),
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_host_environment(), check=False,
+            start_new_session=True,  # Ray's daemons stay in it: a Ctrl-C here is not for them
         )  # fmt: skip
         if done.returncode:
             log.seek(began)
@@ -176,7 +177,7 @@ def _start_s3() -> None:
 
 
 def _answers(where: str) -> bool:
-    """Whether rclone answers behind the proxy; it refuses a request without a key, and that will do."""
+    """Whether a web server at host:port answers; that it refuses a request without a key will do."""
     from http.client import HTTPConnection
 
     connection = HTTPConnection(where, timeout=5)
@@ -215,7 +216,9 @@ def _is_whole(wanted: dict[str, object]) -> bool:
         *([S3] if wanted["s3"] else []),
         *(f"{NODE}{n + 1}" for n in range(int(wanted["nodes"]))),
     }
-    return expected <= set(there) and all(network.state(h) == "up" and _is_running(h) for h in there)
+    if not expected <= set(there) or not all(network.state(h) == "up" and _is_running(h) for h in there):
+        return False
+    return _answers(f"{address_of(HEAD)}:{DASHBOARD_PORT}")
 
 
 def _nodes() -> list[str]:

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 import torch
@@ -29,7 +31,7 @@ SETTINGS = {
     "model.classifier.width": "4",
     "train.global_batch": str(GLOBAL_BATCH),
     "train.log_every_drawings": "500",
-    "train.checkpoint_every_drawings": "3000",
+    "train.checkpoint_every_drawings": "1500",
     "optim.classifier.warmup_drawings": "2000",
     "data.window_bytes": "1000000",
     "data.audit": "true",
@@ -79,12 +81,12 @@ def kill_a_worker() -> None:
     os.kill(pids[0], signal.SIGKILL)
 
 
-def wait_for(true, what: str, timeout_s: float = 120.0):
+def wait_for(true: Callable[[], Any], what: str, timeout_s: float = 120.0, every_s: float = 0.5) -> Any:
     """Wait until ``true()`` gives something true, and return it."""
     deadline = time.monotonic() + timeout_s
     while not (found := true()):
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s:.0f} s"
-        time.sleep(0.1)
+        time.sleep(every_s)
     return found
 
 
@@ -97,7 +99,7 @@ class Job:
     buckets: Path
     workers: str = "2"
     cpus: int = 1
-    drawings: int = 30_000
+    drawings: int = 15_000
     data: str = DATA
     settings: dict[str, str] = field(default_factory=dict)
     submission: str = ""

@@ -34,7 +34,7 @@ def test_worker_killed_at_start(submit: Submit, row: Row) -> None:
 def test_worker_killed_mid_epoch(submit: Submit, row: Row) -> None:
     """A worker SIGKILLed in the middle of an epoch."""
     job = submit()
-    kept = job.wait_for_checkpoint(after=6000)
+    kept = job.wait_for_checkpoint(after=5000)
     row.strike()
     kill_a_worker()
     job.wait_for_checkpoint(after=job.registered()["drawings_seen"])
@@ -48,7 +48,7 @@ def test_worker_killed_in_an_upload(submit: Submit, row: Row, buckets: Path) -> 
     job = submit()
     job.wait_for_checkpoint()
     command("s3", "latency", "700")  # five files, one after another: seconds in which to be killed
-    wait_for(lambda: requests_under_way(buckets, f"{job.run}/checkpoint_"), "an upload")
+    wait_for(lambda: requests_under_way(buckets, f"{job.run}/checkpoint_"), "an upload", every_s=0.05)
     kept = job.registered()
     row.strike()
     for pids in train_workers().values():
@@ -77,7 +77,7 @@ def test_node_killed(submit: Submit, row: Row) -> None:
 
 def test_node_killed_and_started_elastic(submit: Submit, row: Row) -> None:
     """One node of two killed, and one added later: elastic, `--workers 1:2`."""
-    job = submit(workers="1:2", cpus=2, drawings=90_000)
+    job = submit(workers="1:2", cpus=2, drawings=60_000)
     kept = job.wait_for_checkpoint(after=3000)
     assert len(train_workers()) == 2, "a worker on each node"
     node = next(iter(train_workers()))
