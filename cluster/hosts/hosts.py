@@ -19,6 +19,7 @@ from typing import Annotated
 
 import network
 import typer
+from typer.exceptions import TyperException
 
 HEAD, S3, NODE = "head", "s3", "node"
 SUBNET = "10.77.0."
@@ -414,9 +415,12 @@ def main() -> None:
             raise ValueError("`ip` and `tc` are missing; install iproute2")
         if os.geteuid() != 0 and not {"--help", "env"} & set(sys.argv):
             raise ValueError("making hosts needs root: run it with sudo")
-        app()
-    except ValueError as error:
-        print(f"hosts: {error}", file=sys.stderr)
+        sys.exit(app(prog_name="hosts.py", standalone_mode=False) or 0)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (ValueError, TyperException) as error:
+        said = error.format_message() if isinstance(error, TyperException) else error
+        print(f"hosts: {said}", file=sys.stderr)
         sys.exit(2)
 
 
