@@ -298,6 +298,7 @@ def _parquet(table: pa.Table, row_group_rows: int) -> bytes:
         },
         use_dictionary=["countrycode", "label"],
         write_statistics=False,
+        write_page_checksum=True,  # what the stream can check as it reads, unlike the whole file's
     )
     return sink.getvalue()
 

@@ -181,12 +181,16 @@ class _ShardReader:
         try:
             if uri not in self.files:
                 # An object store's answers are worth asking for all at once; a disk's are not.
-                self.files[uri] = pq.ParquetFile(storage.open_input(uri), pre_buffer="://" in uri)
+                self.files[uri] = pq.ParquetFile(
+                    storage.open_input(uri), pre_buffer="://" in uri, page_checksum_verification=True
+                )
                 if len(self.files) > self.keep:
                     self.files.popitem(last=False)[1].close()
             self.files.move_to_end(uri)
             return self.files[uri].read_row_group(group, columns=columns, use_threads=False)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
+            if isinstance(error, FileNotFoundError) or "AWS Error" in str(error):
+                raise storage.explain(uri, error) from error  # the store's trouble, and no damage
             raise storage.StorageError(
                 f"{uri} is damaged, `doodle-dist data verify` says more: {error}"
             ) from error
