@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster.faults.conftest import Row
-from tests.cluster.faults.hosts import Job, command, make_whole, train_workers
+from tests.cluster.faults.hosts import Job, command, train_workers
 
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
 Submit = Callable[..., Job]
@@ -17,10 +17,10 @@ def test_node_cut_off_for_20_s(submit: Submit, row: Row) -> None:
     job = submit(cpus=2)
     kept = job.wait_for_checkpoint(after=3000)
     assert len(train_workers()) == 2, "a worker on each node"
-    command("cut", next(iter(train_workers())))
+    node = next(iter(train_workers()))
+    command("cut", node)
     time.sleep(20)
-    command("heal", next(iter(train_workers())))
-    make_whole()
+    command("heal", node)
     row.strike()
     job.wait_for_checkpoint(after=job.registered()["drawings_seen"])
     row.recovered()

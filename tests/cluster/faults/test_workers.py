@@ -51,8 +51,6 @@ def test_worker_killed_in_an_upload(submit: Submit, row: Row, buckets: Path) -> 
     wait_for(lambda: requests_under_way(buckets, f"{job.run}/checkpoint_"), "an upload", every_s=0.05)
     kept = job.registered()
     row.strike()
-    for pids in train_workers().values():
-        assert pids
     kill_a_worker()
     command("s3", "ok")
     job.wait_for_checkpoint(after=kept["drawings_seen"])
