@@ -41,7 +41,7 @@ class Row:
     """A line of the table. ``recover_s`` is from the fault, or its end, to the next checkpoint."""
 
     fault: str
-    outcome: str = "fails"
+    outcome: str = "not finished"
     recover_s: float | None = None
     note: str = ""
     struck: float = field(default_factory=time.monotonic)
