@@ -1,0 +1,241 @@
+"""A cluster of several hosts under training jobs: what the fault rows submit, break, wait for and check."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from cluster.hosts import network
+from doodle_dist.data import storage
+from doodle_dist.evaluation.audit_check import check_run
+from doodle_dist.evaluation.runs import read_run
+from doodle_dist.training.checkpoint import load_cursor, load_state
+
+REPOSITORY = Path(__file__).parents[3]
+RUNS, DATA = "s3://doodles/runs", "s3://doodles/data"
+CATEGORIES = "cat,airplane,calculator,camera,computer,crayon,dragon,guitar,headphones,map,television"
+GLOBAL_BATCH = 64
+
+# A small net, slowed by nothing but its data and checkpoints: some 1,500 drawings a second on two cores.
+SETTINGS = {
+    "model.classifier.width": "4",
+    "train.global_batch": str(GLOBAL_BATCH),
+    "train.log_every_drawings": "500",
+    "train.checkpoint_every_drawings": "1500",
+    "optim.classifier.warmup_drawings": "2000",
+    "data.window_bytes": "1000000",
+    "data.audit": "true",
+}
+
+
+def command(*arguments: str) -> str:
+    """`cluster/hosts/hosts.py` as a person runs it; what it printed."""
+    line = [sys.executable, str(REPOSITORY / "cluster/hosts/hosts.py"), *arguments]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr or done.stdout
+    return done.stdout
+
+
+def make_whole() -> None:
+    """Every host running and plugged in again, the S3 server without faults."""
+    for host in json.loads(command("list", "--json")):
+        if not host["running"]:
+            command("start", host["host"])
+        elif host["cable"] != "up":
+            command("heal", host["host"])
+    command("s3", "ok")
+
+
+def processes_named(host: str, name: str) -> list[int]:
+    """The ids of a host's processes whose command line has ``name`` in it."""
+    found = []
+    for pid in network.processes(host):
+        try:
+            if name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def train_workers() -> dict[str, list[int]]:
+    """The nodes with Ray Train's workers on them, and those workers' process ids."""
+    nodes = [host for host in network.hosts() if host.startswith("node")]
+    found = {node: processes_named(node, "ray::RayTrainWorker") for node in nodes}
+    return {node: pids for node, pids in found.items() if pids}
+
+
+def kill_a_worker() -> None:
+    """SIGKILL to one of Ray Train's workers."""
+    pids = next(iter(train_workers().values()))
+    os.kill(pids[0], signal.SIGKILL)
+
+
+def wait_for(true: Callable[[], Any], what: str, timeout_s: float = 120.0, every_s: float = 0.5) -> Any:
+    """Wait until ``true()`` gives something true, and return it."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := true()):
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:.0f} s"
+        time.sleep(every_s)
+    return found
+
+
+@dataclass
+class Job:
+    """A training run, submitted as a job, again each time that ``submit`` is called."""
+
+    client: JobSubmissionClient
+    run: str
+    buckets: Path
+    workers: str = "2"
+    cpus: int = 1
+    drawings: int = 15_000
+    data: str = DATA
+    settings: dict[str, str] = field(default_factory=dict)
+    submission: str = ""
+
+    @property
+    def uri(self) -> str:
+        return f"{RUNS}/{self.run}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the S3 server keeps the run: read behind its back, so that no fault is in the way."""
+        return self.buckets / self.uri.removeprefix("s3://")
+
+    def submit(self) -> "Job":
+        """`ray job submit`: the same command every time."""
+        overrides = SETTINGS | {"train.drawings": str(self.drawings)} | self.settings
+        line = [
+            "ray",
+            "job",
+            "submit",
+            "--no-wait",
+            "--",
+            "python",
+            "-m",
+            "doodle_dist.train",
+            "classifier-small",
+        ]
+        line += ["--workers", self.workers, "--cpus", str(self.cpus), "--data", self.data]
+        line += ["--storage", RUNS, "--run", self.run, *(f"--set={k}={v}" for k, v in overrides.items())]
+        line[0] = str(Path(sys.executable).with_name("ray"))
+        before = {job.submission_id for job in self.client.list_jobs()}
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr or done.stdout
+        (self.submission,) = {job.submission_id for job in self.client.list_jobs()} - before
+        return self
+
+    def status(self) -> JobStatus:
+        return self.client.get_job_status(self.submission)
+
+    def said(self) -> str:
+        """What the job printed, its driver's own words."""
+        return self.client.get_job_logs(self.submission)
+
+    def last_line(self) -> str:
+        lines = [line for line in self.said().strip().splitlines() if "doodle-dist:" in line]
+        return lines[-1] if lines else self.said()[-2000:]
+
+    def ended(self, timeout_s: float = 180.0) -> JobStatus:
+        """Wait for the job's end, whatever it is."""
+        wait_for(lambda: self.status().is_terminal(), f"end of {self.run}", timeout_s)
+        return self.status()
+
+    def succeeded(self, timeout_s: float = 180.0) -> None:
+        assert self.ended(timeout_s) == JobStatus.SUCCEEDED, self.said()[-3000:]
+
+    def failed(self, timeout_s: float = 180.0) -> str:
+        """Wait for a failure; the one line that the command gave as its reason."""
+        assert self.ended(timeout_s) == JobStatus.FAILED, self.said()[-3000:]
+        assert "Traceback" not in self.said(), self.said()[-3000:]
+        return self.last_line()
+
+    # --- checkpoints --------------------------------------------------------------------------------------
+
+    def registered(self) -> dict[str, int]:
+        """The checkpoint that the run would resume from: {"step", "drawings_seen"}, both 0 where there is none."""
+        try:
+            held = orjson.loads((self.folder / "checkpoint_manager_snapshot.json").read_bytes())
+        except (FileNotFoundError, orjson.JSONDecodeError):
+            return {"step": 0, "drawings_seen": 0}
+        metrics = (held["latest_checkpoint_result"] or {"metrics": {}})["metrics"]
+        return {key: int(metrics.get(key, 0)) for key in ("step", "drawings_seen")}
+
+    def wait_for_checkpoint(self, after: int = 0, timeout_s: float = 150.0) -> dict[str, int]:
+        """Wait until a checkpoint of more than ``after`` drawings is registered."""
+
+        def newer() -> dict[str, int] | None:
+            found = self.registered()
+            if found["drawings_seen"] > after:
+                return found
+            assert not self.status().is_terminal(), self.said()[-3000:]
+            return None
+
+        return wait_for(newer, f"a checkpoint of {self.run} after {after:,} drawings", timeout_s)
+
+    def attempt_starts(self) -> dict[int, int]:
+        """The first step of each start of the worker group that got as far as to write its audit."""
+        starts: dict[int, int] = {}
+        for file in self.folder.glob("audit/attempt-*/rank-*/*.arrow"):
+            attempt = int(file.parent.parent.name.removeprefix("attempt-"))
+            starts[attempt] = min(int(file.stem), starts.get(attempt, int(file.stem)))
+        return starts
+
+    def ranks(self, attempt: int) -> int:
+        """How many workers an attempt had."""
+        return len(list(self.folder.glob(f"audit/attempt-{attempt:04d}/rank-*")))
+
+    def check(self, kept: dict[str, int], attempts: int = 2) -> None:
+        """Exactly once, to the end, in ``attempts`` starts or more; and no checkpoint lost.
+
+        ``kept`` was registered when the fault struck: nothing may have been begun from before it after that.
+        """
+        audit = check_run(self.uri)
+        assert audit.problems == ()
+        assert audit.complete_epochs >= 1
+        final = read_run(self.uri).drawings_seen
+        assert self.drawings <= final < self.drawings + GLOBAL_BATCH
+        assert final == self.registered()["drawings_seen"] == audit.rows
+        starts = self.attempt_starts()
+        assert len(starts) >= attempts, starts
+        assert all(step >= kept["step"] for step in list(dict(sorted(starts.items())).values())[1:]), (
+            starts,
+            kept,
+        )
+        self.check_checkpoints()
+
+    def check_checkpoints(self) -> None:
+        """Every registered checkpoint is whole, and is what its registration says."""
+        held = orjson.loads((self.folder / "checkpoint_manager_snapshot.json").read_bytes())
+        assert held["checkpoint_results"]
+        for result in held["checkpoint_results"]:
+            folder = self.folder / result["checkpoint_dir_name"]
+            cursor = load_cursor(folder, 0, GLOBAL_BATCH)
+            assert cursor.step == result["metrics"]["step"]
+            load_state(folder, torch.device("cpu"))
+
+
+def requests_under_way(buckets: Path, what: str) -> bool:
+    """Whether the S3 server was sent a request with ``what`` in it that it has not answered."""
+    lines = (buckets.parent / "requests.log").read_text().splitlines()
+    came = [line[2:] for line in lines if line.startswith("> ") and what in line]
+    answered = [line.split(" ", 1)[1] for line in lines if not line.startswith("> ") and what in line]
+    return len(came) > len(answered)
+
+
+def copy_dataset(to: str) -> list[str]:
+    """Copy the dataset through the S3 server; the URIs of the training split's shards."""
+    for file in storage.list_files(DATA, recursive=True, hidden=True):
+        storage.write_atomic(file.uri.replace(DATA, to, 1), storage.read_bytes(file.uri))
+    return [file.uri for file in storage.list_files(f"{to}/train", (".parquet",))]

@@ -1,0 +1,92 @@
+"""Rows of the fault table: jobs that are stopped or stop themselves; and the same run on one host and on three."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from doodle_dist.evaluation.runs import read_metrics_log
+from tests.cluster.faults.conftest import Row
+from tests.cluster.faults.hosts import DATA, REPOSITORY, SETTINGS, Job
+
+pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+Submit = Callable[..., Job]
+
+
+def test_nan_injected(submit: Submit, row: Row) -> None:
+    """A NaN: stops, names step and batch, the last good checkpoint intact."""
+    job = submit(drawings=6000)
+    job.succeeded()
+    kept = job.registered()
+    job.drawings = 12_000
+    # Decoupled weight decay of lr * decay = 100 multiplies every weight by -99 a step.
+    job.settings = {
+        f"optim.classifier.{key}": value
+        for key, value in (
+            ("lr", "10"),
+            ("weight_decay", "10"),
+            ("schedule", "constant"),
+            ("warmup_drawings", "0"),
+        )
+    }
+    row.strike()
+    reason = job.submit().failed()
+    row.recovered("to the stop")
+    assert "not finite" in reason
+    assert "at step" in reason
+    assert "key_ids begin" in reason
+    assert job.registered() == kept
+    job.check_checkpoints()
+    job.settings = {}
+    job.submit().succeeded()
+    job.check(kept)
+
+
+def test_ray_job_stop(submit: Submit, row: Row) -> None:
+    """`ray job stop` (SIGTERM): a checkpoint, then the end within 30 s; the same command continues."""
+    job = submit()
+    kept = job.wait_for_checkpoint(after=3000)
+    row.strike()
+    job.client.stop_job(job.submission)
+    job.ended(60)
+    row.recovered("to the stop")
+    assert row.recover_s < 30
+    saved = job.registered()
+    assert saved["drawings_seen"] > kept["drawings_seen"]
+    every = int(SETTINGS["train.checkpoint_every_drawings"])
+    assert saved["drawings_seen"] % every >= 64, "a checkpoint of its own, not one that was due"
+    job.submit().succeeded()
+    job.check(saved)
+
+
+def test_three_hosts_give_the_curve_of_one(submit: Submit, row: Row, tmp_path: Path) -> None:
+    """No fault: a worker on each of two nodes, by a job, gives the loss curve of one host."""
+    row.strike()
+    job = submit(cpus=2, drawings=9000)
+    job.succeeded()
+    settings = [f"--set={key}={value}" for key, value in (SETTINGS | {"train.drawings": "9000"}).items()]
+    line = [sys.executable, "-m", "doodle_dist.train", "classifier-small", "--local", "--workers", "2"]
+    line += ["--data", DATA, "--storage", str(tmp_path), "--run", "one-host", *settings]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    one, three = read_metrics_log(str(tmp_path / "one-host")), read_metrics_log(job.uri)
+    assert [line["drawings_seen"] for line in one] == [line["drawings_seen"] for line in three]
+    assert len(one) >= 18
+    for here, there in zip(one, three, strict=True):
+        assert here.keys() == there.keys()
+        for name in here:
+            if not name.startswith("speed/"):
+                assert there[name] == pytest.approx(here[name], rel=1e-4, abs=1e-6), (
+                    name,
+                    here["drawings_seen"],
+                )
+    worst = max(
+        abs(here["loss/classifier"] - there["loss/classifier"]) / here["loss/classifier"]
+        for here, there in zip(one, three, strict=True)
+        if "loss/classifier" in here
+    )
+    row.recovered(f"largest relative difference of the loss {worst:.1e}")

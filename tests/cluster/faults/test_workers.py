@@ -1,0 +1,91 @@
+"""Rows of the fault table: workers that die, alone or with their node."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.faults.conftest import Row
+from tests.cluster.faults.hosts import (
+    Job,
+    command,
+    kill_a_worker,
+    requests_under_way,
+    train_workers,
+    wait_for,
+)
+
+pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+Submit = Callable[..., Job]
+
+
+def test_worker_killed_at_start(submit: Submit, row: Row) -> None:
+    """A worker SIGKILLed at its start."""
+    job = submit(drawings=9000)
+    wait_for(train_workers, "a worker")
+    row.strike()
+    kill_a_worker()
+    job.wait_for_checkpoint()
+    row.recovered()
+    job.succeeded()
+    job.check({"step": 0, "drawings_seen": 0}, attempts=1)
+
+
+def test_worker_killed_mid_epoch(submit: Submit, row: Row) -> None:
+    """A worker SIGKILLed in the middle of an epoch."""
+    job = submit()
+    kept = job.wait_for_checkpoint(after=5000)
+    row.strike()
+    kill_a_worker()
+    job.wait_for_checkpoint(after=job.registered()["drawings_seen"])
+    row.recovered()
+    job.succeeded()
+    job.check(kept)
+
+
+def test_worker_killed_in_an_upload(submit: Submit, row: Row, buckets: Path) -> None:
+    """A worker SIGKILLed while it uploads a checkpoint."""
+    job = submit()
+    job.wait_for_checkpoint()
+    command("s3", "latency", "700")  # five files, one after another: seconds in which to be killed
+    wait_for(lambda: requests_under_way(buckets, f"{job.run}/checkpoint_"), "an upload", every_s=0.05)
+    kept = job.registered()
+    row.strike()
+    kill_a_worker()
+    command("s3", "ok")
+    job.wait_for_checkpoint(after=kept["drawings_seen"])
+    row.recovered()
+    job.succeeded()
+    job.check(kept)
+
+
+def test_node_killed(submit: Submit, row: Row) -> None:
+    """The node of all workers killed, raylet and all; the other one takes over."""
+    job = submit()
+    kept = job.wait_for_checkpoint(after=3000)
+    (node,) = train_workers()
+    row.strike()
+    command("kill", node)
+    job.wait_for_checkpoint(after=job.registered()["drawings_seen"])
+    row.recovered()
+    assert node not in train_workers()
+    job.succeeded()
+    job.check(kept)
+
+
+def test_node_killed_and_started_elastic(submit: Submit, row: Row) -> None:
+    """One node of two killed, and one added later: elastic, `--workers 1:2`."""
+    job = submit(workers="1:2", cpus=2, drawings=60_000)
+    kept = job.wait_for_checkpoint(after=3000)
+    assert len(train_workers()) == 2, "a worker on each node"
+    node = next(iter(train_workers()))
+    row.strike()
+    command("kill", node)
+    job.wait_for_checkpoint(after=job.registered()["drawings_seen"])
+    row.recovered()
+    assert len(train_workers()) == 1, "goes on with the node that is left"
+    command("start", node)
+    wait_for(lambda: len(train_workers()) == 2, "growth to two nodes", 150)
+    job.succeeded()
+    job.check(kept, attempts=3)
+    assert [job.ranks(attempt) for attempt in sorted(job.attempt_starts())][-1] == 2
