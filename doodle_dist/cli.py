@@ -382,6 +382,23 @@ def animate(
 
 
 @app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="a run's folder or URI")],
+    output: Annotated[
+        str, typer.Option("-o", help="HTML file or URI to write (default: report.html in the run's folder)")
+    ] = "",
+    price_per_hour: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="what an hour of one worker costs, to show the money too"),
+    ] = None,
+) -> None:
+    """Write all that a run's folder tells as one HTML file: figures, pictures, curves, cost, failures, config."""
+    from doodle_dist.evaluation.report import write_report
+
+    print(write_report(run, output, price_per_hour=price_per_hour))
+
+
+@app.command()
 def audit(
     run: Annotated[str, typer.Argument(help="a run trained with --set data.audit=true")],
     data: Annotated[

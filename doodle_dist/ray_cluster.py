@@ -51,16 +51,16 @@ class Need:
         )
 
 
-def connect(need: Need, *, local: bool, debug: bool = False, dashboard: bool = False) -> None:
+def connect(need: Need, *, local: bool, debug: bool = False, dashboard: bool = False) -> bool:
     """Connect to the cluster of RAY_ADDRESS or on this machine; without one, or ``local``, start one.
 
     A Ray of our own has as many CPUs as the run needs, at least as many as the machine: on a small laptop
-    the workers share its cores. ``dashboard`` starts Ray's dashboard with it.
+    the workers share its cores. ``dashboard`` starts Ray's dashboard with it. True where it is our own.
     """
     if not debug:
         quiet_ray_data()
     if ray.is_initialized():
-        return
+        return False
     quiet = {"log_to_driver": debug, "logging_level": "INFO" if debug else "ERROR"}
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     if not local and (address := _started_cluster()):
@@ -72,9 +72,10 @@ def connect(need: Need, *, local: bool, debug: bool = False, dashboard: bool = F
                 f"the Ray cluster at {address} does not let us in; is it up, and are RAY_AUTH_MODE and the "
                 "token the same on both sides?"
             ) from None
-        return
+        return False
     cpus = max(os.cpu_count() or 1, math.ceil(need.cpus))
     ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
+    return True
 
 
 def _refuse_dead_address(address: str) -> None:

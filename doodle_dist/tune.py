@@ -14,7 +14,7 @@ from doodle_dist.data import storage
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.stream import RowGroupsInMemory
 from doodle_dist.errors import WorkFailedError
-from doodle_dist.ray_cluster import DATA_CPUS, Need, connect
+from doodle_dist.ray_cluster import DATA_CPUS, Need, NotEnoughResourcesError, connect
 from doodle_dist.training.worker import held_out_plan, training_plan
 from doodle_dist.tuning import evaluator
 from doodle_dist.tuning.follow import Follower, shown
@@ -29,6 +29,7 @@ OBJECTIVES = {
     "classifier": ("val/top1", "max"),
     "critic": ("val/balanced_accuracy", "max"),
 }
+SEARCHERS = ("random", "optuna")
 _JUDGED = "judge/"  # figures that a classifier's run gives
 
 
@@ -59,6 +60,10 @@ def plan_search(
 
     Raises ValueError for a request that can't be met.
     """
+    if searcher not in SEARCHERS:
+        raise ConfigError(f"--search {searcher!r}: should be {' or '.join(SEARCHERS)}")
+    if searcher == "optuna" and config.scheduler == "pbt":
+        raise ConfigError("--search optuna has no use with --scheduler pbt, which changes settings by itself")
     experiment = train_driver.with_absolute_locations(experiment)
     check_files(experiment.data.uri, load_manifest(experiment.data.uri))
     if not config.objective:
@@ -98,7 +103,8 @@ def tune(search: Search, options: Options) -> SearchRecord:
     most = options.concurrent or search.trials
     # Without a dashboard Ray leaves the placement groups of stopped trials behind.
     need = Need(min(most * options.workers_per_trial, cores), base.scaling.cpus_per_worker, 0.0)
-    connect(need, local=options.local, debug=options.debug, dashboard=True)
+    if connect(need, local=options.local, debug=options.debug, dashboard=True):
+        most = min(most, max(1, int(cores / need.cpus_per_worker)))  # our own Ray counts CPUs that are none
     if base.gan.judge and base.gan.judge == evaluator.evaluator_uri(base):
         evaluator.train_if_missing(
             base.gan.judge, base, workers=min(cores, 2), quiet=options.quiet, debug=options.debug
@@ -113,9 +119,15 @@ def tune(search: Search, options: Options) -> SearchRecord:
         workers=options.workers_per_trial,
         data_cpus=0.0 if in_memory else DATA_CPUS,
     )
-    concurrent = resources.concurrent(ray.cluster_resources(), most)
+    have = ray.cluster_resources()
+    concurrent = resources.concurrent(have, most)
+    if not concurrent:
+        raise NotEnoughResourcesError(
+            f"no trial fits: one takes {resources}, and the cluster has {have.get('CPU', 0):g} CPUs and "
+            f"{have.get('GPU', 0):g} GPUs"
+        )
     ledger = Ledger(search.uri, request)
-    follower = Follower(ledger, concurrent, str(resources), options.quiet)
+    follower = Follower(ledger, concurrent, resources, options.quiet)
     try:
         run_search(
             search,

@@ -38,8 +38,13 @@ ALLOWED = {
     "training": {"config", "data", "evaluation", "losses", "models", "schedules", "training"},
     "training.worker": {"config", "data", "errors", "evaluation", "ray_cluster", "training"},
     "train": {"config", "data", "errors", "ray_cluster", "training", "cli"},
+    "tuning": {"config", "data", "errors", "evaluation", "ray_cluster", "training", "tuning"},
+    # A search trains its evaluator first, and trials of several workers, as `train` does.
+    "tuning.evaluator": {"config", "data", "evaluation.snapshot", "train", "training.worker"},
+    "tuning.on_workers": {"config", "data", "errors", "evaluation.runs", "train", "tuning"},
+    "tune": {"cli", "config", "data", "errors", "ray_cluster", "train", "training.worker", "tuning"},
     "bench": {"bench", "data", "ray_cluster"},
-    "cli": {"bench", "config", "data", "errors", "evaluation", "train"},
+    "cli": {"bench", "config", "data", "errors", "evaluation", "train", "tune"},
     "evaluation.export": {"config", "data", "errors", "evaluation"},
 }
 RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.worker"}

@@ -271,6 +271,15 @@ class SearchConfig(Section):
                 )
         return self
 
+    def of_length(self, drawings: int) -> "SearchConfig":
+        """The same search of longer or shorter trials, judged at the same shares of their length."""
+
+        def scaled(length: int) -> int:
+            return max(1, round(length * drawings / self.drawings))
+
+        lengths = {name: scaled(getattr(self, name)) for name in ("first_rung", "perturb_every")}
+        return self.model_copy(update={"drawings": drawings, **lengths})
+
     def rungs(self) -> tuple[int, ...]:
         """Drawings after which a trial reports: first_rung * reduction^k, and its end."""
         rungs, at = [], self.first_rung
@@ -308,8 +317,8 @@ def load_search(
 ) -> SearchConfig:
     """The search of ``space``, a shipped name or a file; by default the preset's own ``[search]``, else its task's.
 
-    ``extra`` are axes as ``key=draw``, which replace those of the same key; ``scheduler`` and ``drawings`` replace
-    the table's.
+    ``extra`` are axes as ``key=draw``, which replace those of the same key; ``scheduler`` replaces the table's, and
+    ``drawings`` stretches its trials.
     Raises ConfigError.
     """
     table = _table(space, preset, base, scheduler)
@@ -323,11 +332,11 @@ def load_search(
         axes[key.strip()] = draw.strip()
     table = {**table, "space": axes}
     table |= {"scheduler": scheduler} if scheduler else {}
-    table |= {"drawings": drawings} if drawings else {}
     try:
-        return SearchConfig.model_validate(table)
+        search = SearchConfig.model_validate(table)
     except ValidationError as error:
         raise ConfigError(f"search: {readable(error, SearchConfig)}") from None
+    return search.of_length(drawings) if drawings else search
 
 
 def _table(space: str, preset: str, base: Experiment, scheduler: str) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from doodle_dist.evaluation.snapshot import Snapshot, load_snapshot
 from doodle_dist.evaluation.tables import classifier_lines, comparison, gan_lines
 
 # Where the pictures of an evaluation lie in a run's folder.
-PICTURES = "evaluation"
+PICTURES, NEIGHBOURS = "evaluation", "neighbours.png"
 
 
 def evaluate_runs(
     runs: Sequence[str], request: Request, *, data: str = "", which: str = "best"
 ) -> list[Evaluation]:
-    """Evaluate each run, and write what was found to its folder as `evaluation.json`.
+    """Evaluate each run, and write what was found to its folder as `evaluation.json`, pictures beside it.
 
     Several GAN runs are judged against one measurement of the real drawings. Without an evaluator, several runs
     are compared by what was written before. Raises ValueError where the request does not fit a run, or where
@@ -53,8 +53,11 @@ def evaluate_runs(
     protocol = Protocol(request, wanted.pop(), snapshots[0])
     protocol.check(snapshots)
     found = [protocol.evaluate(snapshot) for snapshot in snapshots]
-    for uri, one in zip(uris, found, strict=True):
+    for uri, snapshot, one in zip(uris, snapshots, found, strict=True):
         write_evaluation(uri, one)
+        where = storage.join(uri, PICTURES, NEIGHBOURS)
+        storage.write_atomic(where, protocol.neighbours(snapshot))
+        print(f"samples over their nearest training drawings: {storage.public(where)}", file=sys.stderr)
     return list(found)
 
 

@@ -26,6 +26,8 @@ from doodle_dist.evaluation.features import (
 )
 from doodle_dist.evaluation.moments import frechet, kernel_distance
 from doodle_dist.evaluation.neighbourhoods import NEIGHBOURS, Neighbourhoods, Overlap, overlap
+from doodle_dist.evaluation.neighbours import nearest_drawings, over_nearest
+from doodle_dist.evaluation.pictures import named_rows, png
 from doodle_dist.evaluation.results import CategoryFigures, Figure, GanEvaluation, ReaderInfo, Share
 from doodle_dist.evaluation.snapshot import Snapshot
 
@@ -34,6 +36,8 @@ _NEIGHBOURHOODS = 10_000
 # Without --samples: as many as the split has, up to the larger of these.
 _SAMPLES, _SAMPLES_PER_CATEGORY = 10_000, 130
 _CAS_DRAWINGS = 10_000
+# Of the picture of neighbours: rows of samples, and samples in a row.
+_SHOWN_CATEGORIES, _SHOWN_SAMPLES = 24, 12
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,25 @@ class Protocol:
             classification_accuracy=self._cas(snapshot) if request.cas else None,
             categories=categories,
         )
+
+    def neighbours(self, snapshot: Snapshot) -> bytes:
+        """PNG: some of the samples, a row a category, each over the reference drawing of its category that is nearest
+        to it in the evaluator's features."""
+        request, every = self.request, np.unique(self.labels)
+        places = np.linspace(0, len(every) - 1, min(len(every), _SHOWN_CATEGORIES)).round().astype(int)
+        rows = [np.flatnonzero(self.labels == label)[:_SHOWN_SAMPLES] for label in every[places]]
+        numbers = np.concatenate(rows)
+        labels = self.labels[numbers]
+        drawn = samples(snapshot.generator, _generator_config(snapshot), numbers, labels, request.seed)
+        limit = min(self.train.rows, request.reference)
+        work = partial(nearest_drawings, self.train, limit, self.evaluator.net, drawn, labels)
+        found, *others = in_parts(work, request.workers, local=request.local)
+        for other in others:
+            found.merge(other)
+        ends = np.cumsum([len(row) for row in rows])[:-1]
+        parts = zip(every[places], np.split(drawn, ends), np.split(found.pictures, ends), strict=True)
+        sheet = [row for label, *both in parts for row in over_nearest(self.categories[label], *both)]
+        return png(named_rows(sheet))
 
     def _frechet(self, drawn: Measured, label: int | None) -> Figure:
         reference = self.reference.moments.gaussian(label)

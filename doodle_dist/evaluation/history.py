@@ -48,7 +48,7 @@ def read_curves(run: str) -> dict[str, Curve]:
 
 
 # Panels: title, curves on the left axis, curves on the right one. A panel without any of its curves is left out.
-_PANELS: tuple[tuple[str, dict[str, str], dict[str, str]], ...] = (
+PANELS: tuple[tuple[str, dict[str, str], dict[str, str]], ...] = (
     (
         "losses",
         {"loss/critic": "critic", "loss/generator": "generator", "loss/classifier": "classifier"},
@@ -75,7 +75,8 @@ _PANELS: tuple[tuple[str, dict[str, str], dict[str, str]], ...] = (
             "judge/diversity_ratio": "diversity, generated over real",
             "judge/diversity_ratio_lowest": "the same, lowest category",
             "val/top1": "top-1",
-            "val/balanced_accuracy": "balanced accuracy",
+            "val/balanced": "balanced accuracy",
+            "val/balanced_accuracy": "balanced accuracy of the critic",
         },
         {"judge/frechet_distance": "Fréchet distance"},
     ),
@@ -84,7 +85,7 @@ _PANELS: tuple[tuple[str, dict[str, str], dict[str, str]], ...] = (
 
 def curves_picture(curves: dict[str, Curve], title: str) -> bytes:
     """PNG of a run's losses with the noise level beside them, what the critic tells right, and the judge."""
-    panels = [panel for panel in _PANELS if any(name in curves for name in panel[1])]
+    panels = [panel for panel in PANELS if any(name in curves for name in panel[1])]
     figure = Figure(figsize=(4.2 * max(len(panels), 1), 3.4), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=9)
     axes = figure.subplots(1, max(len(panels), 1), squeeze=False)[0]

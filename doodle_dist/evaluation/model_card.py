@@ -1,5 +1,7 @@
 """The model card beside an exported net: what it is, how it is run, what it was trained on, and whose that is."""
 
+from collections.abc import Sequence
+
 from doodle_dist.config.load import to_toml
 from doodle_dist.data import storage
 from doodle_dist.evaluation.snapshot import Snapshot
@@ -49,7 +51,7 @@ def model_card(snapshot: Snapshot, file: str, format: str, opset: int, differenc
     experiment, data = snapshot.experiment, snapshot.data
     kind = {"gan": "generator of a GAN", "classifier": "classifier", "critic": "critic"}[snapshot.kind]
     sources = [str(name) for name in data.get("sources", [])]  # type: ignore[attr-defined]
-    others = bool(sources) and set(sources) <= _OTHERS
+    others = only_other_pictures(sources)
     manifest = data.get("manifest_sha256") or "not written down by the run"
     drawings = data.get("drawings")
     checked = f"in onnxruntime, opset {opset}, it" if format == "onnx" else "read back, it"
@@ -101,6 +103,11 @@ def model_card(snapshot: Snapshot, file: str, format: str, opset: int, differenc
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def only_other_pictures(sources: Sequence[str]) -> bool:
+    """Whether none of a dataset's kinds of sources holds Quick, Draw! drawings; not where none is known."""
+    return bool(sources) and set(sources) <= _OTHERS
 
 
 def _use(snapshot: Snapshot) -> str:

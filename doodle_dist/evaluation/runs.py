@@ -1,12 +1,13 @@
 """`doodle-dist runs list` and `runs show`: what a run's folder says, on a disk or in an object store.
 
 A run's folder explains itself: `config.toml`, every setting; `metrics.jsonl`, its figures against drawings seen;
-`checkpoint_*/`, each with a snapshot; `samples/`, the grids of its way; `tensorboard/`; `stopped.json`, why it
-stopped itself; `report.html`, where one was made.
+`events.jsonl`, its starts, checkpoints, warnings and ends; `checkpoint_*/`, each with a snapshot; `samples/`, the
+grids of its way; `tensorboard/`; `stopped.json`, why it stopped itself; `report.html`, where one was made.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import orjson
 
@@ -18,6 +19,7 @@ from doodle_dist.evaluation.snapshot import EXPERIMENT, META, complete_checkpoin
 # What the trainer writes into a run's folder beside its checkpoints. STOPPED is written where a run stopped itself:
 # the driver reads it, and the next start of the run takes its reason out.
 CONFIG, METRICS_LOG, STOPPED = "config.toml", "metrics.jsonl", "stopped.json"
+EVENTS = "events.jsonl"
 _MARKS = (CONFIG, METRICS_LOG, STOPPED)
 
 
@@ -64,7 +66,23 @@ def read_metrics_log(run: str) -> list[dict[str, float]]:
 
     A line cut short by a crash is left out.
     """
-    uri = storage.join(run, METRICS_LOG)
+    return [line for line in _json_lines(storage.join(run, METRICS_LOG)) if "drawings_seen" in line]
+
+
+def read_events(run: str) -> list[dict[str, Any]]:
+    """The lines of a run's events.jsonl in order, of all its starts; none where there is none.
+
+    Each has ``event``, ``at`` (seconds since 1970) and ``drawings_seen``; what lacks one of them is left out.
+    """
+    kinds = {"event": str, "at": int | float, "drawings_seen": int | float}
+    return [
+        line
+        for line in _json_lines(storage.join(run, EVENTS))
+        if all(isinstance(line.get(name), kind) for name, kind in kinds.items())
+    ]
+
+
+def _json_lines(uri: str) -> list[dict[str, Any]]:
     if not storage.exists(uri):
         return []
     lines = []
@@ -73,7 +91,7 @@ def read_metrics_log(run: str) -> list[dict[str, float]]:
             line = orjson.loads(text)
         except orjson.JSONDecodeError:
             continue
-        if isinstance(line, dict) and "drawings_seen" in line:
+        if isinstance(line, dict):
             lines.append(line)
     return lines
 

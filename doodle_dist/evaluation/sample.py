@@ -20,10 +20,10 @@ from torch import Tensor
 from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import storage
 from doodle_dist.data.categories import unknown_category
-from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.order import step_seed
-from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
-from doodle_dist.evaluation.pictures import named_rows, png, to_images, to_pixels
+from doodle_dist.evaluation.drawings import plan_drawings
+from doodle_dist.evaluation.neighbours import nearest_drawings, over_nearest
+from doodle_dist.evaluation.pictures import named_rows, png, to_pixels
 from doodle_dist.evaluation.snapshot import Snapshot, best_device, load_snapshot
 from doodle_dist.models.latents import draw_latents
 
@@ -188,13 +188,11 @@ def _rows(
     whole: dict[str, list[NDArray[np.uint8]]] = {}
     for name, pixels in batches:
         whole.setdefault(name, []).append(pixels)
-    rows = []
-    for name, parts in whole.items():
-        drawn = np.concatenate(parts)
-        rows.append((name, drawn))
-        if neighbours:
-            rows.append(("  nearest real", neighbours.of(to_images(drawn, torch.device("cpu")), name)))
-    return rows
+    rows = [(name, np.concatenate(parts)) for name, parts in whole.items()]
+    if not neighbours:
+        return rows
+    pairs = zip(rows, neighbours.of(rows), strict=True)
+    return [line for (name, drawn), nearest in pairs for line in over_nearest(name, drawn, nearest)]
 
 
 def _write_array(
@@ -260,24 +258,14 @@ class _Neighbours:
     """Nearest training drawings in a judge's features."""
 
     def __init__(self, snapshot: Snapshot, judge: str, data: str) -> None:
-        self.device = best_device()
-        self.judge = load_snapshot(judge, device=self.device).classifier
+        self.judge = load_snapshot(judge).classifier
         self.uri = data or snapshot.experiment.data.uri
-        self.manifest = load_manifest(self.uri)
 
-    def of(self, drawn: Tensor, category: str) -> NDArray[np.uint8]:
-        """The nearest training drawing of ``category`` to each picture [N, C, H, W]: uint8 [N, C, H, W]."""
-        plan = plan_stream(
-            self.manifest, self.uri, "train", categories=(category,), lanes=1, global_batch=8192
-        )
-        wanted = self.judge.features(drawn.to(self.device))
-        best = torch.full((len(drawn),), float("inf"))
-        nearest = np.zeros((len(drawn), plan.channels, plan.side, plan.side), np.uint8)
-        for step in range(plan.order(0).steps):
-            pixels = pictures(plan, read_window(plan, range(1), Window(0, step, step + 1)))
-            features = self.judge.features(to_images(pixels, self.device))
-            distance, index = (found.cpu() for found in torch.cdist(wanted, features).min(dim=1))
-            closer = (distance < best).numpy()
-            nearest[closer] = pixels[index.numpy()[closer]]
-            best = torch.minimum(best, distance)
-        return nearest
+    def of(self, rows: list[tuple[str, NDArray[np.uint8]]]) -> list[NDArray[np.uint8]]:
+        """The nearest training drawing of the category to each picture of (category, uint8 [N, C, H, W])."""
+        names = tuple(sorted(name for name, _ in rows))
+        plan = plan_drawings(self.uri, "train", names)
+        labels = np.repeat([names.index(name) for name, _ in rows], [len(drawn) for _, drawn in rows])
+        drawn = np.concatenate([drawn for _, drawn in rows])
+        found = nearest_drawings(plan, plan.rows, self.judge, drawn, labels).pictures
+        return np.split(found, np.cumsum([len(row) for _, row in rows])[:-1])

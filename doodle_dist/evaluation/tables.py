@@ -17,8 +17,8 @@ def gan_lines(found: GanEvaluation, *, shown: int = 400) -> list[str]:
         f"  {'':24} {'samples':>18} {'floor':>18}",
     ]
     for name, figure in _figures(found):
-        value = _with_error(figure.value, figure.standard_error)
-        floor = _with_error(figure.floor, figure.floor_standard_error)
+        value = with_error(figure.value, figure.standard_error)
+        floor = with_error(figure.floor, figure.floor_standard_error)
         lines.append(f"  {name:24} {value:>18} {floor:>18}  {n}, {by}")
     shares = [("conditional accuracy", found.conditional_accuracy, f"judge {_hash(found.judge)}")]
     shares += [("classification accuracy", found.classification_accuracy, "trained for it")]
@@ -69,7 +69,7 @@ def _cells(one: GanEvaluation, *, floor: bool) -> list[str]:
             continue
         value = figure.floor if floor else figure.value
         error = figure.floor_standard_error if floor else figure.standard_error
-        cells.append(_with_error(value, error))
+        cells.append(with_error(value, error))
     return cells
 
 
@@ -85,7 +85,8 @@ def _figures(found: GanEvaluation) -> list[tuple[str, Figure]]:
     return figures + [(name, getattr(found, name)) for name in ("precision", "recall", "density", "coverage")]
 
 
-def _with_error(value: float, error: float | None) -> str:
+def with_error(value: float, error: float | None) -> str:
+    """A figure, with its standard error where it has one."""
     return f"{_short(value)} ± {_short(error)}" if error is not None else _short(value)
 
 

@@ -80,8 +80,27 @@ def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepIn
 def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
     """Train from ``cursor`` until ``run.total_drawings`` were seen, or it is told to stop; the cursor at the end.
 
-    Raises NonFiniteError, on every rank, where a loss or gradient is NaN or infinite, and FailedError.
+    How it ended is noted. Raises NonFiniteError, on every rank, where a loss or gradient is NaN or infinite, and
+    FailedError.
     """
+    try:
+        cursor = _steps(run, batches, cursor)
+    except StoppedError as error:
+        if run.metrics_log:
+            run.metrics_log.note("stopped", reason=str(error))
+        raise
+    except Exception as error:  # the next start of the run can't find out why this one ended
+        if run.metrics_log:
+            run.metrics_log.note("failed", reason=f"{type(error).__name__}: {error}"[:_REASON_LENGTH])
+        raise
+    if run.metrics_log and cursor.drawings_seen < run.total_drawings:
+        run.metrics_log.note("stopped", reason="it was asked to")
+    elif run.metrics_log:
+        run.metrics_log.note("finished")
+    return cursor
+
+
+def _steps(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
     config, meter, speed = run.config, Meter(), Speedometer()
     stream = iter(batches)
     while cursor.drawings_seen < run.total_drawings:
@@ -113,6 +132,7 @@ def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
     return cursor
 
 
+_REASON_LENGTH = 600
 # Lanes number from 0; dropout's seeds lie above any of them.
 _DROPOUT_LANES = 1 << 20
 
@@ -166,8 +186,12 @@ def _log(run: Run, scalars: dict[str, float], cursor: Cursor) -> None:
         run.tensorboard.failures(failures, cursor.drawings_seen)
     if run.metrics_log:
         run.metrics_log.add(scalars, cursor.drawings_seen)
+        run.metrics_log.alive()
     run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | scalars)
     new = [name for name in failures if name not in run.failing]
+    for name in new:
+        if run.metrics_log:
+            run.metrics_log.note("warning", name=name, said=failures[name])
     run.failing = set(failures)
     said = [f"{name} at drawing {cursor.drawings_seen:,}: {failures[name]}" for name in new]
     for text in said:  # once, until it has ended
@@ -244,9 +268,10 @@ def _checkpoint(run: Run, cursor: Cursor, *, is_judged: bool) -> None:
         with _missable(run):
             run.tensorboard.flush()
     if run.metrics_log:
-        figures = {name: value for name, value in metrics.items() if name not in _CLOCK}
-        if figures:
-            run.metrics_log.add(figures, cursor.drawings_seen)
+        run.metrics_log.add(
+            {name: value for name, value in metrics.items() if name not in _CLOCK}, cursor.drawings_seen
+        )
+        run.metrics_log.note("checkpoint")
         with _missable(run):
             run.metrics_log.flush()
     run.progress({"drawings_seen": cursor.drawings_seen, "total": run.total_drawings} | report.scalars)

@@ -1,48 +1,92 @@
-"""A run's figures as a file for programs: ``metrics.jsonl``, one JSON object a line, continuous over restarts.
+"""A run's figures and its fortunes as files for programs, one JSON object a line.
+
+``metrics.jsonl`` is continuous over restarts: each figure once. ``events.jsonl`` is what happened, and when: starts,
+checkpoints, warnings, ends. Nothing is taken out of it again, so that it says what was lost and what a run cost.
 
 Where the run lies in an object store, whose files can't be appended to, lines are kept on a local disk and the
 whole file is put at every checkpoint: what a checkpoint counts has been put before it, wherever rank 0 starts next.
 """
 
 import tempfile
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
 
 from doodle_dist.data import storage
-from doodle_dist.evaluation.runs import METRICS_LOG, read_metrics_log
+from doodle_dist.evaluation.runs import EVENTS, METRICS_LOG, read_events, read_metrics_log
+
+# Between two signs of life: a run that is killed is known to have lived to the last one.
+_ALIVE_EVERY_S = 60.0
 
 
-class MetricsLog:
-    """Writes to ``<run>/metrics.jsonl``. Each line has ``drawings_seen`` and the figures of a log or evaluation."""
+class _Lines:
+    """A file of the run that lines are appended to, on a local disk where the run isn't on one."""
 
-    def __init__(self, run_uri: str, drawings_seen: int) -> None:
-        """Go on from a checkpoint: lines past its ``drawings_seen``, and a line cut short, are dropped."""
-        self.uri = storage.join(run_uri, METRICS_LOG)
+    def __init__(self, run_uri: str, name: str, kept: Iterable[object]) -> None:
+        self.uri = storage.join(run_uri, name)
         self.is_remote = "://" in run_uri
-        kept = b"".join(
-            orjson.dumps(line) + b"\n"
-            for line in read_metrics_log(run_uri)
-            if drawings_seen and line["drawings_seen"] <= drawings_seen
-        )
+        text = b"".join(orjson.dumps(line) + b"\n" for line in kept)
         if self.is_remote:
-            self.path = Path(tempfile.mkdtemp(prefix="doodle-dist-metrics-")) / METRICS_LOG
-            self.path.write_bytes(kept)
+            self.path = Path(tempfile.mkdtemp(prefix="doodle-dist-metrics-")) / name
+            self.path.write_bytes(text)
         else:
-            storage.write_atomic(self.uri, kept)
+            storage.write_atomic(self.uri, text)
             self.path = Path(self.uri)
         self.file = self.path.open("ab")
 
-    def add(self, figures: dict[str, float], drawings_seen: int) -> None:
-        """Append a line. A figure that is not finite is written as null: JSON has no other name for it."""
-        self.file.write(orjson.dumps({"drawings_seen": drawings_seen, **figures}) + b"\n")
+    def add(self, line: object) -> None:
+        self.file.write(orjson.dumps(line) + b"\n")
         self.file.flush()
 
-    def flush(self) -> None:
-        """Make what was written durable. Call it before each checkpoint."""
+    def put(self) -> None:
         if self.is_remote:
             storage.put_file(self.path, self.uri)
 
+
+class MetricsLog:
+    """Writes to ``<run>/metrics.jsonl``. Each line has ``drawings_seen`` and the figures of a log or evaluation.
+
+    And to ``<run>/events.jsonl``, from the first event on: each line has ``event``, ``at`` (seconds since 1970) and
+    ``drawings_seen``.
+    """
+
+    def __init__(self, run_uri: str, drawings_seen: int) -> None:
+        """Go on from a checkpoint: figures past its ``drawings_seen``, and a line cut short, are dropped."""
+        self.run_uri, self.seen = run_uri, drawings_seen
+        before = read_metrics_log(run_uri) if drawings_seen else []
+        self.figures = _Lines(
+            run_uri, METRICS_LOG, (line for line in before if line["drawings_seen"] <= drawings_seen)
+        )
+        self.events: _Lines | None = None
+        self.noted = 0.0
+
+    def add(self, figures: dict[str, float], drawings_seen: int) -> None:
+        """Append a line. A figure that is not finite is written as null: JSON has no other name for it."""
+        self.seen = drawings_seen
+        self.figures.add({"drawings_seen": drawings_seen, **figures})
+
+    def note(self, event: str, **details: str | float) -> None:
+        """Append an event, at the drawings of the last figures (or of the checkpoint gone on from)."""
+        if self.events is None:
+            self.events = _Lines(self.run_uri, EVENTS, read_events(self.run_uri))
+        self.noted = time.time()
+        self.events.add({"at": self.noted, "event": event, "drawings_seen": self.seen, **details})
+
+    def alive(self) -> None:
+        """Note that the run lives, where nothing was noted for a minute."""
+        if time.time() - self.noted >= _ALIVE_EVERY_S:
+            self.note("alive")
+
+    def flush(self) -> None:
+        """Make what was written durable. Call it before each checkpoint."""
+        self.figures.put()
+        if self.events:
+            self.events.put()
+
     def close(self) -> None:
         self.flush()
-        self.file.close()
+        self.figures.file.close()
+        if self.events:
+            self.events.file.close()

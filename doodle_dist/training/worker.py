@@ -191,8 +191,17 @@ def prepare_run(
         audit=AuditWriter(run_uri, attempt, context.rank) if experiment.data.audit else None,
         metrics_log=MetricsLog(run_uri, cursor.drawings_seen) if context.rank == 0 else None,
     )
-    if context.rank == 0:
+    if run.metrics_log:
         storage.write_atomic(storage.join(run_uri, CONFIG), to_toml(experiment).encode())
+        scaling, device = experiment.scaling, context.device
+        run.metrics_log.note(
+            "started",
+            workers=context.world_size,
+            cpus_per_worker=scaling.cpus_per_worker,
+            gpus_per_worker=scaling.gpus_per_worker,
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        )
+        run.metrics_log.flush()
     batches = rank_batches(
         plan,
         rank=context.rank,

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 
+import ray
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.console import Console
@@ -13,7 +14,8 @@ from rich.table import Table
 
 from doodle_dist.config.search import Value
 from doodle_dist.errors import one_line
-from doodle_dist.tuning.ledger import Ledger, SearchRecord
+from doodle_dist.tuning.ledger import Ledger, SearchRecord, trial_number
+from doodle_dist.tuning.resources import TrialResources
 from doodle_dist.tuning.trial import (
     CHECKPOINT,
     COPIED_AT,
@@ -21,7 +23,6 @@ from doodle_dist.tuning.trial import (
     DRAWINGS,
     POINT,
     REASON,
-    TRIAL,
     settings_of,
 )
 
@@ -32,13 +33,17 @@ _SHOWN = 8
 class Follower(Callback):
     """Writes a search's ledger from what Ray Tune tells, and shows the best trials while it runs."""
 
-    def __init__(self, ledger: Ledger, concurrent: int, resources: str, quiet: bool) -> None:
+    def __init__(self, ledger: Ledger, concurrent: int, resources: TrialResources, quiet: bool) -> None:
         self.ledger, self.concurrent, self.resources = ledger, concurrent, resources
         self.console = Console(file=sys.stderr, quiet=quiet)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
         self.began, self.drawn, self.printed = time.monotonic(), 0.0, 0.0
         self.seen_before = ledger.record.drawings_seen
         self.running: set[int] = set()
+
+    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
+        """Ray Tune pickles its callbacks to go on with them. The ledger is what a search goes on from."""
+        return Callback, ()
 
     # --- what Ray Tune tells ----------------------------------------------------------------------------
 
@@ -151,9 +156,11 @@ class Follower(Callback):
         waiting = record.request.trials - len(self.running) - sum(t.is_over for t in record.trials.values())
         if waiting <= 0:
             return ""
-        if not self.running:
-            return f"{waiting} wait for {self.resources}: none is free"
-        return f"{waiting} wait for one of {self.concurrent} places of {self.resources}"
+        if self.running:
+            return f"{waiting} wait for one of {self.concurrent} places of {self.resources}"
+        if self.resources.concurrent(ray.available_resources(), 1):
+            return f"{waiting} wait while the first starts"
+        return f"{waiting} wait for {self.resources}: others on this cluster have all"
 
     def table(self) -> Table:
         """The best trials, and the newest that run."""
@@ -197,4 +204,4 @@ def shown(value: Value) -> str:
 
 
 def _number(trial: Trial) -> int:
-    return trial.config[POINT][TRIAL]
+    return trial_number(str(trial))

@@ -145,6 +145,11 @@ def trial_name(number: int) -> str:
     return f"trial-{number:05d}"
 
 
+def trial_number(name: str) -> int:
+    """The number of a trial's name."""
+    return int(name.rpartition("-")[2])
+
+
 def read_search(uri: str) -> SearchRecord | None:
     """The search at ``uri``; None where there is none. Raises ValueError where it is damaged."""
     where = storage.join(uri, REQUEST)

@@ -11,12 +11,12 @@ from doodle_dist.data import storage
 from doodle_dist.errors import one_line
 from doodle_dist.evaluation.runs import STOPPED
 from doodle_dist.tuning.ledger import trial_name
-from doodle_dist.tuning.trial import POINT, REASON, TRIAL, Job, settings_of
+from doodle_dist.tuning.trial import POINT, REASON, Job, settings_of, this_trial
 
 
 def run_trial_on_workers(config: dict, job: Job) -> None:
     """As trial.run_trial, with Ray Train's workers; Ray Train itself goes on from the run's last checkpoint."""
-    number = config[POINT][TRIAL]
+    number = this_trial()
     try:
         experiment = experiment_with(build(job.experiment), settings_of(config[POINT]))
         experiment = experiment.model_copy(update={"storage": job.search_uri, "run": trial_name(number)})

@@ -8,7 +8,6 @@ import torch
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data.stream import StreamPlan
-from doodle_dist.ray_cluster import DATA_CPUS
 from doodle_dist.tuning.probe import peak_gpu_bytes
 
 # A shared GPU is left this much of its memory: fragmentation, and CUDA's own context of each process.
@@ -27,16 +26,11 @@ class TrialResources:
     data_cpus: float
 
     def concurrent(self, have: dict[str, float], most: int) -> int:
-        """How many fit into a cluster's resources at once, at most ``most``. Raises ValueError for none."""
+        """How many fit into ``have``, a cluster's resources, at once: at most ``most``."""
         fit = math.floor((have.get("CPU", 0.0) - self.data_cpus) / (self.cpus * self.workers) + 1e-9)
         if self.gpus:
             fit = min(fit, math.floor(have.get("GPU", 0.0) / (self.gpus * self.workers) + 1e-9))
-        if fit < 1:
-            raise ValueError(
-                f"no trial fits: one takes {self}, and the cluster has {have.get('CPU', 0):g} CPUs and "
-                f"{have.get('GPU', 0):g} GPUs"
-            )
-        return min(fit, most)
+        return max(0, min(fit, most))
 
     def __str__(self) -> str:
         parts = [f"{self.cpus * self.workers:g} CPU{'s' if self.cpus * self.workers != 1 else ''}"]
@@ -67,13 +61,3 @@ def measured_gpu_share(experiment: dict[str, object]) -> float:
     device = torch.device("cuda")
     peak = peak_gpu_bytes(Experiment.model_validate(experiment), device)
     return gpu_share(peak, torch.cuda.get_device_properties(device).total_memory)
-
-
-def trial_resources(experiment: Experiment, *, workers: int, gpus: float, in_memory: bool) -> TrialResources:
-    """What a trial takes, by the experiment's scaling section and the GPU share that was asked for or measured."""
-    return TrialResources(
-        cpus=experiment.scaling.cpus_per_worker,
-        gpus=gpus,
-        workers=workers,
-        data_cpus=0.0 if in_memory else DATA_CPUS,
-    )

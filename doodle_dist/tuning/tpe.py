@@ -45,7 +45,6 @@ class TpeSearcher(Searcher):
             multivariate=True,
             group=True,
             constant_liar=True,
-            warn_independent_sampling=False,
         )
         self.study = optuna.create_study(
             sampler=sampler, direction="maximize" if mode == "max" else "minimize"

@@ -27,9 +27,9 @@ from doodle_dist.evaluation.snapshot import META
 from doodle_dist.training.checkpoint import CURSOR, STATE
 from doodle_dist.training.loop import StoppedError, train
 from doodle_dist.training.worker import close_run, prepare_run
-from doodle_dist.tuning.ledger import trial_name
+from doodle_dist.tuning.ledger import trial_name, trial_number
 
-# Keys of a trial's config and of its reports, as Ray Tune has them.
+# Keys of a trial's config and of its reports, as Ray Tune has them. TRIAL gives a trial its name when it is made.
 POINT, TRIAL = "point", "trial"
 DRAWINGS, REASON, COPIED_FROM, COPIED_AT, CHECKPOINT = (
     "drawings_seen",
@@ -66,10 +66,10 @@ class Pointer:
 def run_trial(config: dict, job: Job, memory: RowGroupsInMemory | None) -> None:
     """Train one trial from where it is left, or from another trial's checkpoint that it was handed.
 
-    ``config`` is {"point": {"trial": number} and the trial's settings}. What Python raises is reported as the trial's
-    ``reason`` and not raised: it would come again. A process that dies is started again by Ray Tune.
+    ``config`` is {"point": the trial's settings}. What Python raises is reported as the trial's ``reason`` and not
+    raised: it would come again. A process that dies is started again by Ray Tune.
     """
-    number, settings = config[POINT][TRIAL], settings_of(config[POINT])
+    number, settings = this_trial(), settings_of(config[POINT])
     run_uri = storage.join(job.search_uri, trial_name(number))
     try:
         experiment = experiment_with(build(job.experiment), settings)
@@ -80,6 +80,11 @@ def run_trial(config: dict, job: Job, memory: RowGroupsInMemory | None) -> None:
         _fail(f"out of memory: {one_line(error)}")
     except Exception as error:
         _fail(f"{type(error).__name__}: {one_line(error)}")
+
+
+def this_trial() -> int:
+    """The number of the trial that this process runs. Not its config's: a copied config has another's."""
+    return trial_number(ray.tune.get_context().get_trial_name())
 
 
 def settings_of(point: dict) -> Settings:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import ray
 import ray.tune
+from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator
 
 from doodle_dist.config.experiment import Experiment
@@ -16,7 +17,7 @@ from doodle_dist.config.search import SearchConfig, SearchSpace
 from doodle_dist.data import storage
 from doodle_dist.data.stream import RowGroupsInMemory
 from doodle_dist.tuning.follow import Follower
-from doodle_dist.tuning.ledger import SearchRecord, TrialRecord
+from doodle_dist.tuning.ledger import SearchRecord, TrialRecord, trial_name
 from doodle_dist.tuning.on_workers import run_trial_on_workers
 from doodle_dist.tuning.resources import TrialResources
 from doodle_dist.tuning.schedulers import build_scheduler, report_at
@@ -66,7 +67,7 @@ def run_search(
     _set_environment()
     filesystem, path = storage.train_filesystem(search.uri)
     # A trial on workers of its own only waits for them.
-    takes = {"cpu": resources.cpus, "gpu": resources.gpus} if resources.workers == 1 else {"cpu": 0.0}
+    takes = {"cpu": resources.cpus, "gpu": resources.gpus} if resources.workers == 1 else {"cpu": 0.01}
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(_trainable(search, resources, begun, memory), takes),
         **_trials(search, over, begun, concurrent),
@@ -88,6 +89,7 @@ def _set_environment() -> None:
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",  # which speaks however quiet it is asked to be
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     }
 
@@ -119,7 +121,12 @@ def _trials(
 ) -> dict[str, object]:
     """The points to try, those that were begun first, and what they are tried under: arguments of a Tuner."""
     scheduler = build_scheduler(search.scheduler, search.config, search.space, search.base, over)
-    common = {"scheduler": scheduler, "reuse_actors": True}
+    common = {
+        "scheduler": scheduler,
+        "reuse_actors": True,
+        "trial_name_creator": _name_of,
+        "trial_dirname_creator": _name_of,
+    }
     if search.searcher == "optuna":
         known = [trial.number for trial in (*over, *begun)]
         searcher = TpeSearcher(
@@ -157,6 +164,10 @@ def _trials(
             **common, search_alg=BasicVariantGenerator(max_concurrent=limit), num_samples=1
         ),
     }
+
+
+def _name_of(trial: Trial) -> str:
+    return trial_name(trial.config[POINT][TRIAL])
 
 
 def _settings_now(trial: TrialRecord) -> dict[str, float | int | str | bool]:

@@ -17,7 +17,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from doodle_dist.config.load import from_toml
-from doodle_dist.evaluation.runs import read_metrics_log, read_run
+from doodle_dist.evaluation.attempts import attempts_of
+from doodle_dist.evaluation.runs import read_events, read_metrics_log, read_run
 from tests.conftest import write_drawings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -165,6 +166,19 @@ def test_the_folder_explains_the_run_each_figure_once(killed_run: Path, dataset:
     assert run.data_sha256 == hashlib.sha256((dataset / "manifest.json").read_bytes()).hexdigest()
     config = from_toml((killed_run / "config.toml").read_text())
     assert (config.scaling.workers, config.train.drawings) == (3, 18000)
+
+
+def test_every_start_is_noted_with_how_it_ended(killed_run: Path) -> None:
+    starts = attempts_of(read_events(str(killed_run)))
+    last = next(k for k, one in enumerate(starts) if one.end == "finished")
+    assert last >= 2, "a start, a start after the worker's death, a start after the job's"
+    assert [one.workers for one in starts[: last + 1]] == [2] * last + [3]
+    assert starts[0].first_drawing == 0
+    assert 3000 <= starts[last].first_drawing < 18000 <= starts[last].last_drawing
+    assert all(one.seconds > 0 for one in starts[: last + 1])
+    answer = doodle_dist("report", str(killed_run))
+    assert answer.returncode == 0, answer.stderr
+    assert f"went on after {last} that were interrupted" in (killed_run / "report.html").read_text()
 
 
 def test_the_trained_run_is_evaluated_and_does_nothing_when_run_again(

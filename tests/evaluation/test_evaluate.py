@@ -1,5 +1,6 @@
 """`evaluate` end to end on tiny nets: the same for any number of parts, and every wrong request in one line."""
 
+import io
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from doodle_dist import cli
@@ -29,6 +31,7 @@ from doodle_dist.evaluation.features import (
     samples,
 )
 from doodle_dist.evaluation.moments import frechet, kernel_distance
+from doodle_dist.evaluation.neighbours import nearest_drawings
 from doodle_dist.evaluation.results import ClassifierEvaluation, GanEvaluation, read_evaluation
 from doodle_dist.evaluation.snapshot import Snapshot, load_snapshot
 from doodle_dist.models.classifiers import Classifier
@@ -277,6 +280,40 @@ def test_a_classifier_learns_from_drawings_and_not_from_noise(world: World) -> N
     assert blind < 0.7, "half of the drawings are cats"
 
 
+# --- nearest training drawings --------------------------------------------------------------------------
+
+
+def _written_picture(world: World) -> np.ndarray:
+    file = Path(world.gan) / "evaluation" / "neighbours.png"
+    return np.asarray(Image.open(io.BytesIO(file.read_bytes())))
+
+
+@pytest.mark.usefixtures("small_chunks", "found")
+def test_the_nearest_training_drawings_are_drawn_under_the_samples(world: World) -> None:
+    """A generator that draws training drawings is shown over its own pictures, whatever the number of parts."""
+    assert _written_picture(world).shape[0] == 2 * 3 * 2 * (28 + 4), (
+        "a row of samples and one below it, scale 2"
+    )
+    protocol = Protocol(world.request, world.data, load_snapshot(world.gan))
+    pixels = np.concatenate(
+        [pictures_of(protocol.train, c) for c in chunks(protocol.train, protocol.train.rows)]
+    )
+    labels = labels_of(protocol.train, protocol.train.rows)
+    net, every = protocol.evaluator.net, protocol.train.rows
+    copied = np.array([3, 60, 111, 7])
+    halves = [
+        nearest_drawings(protocol.train, every, net, pixels[copied], labels[copied], part, 2)
+        for part in (0, 1)
+    ]
+    assert not any((half.distances < 1e-3).all() for half in halves), "neither half has all of them"
+    halves[0].merge(halves[1])
+    assert np.array_equal(halves[0].pictures, pixels[copied])
+    others = nearest_drawings(protocol.train, every, net, pixels[copied], (labels[copied] + 1) % 3)
+    of_label = {k: {picture.tobytes() for picture in pixels[labels == k]} for k in range(3)}
+    for picture, label in zip(others.pictures, (labels[copied] + 1) % 3, strict=True):
+        assert picture.tobytes() in of_label[label], "of the label asked for, however near the others are"
+
+
 # --- a classifier's figures -----------------------------------------------------------------------------
 
 
@@ -360,7 +397,7 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
     with pytest.raises(SystemExit) as stop:
         cli.main(["evaluate", *arguments])
     out, err = capsys.readouterr()
-    lines = [line for line in err.splitlines() if not line.startswith(("reading", "drawing"))]
+    lines = [line for line in err.splitlines() if not line.startswith(("reading", "drawing", "samples over"))]
     return int(stop.value.code or 0), out, lines
 
 

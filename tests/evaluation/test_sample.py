@@ -15,6 +15,7 @@ from doodle_dist.data.records import PictureOptions
 from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
+from doodle_dist.evaluation.pictures import to_images, to_pixels
 from doodle_dist.evaluation.sample import _Neighbours, generate, latents_of, stream_samples, write_samples
 from doodle_dist.evaluation.snapshot import load_snapshot
 from tests.conftest import write_drawings
@@ -175,7 +176,10 @@ def test_neighbours_are_the_nearest_training_drawings_of_the_category(
     judge = str(tmp_path / "judge")
     snapshot = load_snapshot(gan)
     drawn = generate(snapshot, torch.tensor([1, 1, 1]), seed=0)
-    found = _Neighbours(snapshot, judge, data).of(drawn, "dog")
+    rows = [("dog", to_pixels(drawn)), ("cat", to_pixels(drawn[:2]))]
+    found, cats = _Neighbours(snapshot, judge, data).of(rows)
+    assert cats.shape == (2, 1, 28, 28)
+    drawn = to_images(to_pixels(drawn), torch.device("cpu"))
 
     plan = plan_stream(load_manifest(data), data, "train", categories=("dog",), lanes=1, global_batch=4096)
     dogs = pictures(plan, read_window(plan, range(1), Window(0, 0, 1)))
@@ -185,6 +189,7 @@ def test_neighbours_are_the_nearest_training_drawings_of_the_category(
     assert torch.allclose(reached.diagonal(), distance.min(dim=1).values, atol=1e-5)
     everyone = {dog.tobytes() for dog in dogs}
     assert all(picture.tobytes() in everyone for picture in found)
+    assert not any(picture.tobytes() in everyone for picture in cats)
     with_rows = Image.open(write_samples(gan, count=2, output=tmp_path / "n.png", judge=judge, data=data))
     without = Image.open(write_samples(gan, count=2, output=tmp_path / "o.png"))
     assert with_rows.height == 2 * without.height

@@ -18,7 +18,7 @@ from doodle_dist.config.experiment import TrainConfig
 from doodle_dist.data import storage
 from doodle_dist.data.storage import StorageError
 from doodle_dist.data.stream import Batch
-from doodle_dist.evaluation.runs import read_metrics_log
+from doodle_dist.evaluation.runs import read_events, read_metrics_log
 from doodle_dist.training.checkpoint import Cursor, load_cursor
 from doodle_dist.training.loop import FailedError, NonFiniteError, Run, Speedometer, train
 from doodle_dist.training.metrics_log import MetricsLog
@@ -236,14 +236,28 @@ def test_pictures_come_by_drawings_and_lie_in_the_run_s_folder(tmp_path: Path) -
 def test_a_failure_is_said_and_stops_the_run_only_where_asked(tmp_path: Path) -> None:
     task, context = FakeTask(fails_above=4), FakeContext()
     run = new_run(task, context, tmp_path, 100, log_every_drawings=30)
+    run.metrics_log = MetricsLog(str(tmp_path), 0)
     train(run, stream(begin()), begin())
+    noted = [(line["event"], line["drawings_seen"], line.get("name")) for line in read_events(str(tmp_path))]
+    assert [one for one in noted if one[0] != "alive"] == [
+        ("warning", 90, "too-large"),
+        ("checkpoint", 105, None),
+        ("finished", 105, None),
+    ]
     warned = run.warned  # type: ignore[attr-defined]
     assert len(warned) == 1, "said once, though it shows at two logs"
     assert warned[0].startswith("too-large at drawing 90: loss 7")
     run = new_run(FakeTask(fails_above=4), context, tmp_path, 100, log_every_drawings=30)
     run.stop_at_failures = True
+    run.metrics_log = MetricsLog(str(tmp_path), 0)
     with pytest.raises(FailedError, match="too-large at drawing 90: loss 7"):
         train(run, stream(begin()), begin())
+    last = read_events(str(tmp_path))[-1]
+    assert (last["event"], last["drawings_seen"]) == ("stopped", 90)
+    assert last["reason"].startswith("too-large at drawing 90")
+    with pytest.raises(StopIteration):
+        train(run, [], begin())
+    assert read_events(str(tmp_path))[-1]["event"] == "failed"
 
 
 @pytest.mark.parametrize("look", [Look.STOP, Look.SAVE])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from doodle_dist.evaluation.runs import METRICS_LOG, read_metrics_log
+from doodle_dist.evaluation.runs import EVENTS, METRICS_LOG, read_events, read_metrics_log
 from doodle_dist.training.metrics_log import MetricsLog
 from tests.s3 import S3Server
 
@@ -51,7 +51,7 @@ def test_on_an_object_store_it_is_there_at_each_checkpoint_and_goes_on_elsewhere
     assert points(run) == [(10, 10), (20, 20)], "there before the checkpoint that counts it"
     write(log, (30, 40))  # and then rank 0's node is lost
     again = MetricsLog(run, 20)
-    assert again.path != log.path
+    assert again.figures.path != log.figures.path
     write(again, (30, 40), offset=0.5)
     again.close()
     assert points(run) == [(10, 10), (20, 20), (30, 30.5), (40, 40.5)]
@@ -61,3 +61,59 @@ def test_on_an_object_store_it_is_there_at_each_checkpoint_and_goes_on_elsewhere
 def test_lines_that_are_no_figures_are_left_out(tmp_path: Path, text: bytes) -> None:
     (tmp_path / METRICS_LOG).write_bytes(text)
     assert read_metrics_log(str(tmp_path)) == []
+
+
+def events(run: str) -> list[tuple[str, float]]:
+    return [(line["event"], line["drawings_seen"]) for line in read_events(run)]
+
+
+def test_what_happened_stays_over_restarts_the_lost_part_too(tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    log = MetricsLog(run, 0)
+    assert events(run) == [], "no file before the first event"
+    log.note("started", workers=2)
+    write(log, (10, 20, 30))
+    log.alive()
+    log.note("warning", name="critic-too-strong", said="look")
+    with (tmp_path / "run" / EVENTS).open("ab") as file:
+        file.write(b'{"at": 5, "eve')  # as a kill leaves it
+    again = MetricsLog(run, 20)
+    again.note("started", workers=1)
+    again.close()
+    assert events(run) == [("started", 0), ("warning", 30), ("started", 20)], "a minute has not passed"
+    first, _, last = read_events(run)
+    assert (first["workers"], last["workers"]) == (2, 1)
+    assert 0 <= last["at"] - first["at"] < 3600
+
+
+def test_a_run_that_says_nothing_is_noted_to_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = MetricsLog(str(tmp_path), 0)
+    log.note("started")
+    for elapsed in (59, 30, 31):
+        monkeypatch.setattr("doodle_dist.training.metrics_log.time.time", lambda at=log.noted + elapsed: at)
+        log.alive()
+    assert events(str(tmp_path)) == [("started", 0)]
+    monkeypatch.setattr("doodle_dist.training.metrics_log.time.time", lambda at=log.noted + 60: at)
+    log.alive()
+    assert events(str(tmp_path)) == [("started", 0), ("alive", 0)]
+
+
+def test_events_on_an_object_store_go_on_from_the_last_checkpoint(s3_env: S3Server, s3_bucket: str) -> None:
+    run = f"{s3_bucket}/run"
+    log = MetricsLog(run, 0)
+    log.note("started")
+    assert events(run) == []
+    write(log, (10,))
+    log.note("checkpoint")
+    log.flush()
+    assert events(run) == [("started", 0), ("checkpoint", 10)]
+    again = MetricsLog(run, 10)
+    again.note("started")
+    again.close()
+    assert events(run) == [("started", 0), ("checkpoint", 10), ("started", 10)]
+
+
+@pytest.mark.parametrize("text", [b"5\n[]\n{}\n", b'{"event": "started", "at": "now", "drawings_seen": 0}\n'])
+def test_lines_that_are_no_events_are_left_out(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / EVENTS).write_bytes(text)
+    assert read_events(str(tmp_path)) == []

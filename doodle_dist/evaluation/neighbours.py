@@ -1,0 +1,66 @@
+"""The training drawings nearest to samples, in a classifier's features: what shows a generator that memorises."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from doodle_dist.data.stream import StreamPlan
+from doodle_dist.evaluation.drawings import Chunk, chunks, pictures_of
+from doodle_dist.evaluation.pictures import to_images
+from doodle_dist.evaluation.snapshot import best_device
+from doodle_dist.models.classifiers import Classifier
+
+_BATCH = 512
+
+
+@dataclass
+class Nearest:
+    """For each of N samples the nearest drawing found: its distance [N], infinite for none yet, and its picture,
+    uint8 [N, C, H, W]."""
+
+    distances: NDArray[np.float32]
+    pictures: NDArray[np.uint8]
+
+    def merge(self, other: "Nearest") -> None:
+        """Take what was nearer among other drawings."""
+        closer = other.distances < self.distances
+        self.distances[closer] = other.distances[closer]
+        self.pictures[closer] = other.pictures[closer]
+
+
+@torch.no_grad()
+def nearest_drawings(
+    plan: StreamPlan,
+    limit: int,
+    net: Classifier,
+    drawn: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    part: int = 0,
+    parts: int = 1,
+) -> Nearest:
+    """The nearest to each sample uint8 [N, C, H, W] of the drawings that have its label [N]: Euclidean distance of
+    ``net``'s features, over one part of the first ``limit`` drawings of ``plan``. Others are not rasterised.
+    """
+    device = best_device()
+    net = net.to(device)
+    wanted, of = net.features(to_images(drawn, device)), torch.from_numpy(labels)
+    found = Nearest(np.full(len(drawn), np.inf, np.float32), np.zeros_like(drawn))
+    for chunk in chunks(plan, limit, part, parts):
+        rows = np.flatnonzero(np.isin(chunk.labels, labels))
+        for some in np.split(rows, range(_BATCH, len(rows), _BATCH)) if len(rows) else ():
+            few = Chunk(chunk.numbers[some], chunk.table.take(some))
+            pixels = pictures_of(plan, few)
+            distances = torch.cdist(wanted, net.features(to_images(pixels, device))).cpu()
+            distances[of[:, None] != torch.from_numpy(few.labels)] = float("inf")
+            least, index = (one.numpy() for one in distances.min(dim=1))
+            found.merge(Nearest(least, pixels[index]))
+    return found
+
+
+def over_nearest(
+    name: str, drawn: NDArray[np.uint8], nearest: NDArray[np.uint8]
+) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Two rows of a contact sheet: samples, and under them the drawings nearest to them."""
+    return [(name, drawn), ("  nearest real", nearest)]
