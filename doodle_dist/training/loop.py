@@ -80,9 +80,8 @@ def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepIn
 def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
     """Train from ``cursor`` until ``run.total_drawings`` were seen, or it is told to stop; the cursor at the end.
 
-    How it ended is noted.
-
-    Raises NonFiniteError, on every rank, where a loss or gradient is NaN or infinite, and FailedError.
+    How it ended is noted. Raises NonFiniteError, on every rank, where a loss or gradient is NaN or infinite, and
+    FailedError.
     """
     try:
         cursor = _steps(run, batches, cursor)
@@ -94,7 +93,9 @@ def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
         if run.metrics_log:
             run.metrics_log.note("failed", reason=f"{type(error).__name__}: {error}"[:_REASON_LENGTH])
         raise
-    if run.metrics_log:
+    if run.metrics_log and cursor.drawings_seen < run.total_drawings:
+        run.metrics_log.note("stopped", reason="it was asked to")
+    elif run.metrics_log:
         run.metrics_log.note("finished")
     return cursor
 
