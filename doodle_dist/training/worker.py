@@ -1,6 +1,6 @@
 """What runs on each worker of Ray Train: build everything from the experiment, resume, train."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from itertools import takewhile
 from typing import TypedDict
 
@@ -16,7 +16,14 @@ from doodle_dist.config.load import to_toml
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST, Manifest
-from doodle_dist.data.stream import Batch, StreamPlan, plan_stream, rank_batches, stream_categories
+from doodle_dist.data.stream import (
+    Batch,
+    RankBatches,
+    StreamPlan,
+    plan_stream,
+    rank_batches,
+    stream_categories,
+)
 from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.evaluation.runs import CONFIG, STOPPED
 from doodle_dist.ray_cluster import quiet_ray_data
@@ -73,7 +80,7 @@ def _note_reason(run_uri: str, context: RayContext, error: Exception) -> None:
 
 def _prepared(
     experiment: Experiment, run_uri: str, board: ActorHandle | None, context: RayContext
-) -> tuple[Run, Generator[Batch, None, None], Cursor]:
+) -> tuple[Run, RankBatches, Cursor]:
     """The run, its stream from the cursor on, and the cursor. Raises ValueError on every rank or on none."""
     torch.set_num_threads(experiment.scaling.threads_per_worker)
     torch.manual_seed(experiment.seed)
@@ -83,12 +90,28 @@ def _prepared(
     plan = training_plan(experiment, manifest)
     categories = stream_categories(manifest, experiment.data.categories)
     total = experiment.train.total_drawings(plan.rows)
-    task = build_task(experiment, manifest, categories, context)
     cursor = Cursor(experiment.seed, experiment.train.global_batch)
     with latest_checkpoint() as folder:
         if folder is not None:
             cursor = load_cursor(folder, experiment.seed, experiment.train.global_batch)
-            task.load_state_dict(load_state(folder, context.device))
+        # Before the nets are built, since it takes seconds to start, most of them spent elsewhere.
+        batches = rank_batches(
+            plan,
+            rank=context.rank,
+            world_size=context.world_size,
+            epoch=cursor.epoch,
+            consumed=cursor.consumed,
+            epochs=-(-total // plan.rows),
+            buffer_bytes=experiment.data.buffer_bytes,
+            threads=experiment.data.raster_threads,
+        )
+        try:
+            task = build_task(experiment, manifest, categories, context)
+            if folder is not None:
+                task.load_state_dict(load_state(folder, context.device))
+        except BaseException:
+            batches.close()
+            raise
 
     def show(figures: dict[str, float]) -> None:
         if board is not None and context.rank == 0:
@@ -123,16 +146,6 @@ def _prepared(
     )
     if context.rank == 0:
         storage.write_atomic(storage.join(run_uri, CONFIG), to_toml(experiment).encode())
-    batches = rank_batches(
-        plan,
-        rank=context.rank,
-        world_size=context.world_size,
-        epoch=cursor.epoch,
-        consumed=cursor.consumed,
-        epochs=-(-total // plan.rows),
-        buffer_bytes=experiment.data.buffer_bytes,
-        threads=experiment.data.raster_threads,
-    )
     return run, batches, cursor
 
 

@@ -1,5 +1,6 @@
 """The stream: what the ranks get is the epoch's order, rasterised; any cursor, any number of ranks."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> str:
         )
     )
     return str(folder / "data")
+
+
+@pytest.fixture(autouse=True)
+def most_through_ray_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a rank reads itself would else be the whole of these small datasets."""
+    monkeypatch.setattr(stream, "HEAD_DRAWINGS", 100)
 
 
 def plan_of(dataset: str, **options: object) -> StreamPlan:
@@ -211,3 +218,38 @@ def test_whoever_rasterises_and_with_however_many_threads_the_batches_are_the_sa
     assert joined([list(rank_batches(plan_of(dataset, rasterize="tasks")))]) == expected
     monkeypatch.setattr(stream, "CHUNK_DRAWINGS", 150)  # two steps, and not a whole window
     assert joined([list(rank_batches(plan_of(dataset), threads=3))]) == expected
+
+
+@pytest.mark.parametrize("head", [1, 64, 10_000])
+def test_what_a_rank_reads_itself_changes_nothing(
+    dataset: str, monkeypatch: pytest.MonkeyPatch, head: int
+) -> None:
+    plan = plan_of(dataset)
+    expected = joined([list(rank_batches(plan, epochs=2))])
+    monkeypatch.setattr(stream, "HEAD_DRAWINGS", head)
+    assert joined([list(rank_batches(plan, epochs=2))]) == expected
+
+
+def test_the_first_batches_need_no_process_of_ray_data(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = threading.Event()
+    released = threading.Event()
+    pipeline = stream._pipeline
+
+    def late(*given: object) -> object:
+        started.set()
+        assert released.wait(60)
+        return pipeline(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stream, "_pipeline", late)
+    batches = rank_batches(plan_of(dataset))
+    assert started.wait(60), "Ray Data starts before a batch is asked for"
+    head = [next(batches)]
+    released.set()
+    assert len(head + list(batches)) == plan_of(dataset).order(0).steps
+    batches.close()
+
+
+def test_a_stream_that_nobody_drew_from_can_be_closed(dataset: str) -> None:
+    batches = rank_batches(plan_of(dataset))
+    batches.close()
+    assert list(batches) == []
