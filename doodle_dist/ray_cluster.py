@@ -57,10 +57,13 @@ def connect(need: Need, *, local: bool, debug: bool = False) -> None:
     A Ray of our own has as many CPUs as the run needs, at least as many as the machine: on a small laptop
     the workers share its cores.
     """
+    if not ray.is_initialized():
+        _join_or_start(need, local, debug)
     if not debug:
         quiet_ray_data()
-    if ray.is_initialized():
-        return
+
+
+def _join_or_start(need: Need, local: bool, debug: bool) -> None:
     quiet = {"log_to_driver": debug, "logging_level": "INFO" if debug else "ERROR"}
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     if not local and (address := _started_cluster()):

@@ -1,22 +1,29 @@
-"""`doodle-dist train` and `python -m doodle_dist.train`: parse, build, run, close."""
+"""`doodle-dist train` and `python -m doodle_dist.train`: parse, build, run, close.
+
+Importing torch takes longer than all that is to be checked, and is done while Ray starts.
+"""
 
 import errno
+import importlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 import ray
-import ray.train
-from ray.train import TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
-from doodle_dist.evaluation.runs import STOPPED
 from doodle_dist.ray_cluster import Need, check_resources, connect
 from doodle_dist.training import progress
-from doodle_dist.training.worker import train_loop_per_worker, training_plan
+from doodle_dist.training.plan import training_plan
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,12 @@ def train(
 
     scaling = experiment.scaling
     need = Need(scaling.workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
-    connect(need, local=local, debug=debug)
-    check_resources(need, wait_s)
+    with _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
+        connect(need, local=local, debug=debug)
+        check_resources(need, wait_s)
+    from ray.train import TrainingFailedError
+
+    from doodle_dist.evaluation.runs import STOPPED
 
     run_uri = storage.join(experiment.storage, experiment.run)
     stopped = storage.join(run_uri, STOPPED)
@@ -70,6 +81,23 @@ def train(
     return TrainResult(run_uri, dict(result.metrics or {}), checkpoint)
 
 
+@contextmanager
+def _imported_meanwhile(*modules: str) -> Iterator[None]:
+    """Import modules while the block waits for something else. None of them may import what the block does."""
+
+    def work() -> None:
+        for module in modules:
+            with suppress(ImportError):  # said where it is needed
+                importlib.import_module(module)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
 def _with_absolute_locations(experiment: Experiment) -> Experiment:
     """Local paths made absolute: workers have other working directories."""
     runs = {"judge": experiment.gan.judge, "critic_from": experiment.gan.critic_from}
@@ -83,7 +111,12 @@ def _with_absolute_locations(experiment: Experiment) -> Experiment:
     )
 
 
-def _trainer(experiment: Experiment, run_uri: str, board: ray.actor.ActorHandle) -> TorchTrainer:
+def _trainer(experiment: Experiment, run_uri: str, board: ray.actor.ActorHandle) -> "TorchTrainer":
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from doodle_dist.training.worker import train_loop_per_worker
+
     filesystem, path = storage.train_filesystem(experiment.storage)
     scaling = experiment.scaling
     resources = {"CPU": scaling.cpus_per_worker}

@@ -16,15 +16,7 @@ from doodle_dist.config.load import to_toml
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST, Manifest
-from doodle_dist.data.stream import (
-    Batch,
-    RankBatches,
-    StreamPlan,
-    plan_stream,
-    rank_batches,
-    stream_categories,
-)
-from doodle_dist.data.stroke_augment import StrokeAugment
+from doodle_dist.data.stream import Batch, RankBatches, plan_stream, rank_batches, stream_categories
 from doodle_dist.evaluation.runs import CONFIG, STOPPED
 from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.training.audit import AuditWriter, next_attempt
@@ -35,6 +27,7 @@ from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.gan import GanTask
 from doodle_dist.training.loop import Run, StoppedError, train
 from doodle_dist.training.metrics_log import MetricsLog
+from doodle_dist.training.plan import training_plan
 from doodle_dist.training.task import DataShape, Task, Wrap
 from doodle_dist.training.tensorboard import TensorBoard
 
@@ -157,23 +150,6 @@ def about_data(uri: str, manifest: Manifest, drawings: int) -> dict[str, object]
         "sources": sorted({source.kind for source in manifest.sources}),
         "drawings": drawings,
     }
-
-
-def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
-    """The stream of the training split as the experiment asks for it."""
-    data = experiment.data
-    return plan_stream(
-        manifest,
-        data.uri,
-        "train",
-        categories=data.categories,
-        seed=experiment.seed,
-        lanes=data.lanes,
-        global_batch=experiment.train.global_batch,
-        window_bytes=data.window_bytes,
-        rasterize=data.rasterize,
-        strokes=StrokeAugment(**data.strokes.model_dump()),
-    )
 
 
 def _held_out(experiment: Experiment, manifest: Manifest, context: RayContext) -> Iterator[Batch]:

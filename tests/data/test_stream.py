@@ -16,7 +16,7 @@ from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.stream import Batch, StreamPlan, Window, plan_stream, rank_batches, read_window, windows
 from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.training import worker
-from doodle_dist.training.worker import training_plan
+from doodle_dist.training.plan import training_plan
 from tests.conftest import write_drawings
 from tests.image_sets import all_of, find, noise, write_cifar
 

@@ -1,0 +1,23 @@
+"""The training stream that an experiment asks for. Without torch, so that a driver can check it at once."""
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.data.schema import Manifest
+from doodle_dist.data.stream import StreamPlan, plan_stream
+from doodle_dist.data.stroke_augment import StrokeAugment
+
+
+def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
+    """The stream of the training split as the experiment asks for it."""
+    data = experiment.data
+    return plan_stream(
+        manifest,
+        data.uri,
+        "train",
+        categories=data.categories,
+        seed=experiment.seed,
+        lanes=data.lanes,
+        global_batch=experiment.train.global_batch,
+        window_bytes=data.window_bytes,
+        rasterize=data.rasterize,
+        strokes=StrokeAugment(**data.strokes.model_dump()),
+    )
