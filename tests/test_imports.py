@@ -38,7 +38,7 @@ ALLOWED = {
     "training": {"config", "data", "evaluation", "losses", "models", "schedules", "training"},
     "training.worker": {"config", "data", "evaluation", "ray_cluster", "training"},
     "train": {"config", "data", "errors", "evaluation.runs", "ray_cluster", "training", "cli"},
-    "bench": {"bench", "data", "ray_cluster"},
+    "bench": {"bench", "config", "data", "losses", "models", "ray_cluster", "training"},
     "cli": {"bench", "config", "data", "errors", "evaluation", "train"},
     "evaluation.export": {"config", "data", "errors", "evaluation"},
 }
