@@ -508,12 +508,13 @@ def bench_train(
     presets: Annotated[Optional[list[str]], typer.Argument(help="presets (default: four)")] = None,  # noqa: UP045
     batch: Annotated[int, typer.Option(help="drawings a step; 0: the preset's global_batch")] = 0,
     rounds: Annotated[int, typer.Option(min=3, help="steps of each loop, in turns")] = 15,
+    overrides: Overrides = None,
     output: BenchOutput = None,
 ) -> None:
     """A training step against the textbook loop: eager, float32, zero_grad, backward, step per net."""
     from doodle_dist.bench import train
 
-    train.main(presets or [], batch, rounds, output)
+    train.main(presets or [], batch, rounds, overrides or [], output)
 
 
 def _names(text: str) -> tuple[str, ...]:

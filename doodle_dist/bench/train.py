@@ -37,6 +37,9 @@ _BAR = 1.3  # on a CPU
 _WARM_UP = 2
 _EMA = 0.999
 
+# (pictures [B, 1, 28, 28], labels [B], number of the step) -> a figure that has to be waited for
+Step = Callable[[Tensor, Tensor, int], float]
+
 
 class StepTimes(BaseModel):
     """CPU seconds a step, means; ``ratio`` is the median of the turns' ratios, textbook over ours."""
@@ -70,8 +73,8 @@ def _average(average: nn.Module, net: nn.Module) -> None:
         mine.mul_(_EMA).add_(its, alpha=1 - _EMA)
 
 
-def textbook_gan(experiment: Experiment) -> Callable[[Tensor, Tensor, int], None]:
-    """A step of the textbook loop of a GAN preset: (pictures [B, 1, 28, 28], labels [B], step)."""
+def textbook_gan(experiment: Experiment) -> Step:
+    """A step of the textbook loop of a GAN preset."""
     model, optim, adversarial = experiment.model, experiment.optim, experiment.gan.adversarial
     assert model.generator is not None
     assert model.critic is not None
@@ -86,7 +89,7 @@ def textbook_gan(experiment: Experiment) -> Callable[[Tensor, Tensor, int], None
     loss = losses.ADVERSARIAL[adversarial.loss]
     random = torch.Generator().manual_seed(0)
 
-    def step(pictures: Tensor, labels: Tensor, number: int) -> None:
+    def step(pictures: Tensor, labels: Tensor, number: int) -> float:
         penalised = adversarial.has_penalty and number % adversarial.penalty_every == 0
         ones, zeros = torch.ones(len(labels)), torch.zeros(len(labels))
         fake = generator(draw_latents(latents_config, len(labels), random), labels)
@@ -105,12 +108,12 @@ def textbook_gan(experiment: Experiment) -> Callable[[Tensor, Tensor, int], None
         generator_loss.backward()
         for_generator.step()
         _average(average, generator)
-        total.item(), generator_loss.item()
+        return total.item() + generator_loss.item()
 
     return step
 
 
-def textbook_classifier(experiment: Experiment) -> Callable[[Tensor, Tensor, int], None]:
+def textbook_classifier(experiment: Experiment) -> Step:
     """The same of a classifier preset."""
     config, optim = experiment.model.classifier, experiment.optim.classifier
     assert config is not None
@@ -119,18 +122,18 @@ def textbook_classifier(experiment: Experiment) -> Callable[[Tensor, Tensor, int
     net, average = build_classifier(config, **shape), build_classifier(config, **shape)
     optimizer = _optimizer(net, optim)
 
-    def step(pictures: Tensor, labels: Tensor, number: int) -> None:
+    def step(pictures: Tensor, labels: Tensor, number: int) -> float:
         loss = nn.functional.cross_entropy(net(pictures), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         _average(average, net)
-        loss.item()
+        return loss.item()
 
     return step
 
 
-def our_step(experiment: Experiment) -> Callable[[Tensor, Tensor, int], None]:
+def our_step(experiment: Experiment) -> Step:
     """A step of the task itself, as the loop takes it."""
     kind: type[GanTask] | type[ClassifierTask] = GanTask if experiment.task == "gan" else ClassifierTask
     data = DataShape(tuple(f"c{k:02}" for k in range(_CATEGORIES)), (100,) * _CATEGORIES)
@@ -138,17 +141,20 @@ def our_step(experiment: Experiment) -> Callable[[Tensor, Tensor, int], None]:
     lanes = experiment.data.lanes
     rows = experiment.train.global_batch // lanes
 
-    def step(pictures: Tensor, labels: Tensor, number: int) -> None:
+    def step(pictures: Tensor, labels: Tensor, number: int) -> float:
         batch = len(labels)
         random = LaneRandom(0, number, tuple((lane, rows) for lane in range(lanes)), pictures.device)
         task.step(StepInput(pictures, labels, batch, random), Clock(number, number * batch, 10_000 * batch))
-        float(task.health())
+        return float(task.health())
 
     return step
 
 
-def measure(preset: str, batch: int, rounds: int) -> StepTimes:
-    """Steps of both in turns. ``batch`` 0: the preset's. Raises ValueError for a preset of another task."""
+def measure(preset: str, batch: int, rounds: int, overrides: list[str]) -> StepTimes:
+    """Steps of both in turns. ``batch`` 0: the preset's; ``overrides`` are ours alone.
+
+    Raises ValueError for a preset of another task.
+    """
     given = [f"train.global_batch={batch}"] if batch else []
     experiment = load_experiment(preset, given)
     if experiment.task not in ("gan", "classifier"):
@@ -161,7 +167,7 @@ def measure(preset: str, batch: int, rounds: int) -> StepTimes:
     pictures, labels = torch.rand(size, 1, 28, 28) * 2 - 1, torch.arange(size) % _CATEGORIES
     textbook = (textbook_gan if experiment.task == "gan" else textbook_classifier)(experiment)
     times: dict[str, list[float]] = {"ours": [], "textbook": []}
-    steps = {"ours": our_step(experiment), "textbook": textbook}
+    steps = {"ours": our_step(load_experiment(preset, [*given, *overrides])), "textbook": textbook}
     for number in range(_WARM_UP + rounds):
         for name, step in steps.items():
             began = time.process_time()
@@ -179,9 +185,9 @@ def measure(preset: str, batch: int, rounds: int) -> StepTimes:
     )
 
 
-def main(presets: list[str], batch: int, rounds: int, output: Path | None) -> None:
+def main(presets: list[str], batch: int, rounds: int, overrides: list[str], output: Path | None) -> None:
     """Measure each preset and print a table."""
-    results = [measure(preset, batch, rounds) for preset in presets or PRESETS]
+    results = [measure(preset, batch, rounds, overrides) for preset in presets or PRESETS]
     table = Table("preset", "batch", "ours, ms", "textbook, ms", "ratio", "", "first step, s")
     for r in results:
         table.add_row(
