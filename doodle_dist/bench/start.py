@@ -80,7 +80,7 @@ def floor_seconds(folder: Path, workers: int, cores: int) -> float:
 
 
 def first_step_seconds(data: Path, folder: Path, workers: int) -> float:
-    """Seconds until the first log of a training that logs its first step, as its metrics.jsonl dates it."""
+    """Seconds until the first log of a training that logs its first step, as its TensorBoard file dates it."""
     settings = ["train.drawings=128", "train.log_every_drawings=1"]
     began = _run(
         _command(
