@@ -732,6 +732,32 @@ def bench_ingest(
     ingest.main(data, workers, output)
 
 
+@bench_app.command("start")
+def bench_start(
+    workers: Annotated[int, typer.Option(min=1, help="Ray Train workers")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="each measured so often, in turns")] = 3,
+    output: BenchOutput = None,
+) -> None:
+    """From Enter to the first step of a training, against the least that Ray Train itself takes."""
+    from doodle_dist.bench import start
+
+    start.main(workers, rounds, output)
+
+
+@bench_app.command("train")
+def bench_train(
+    presets: Annotated[Optional[list[str]], typer.Argument(help="presets (default: four)")] = None,  # noqa: UP045
+    batch: Annotated[int, typer.Option(help="drawings a step; 0: the preset's global_batch")] = 0,
+    rounds: Annotated[int, typer.Option(min=3, help="steps of each loop, in turns")] = 15,
+    overrides: Overrides = None,
+    output: BenchOutput = None,
+) -> None:
+    """A training step against the textbook loop: eager, float32, zero_grad, backward, step per net."""
+    from doodle_dist.bench import train
+
+    train.main(presets or [], batch, rounds, overrides or [], output)
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 

@@ -57,10 +57,14 @@ def connect(need: Need, *, local: bool, debug: bool = False, dashboard: bool = F
     A Ray of our own has as many CPUs as the run needs, at least as many as the machine: on a small laptop
     the workers share its cores. ``dashboard`` starts Ray's dashboard with it. True where it is our own.
     """
+    is_ours = not ray.is_initialized() and _join_or_start(need, local, debug, dashboard)
     if not debug:
         quiet_ray_data()
-    if ray.is_initialized():
-        return False
+    return is_ours
+
+
+def _join_or_start(need: Need, local: bool, debug: bool, dashboard: bool) -> bool:
+    """True where a Ray was started here."""
     quiet = {"log_to_driver": debug, "logging_level": "INFO" if debug else "ERROR"}
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     if not local and (address := _started_cluster()):

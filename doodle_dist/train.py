@@ -1,20 +1,22 @@
-"""`doodle-dist train` and `python -m doodle_dist.train`: parse, build, run, close."""
+"""`doodle-dist train` and `python -m doodle_dist.train`: parse, build, run, close.
+
+Importing torch takes longer than all that is to be checked, and is done while Ray starts.
+"""
 
 import errno
+import importlib
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 import ray
-import ray.train
-from ray.train import TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import storage
@@ -22,14 +24,11 @@ from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
 from doodle_dist.ray_cluster import Need, check_resources, connect
 from doodle_dist.training import progress
-from doodle_dist.training.checkpoint_store import stored_checkpoints
 from doodle_dist.training.lease import Lease, held
-from doodle_dist.training.worker import (
-    forget_reason,
-    noted_reason,
-    train_loop_per_worker,
-    training_plan,
-)
+from doodle_dist.training.plan import training_plan
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,13 @@ def train(
     with held(run_uri, _say) as (mine, is_lost):
         scaling = experiment.scaling
         need = Need(scaling.least_workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
-        connect(need, local=local, debug=debug)
-        check_resources(need, wait_s)
+        with _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
+            connect(need, local=local, debug=debug)
+            check_resources(need, wait_s)
+        from ray.train import TrainingFailedError
+
+        from doodle_dist.training.worker import noted_reason
+
         board = progress.new_board()
         with progress.shown(board, quiet), asked_to_stop() as asked:
             try:
@@ -118,8 +122,28 @@ def asked_to_stop() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _imported_meanwhile(*modules: str) -> Iterator[None]:
+    """Import modules while the block waits for something else. None of them may import what the block does."""
+
+    def work() -> None:
+        for module in modules:
+            with suppress(ImportError):  # said where it is needed
+                importlib.import_module(module)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
 def _fit(
-    ray_trainer: TorchTrainer, board: ray.actor.ActorHandle, asked: threading.Event, is_lost: threading.Event
+    ray_trainer: "TorchTrainer",
+    board: ray.actor.ActorHandle,
+    asked: threading.Event,
+    is_lost: threading.Event,
 ) -> None:
     """Train until it is over, asked to stop, or the run's lease is lost.
 
@@ -147,7 +171,7 @@ def _fit(
     fitting.result()
 
 
-def _fit_into(ray_trainer: TorchTrainer, fitting: "Future[None]") -> None:
+def _fit_into(ray_trainer: "TorchTrainer", fitting: "Future[None]") -> None:
     try:
         ray_trainer.fit()
     except BaseException as error:
@@ -158,6 +182,9 @@ def _fit_into(ray_trainer: TorchTrainer, fitting: "Future[None]") -> None:
 
 def _result(run_uri: str, total: int, *, was_asked: bool) -> TrainResult:
     """What a run that ended by itself, or was asked to, came to. Raises WorkFailedError where it went wrong."""
+    from doodle_dist.training.checkpoint_store import stored_checkpoints
+    from doodle_dist.training.worker import noted_reason
+
     last = next(reversed(stored_checkpoints(run_uri)), None)
     if reason := noted_reason(run_uri):
         raise WorkFailedError(f"{reason}; last good checkpoint: {last.uri if last else 'none yet'}")
@@ -194,15 +221,20 @@ def trainer(
     board: ray.actor.ActorHandle | None,
     *,
     report_at: tuple[int, ...] = (),
-    callbacks: Sequence[ray.train.UserCallback] = (),
+    callbacks: "Sequence[ray.train.UserCallback]" = (),
     lease: Lease | None = None,
-) -> TorchTrainer:
+) -> "TorchTrainer":
     """Ray Train's trainer of an experiment whose run lies at ``run_uri``. ``board`` is told of its progress.
 
     ``report_at`` are drawings seen after which it checkpoints, beside the experiment's own. No checkpoint is
     committed once ``lease`` is lost. Why the run stopped itself the last time is forgotten, and so is Ray Train's
     own record of its checkpoints: which there are is read from storage (training/checkpoint_store.py).
     """
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from doodle_dist.training.worker import forget_reason, train_loop_per_worker
+
     forget_reason(run_uri)
     storage.delete_prefix(storage.join(run_uri, _RAYS_RECORD))
     filesystem, path = storage.train_filesystem(experiment.storage)

@@ -15,7 +15,8 @@ from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.stream import RowGroupsInMemory
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.ray_cluster import DATA_CPUS, Need, NotEnoughResourcesError, connect
-from doodle_dist.training.worker import held_out_plan, training_plan
+from doodle_dist.training.plan import training_plan
+from doodle_dist.training.worker import held_out_plan
 from doodle_dist.tuning import evaluator, report
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import Ledger, Request, SearchRecord, read_search

@@ -665,10 +665,7 @@ def rasterize_packed(
     Raises ValueError naming the first drawing that is empty or whose lengths don't add up to its extent.
     """
     _check_recipe(side, line_width, padding)
-    if buffer.dtype != np.uint8 or buffer.ndim != 1:
-        raise ValueError(f"buffer must be uint8[bytes], not {buffer.dtype}{list(buffer.shape)}")
-    if offsets.ndim != 1 or len(offsets) == 0 or offsets.dtype.kind not in "iu":
-        raise ValueError(f"offsets must be integers [N + 1], not {offsets.dtype}{list(offsets.shape)}")
+    check_packed(buffer, offsets)
     n = len(offsets) - 1
     if out is None:
         out = np.empty((n, side, side), np.uint8)
@@ -681,12 +678,20 @@ def rasterize_packed(
         raise ValueError(f"out must be a writable, C-contiguous uint8[{n}, {side}, {side}]")
     # Read-only, as Arrow's buffers are: the kernels are compiled for one type of array.
     buffer, offsets = _read_only(buffer, np.uint8), _read_only(offsets, np.int64)
-    bad = _first_malformed(buffer, offsets)
+    _draw_checked(_tables(side, float(line_width), float(padding)), buffer, offsets, out)
+    return out
+
+
+def check_packed(buffer: npt.NDArray[np.uint8], offsets: npt.NDArray[np.integer]) -> None:
+    """Raise ValueError where these aren't packed drawings, naming the first that is malformed."""
+    if buffer.dtype != np.uint8 or buffer.ndim != 1:
+        raise ValueError(f"buffer must be uint8[bytes], not {buffer.dtype}{list(buffer.shape)}")
+    if offsets.ndim != 1 or len(offsets) == 0 or offsets.dtype.kind not in "iu":
+        raise ValueError(f"offsets must be integers [N + 1], not {offsets.dtype}{list(offsets.shape)}")
+    bad = _first_malformed(_read_only(buffer, np.uint8), _read_only(offsets, np.int64))
     if bad >= 0:
         extent = offsets[bad + 1] - offsets[bad]
         raise ValueError(f"drawing {bad} is malformed: its lengths don't add up to its {extent} bytes")
-    _draw_checked(_tables(side, float(line_width), float(padding)), buffer, offsets, out)
-    return out
 
 
 def rasterize(

@@ -8,6 +8,9 @@ reads nothing that was consumed, and the drawings of a step are the same for any
 Strokes take an eighth of their rasters' bytes, so they travel as strokes and are rasterised where they are
 used, a few steps at a time and ahead of the consumer, by threads of the worker. Where the workers' own cores
 are busy and others are not, the tasks rasterise (``StreamPlan.rasterize = "tasks"``).
+
+Ray Data's processes take seconds to start. Meanwhile the rank reads the first steps itself, by the same
+arithmetic.
 """
 
 import threading
@@ -15,6 +18,7 @@ from collections import OrderedDict, deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -50,6 +54,10 @@ TASK_CPUS = 0.5
 # A thread of the worker rasterises so many drawings at once: their pictures (1.6 MB) stay in a core's cache,
 # and handing them over costs little.
 CHUNK_DRAWINGS = 2048
+
+# So many drawings of the first window a rank reads itself, at most: read in a twentieth of a second, and enough
+# for a training step of any size while Ray Data starts.
+HEAD_DRAWINGS = 16_384
 
 Split = Literal["train", "val", "test"]
 Rasterize = Literal["worker", "tasks"]
@@ -444,6 +452,58 @@ def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: 
     return dataset
 
 
+class RankBatches:
+    """Iterates over the batches of a rank; reading begins before the first is asked for, ``close`` ends it."""
+
+    def __init__(
+        self,
+        plan: StreamPlan,
+        lanes: range,
+        todo: Iterator[Window],
+        buffer_bytes: int,
+        threads: int,
+        memory: RowGroupsInMemory | None,
+    ) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rasterize")
+        # One thread waits for Ray Data's first window, one reads what comes before it.
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
+        read = (
+            _windows_read(plan, lanes, todo, buffer_bytes, self._readers)
+            if memory is None
+            else ((window, read_window(plan, lanes, window, memory)) for window in todo)
+        )
+        self._chunks = _chunks(plan, lanes, read)
+        self._coming: Future[_Chunk | None] = self._readers.submit(next, self._chunks, None)
+        self._batches = self._steps(plan, lanes, threads)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
+
+    def _steps(self, plan: StreamPlan, lanes: range, threads: int) -> Generator[Batch, None, None]:
+        ahead: deque[tuple[_Chunk, Future[NDArray[np.uint8]]]] = deque()
+        while True:
+            # What is rasterised is handed on at once, whether or not more has been read.
+            while len(ahead) < threads + 2 and (not ahead or self._coming.done()):
+                chunk = self._coming.result()
+                if chunk is None:
+                    break
+                ahead.append((chunk, self._pool.submit(pictures, plan, chunk.table, chunk.order.epoch)))
+                self._coming = self._readers.submit(next, self._chunks, None)
+            if not ahead:
+                return
+            yield from _steps(plan, lanes, *ahead.popleft())
+
+    def close(self) -> None:
+        """End the pipeline and the threads; there are no more batches."""
+        self._batches.close()
+        self._readers.shutdown()  # a generator that runs can't be closed
+        self._chunks.close()
+        self._pool.shutdown()
+
+
 def rank_batches(
     plan: StreamPlan,
     *,
@@ -455,7 +515,7 @@ def rank_batches(
     buffer_bytes: int = 512 << 20,
     threads: int = 1,
     memory: RowGroupsInMemory | None = None,
-) -> Generator[Batch, None, None]:
+) -> RankBatches:
     """Batches of a rank from the cursor (epoch, drawings consumed of it) on, to the end of ``epochs``.
 
     ``epochs=None`` goes on for ever. ``threads`` of this process rasterise, ahead of the consumer. Rows come
@@ -464,37 +524,47 @@ def rank_batches(
     """
     lanes = lanes_of_rank(rank, world_size, plan.lanes)
     todo = windows(plan, len(lanes), epoch, consumed, epochs)
-    read = (
-        _windows_read(plan, lanes, todo, buffer_bytes)
-        if memory is None
-        else ((window, read_window(plan, lanes, window, memory)) for window in todo)
-    )
-    chunks = _chunks(plan, lanes, read)
-    with ThreadPoolExecutor(threads, thread_name_prefix="rasterize") as pool:
-        ahead: deque[tuple[_Chunk, Future[NDArray[np.uint8]]]] = deque()
-        for chunk in chunks:
-            ahead.append((chunk, pool.submit(pictures, plan, chunk.table, chunk.order.epoch)))
-            if len(ahead) > threads + 1:
-                yield from _steps(plan, lanes, *ahead.popleft())
-        while ahead:
-            yield from _steps(plan, lanes, *ahead.popleft())
+    return RankBatches(plan, lanes, todo, buffer_bytes, threads, memory)
+
+
+def _blocks(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: int) -> Iterator[pa.Table]:
+    """The windows' tables, through Ray Data, which starts when the first is asked for."""
+    if todo:
+        yield from _pipeline(plan, lanes, todo, buffer_bytes).iter_batches(
+            batch_size=None, batch_format="pyarrow", prefetch_batches=2
+        )
 
 
 def _windows_read(
-    plan: StreamPlan, lanes: range, coming: Iterator[Window], buffer_bytes: int
+    plan: StreamPlan, lanes: range, coming: Iterator[Window], buffer_bytes: int, readers: ThreadPoolExecutor
 ) -> Iterator[tuple[Window, pa.Table]]:
-    """Each window with its table, through Ray Data."""
-    while todo := [window for _, window in zip(range(WINDOWS_PER_PIPELINE), coming, strict=False)]:
-        blocks = iter(
-            _pipeline(plan, lanes, todo, buffer_bytes).iter_batches(
-                batch_size=None, batch_format="pyarrow", prefetch_batches=2
-            )
-        )
+    """Each window with its table: the first read here, the others through Ray Data, which starts meanwhile."""
+    head, coming = _head(plan, lanes, coming)
+    todo = list(islice(coming, WINDOWS_PER_PIPELINE))
+    blocks = _blocks(plan, lanes, todo, buffer_bytes)
+    first = readers.submit(next, blocks) if todo else None
+    for window in head:
+        yield window, read_window(plan, lanes, window)
+    while todo:
         for window in todo:
             _hungry.set()
-            block = next(blocks)
+            block = first.result() if first else next(blocks)
             _hungry.clear()
+            first = None
             yield window, block.combine_chunks()
+        todo = list(islice(coming, WINDOWS_PER_PIPELINE))
+        blocks = _blocks(plan, lanes, todo, buffer_bytes)
+
+
+def _head(plan: StreamPlan, lanes: range, coming: Iterator[Window]) -> tuple[list[Window], Iterator[Window]]:
+    """The first HEAD_DRAWINGS or less of the windows, and what remains."""
+    window = next(coming, None)
+    if window is None:
+        return [], coming
+    steps = max(1, HEAD_DRAWINGS // (len(lanes) * plan.order(window.epoch).rows_per_lane_step))
+    cut = min(window.first + steps, window.stop)
+    rest = [Window(window.epoch, cut, window.stop)] if cut < window.stop else []
+    return [Window(window.epoch, window.first, cut)], chain(rest, coming)
 
 
 @dataclass(frozen=True)
@@ -511,7 +581,9 @@ def _rows_by_lane(order: EpochOrder, lanes: range, step: int) -> list[int]:
     return [stop - start for start, stop in (order.lane_rows(lane, step) for lane in lanes)]
 
 
-def _chunks(plan: StreamPlan, lanes: range, read: Iterable[tuple[Window, pa.Table]]) -> Iterator[_Chunk]:
+def _chunks(
+    plan: StreamPlan, lanes: range, read: Iterable[tuple[Window, pa.Table]]
+) -> Generator[_Chunk, None, None]:
     """The windows cut into runs of whole steps of about CHUNK_DRAWINGS."""
     for window, table in read:
         order, at = plan.order(window.epoch), 0

@@ -1,6 +1,6 @@
 """What runs on each worker of Ray Train: build everything from the experiment, resume, train."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import TypedDict
@@ -19,15 +19,14 @@ from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST, Manifest
 from doodle_dist.data.storage import DamagedError
 from doodle_dist.data.stream import (
-    TASK_CPUS,
     Batch,
+    RankBatches,
     RowGroupsInMemory,
     StreamPlan,
     plan_stream,
     rank_batches,
     stream_categories,
 )
-from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.errors import one_line, root_cause
 from doodle_dist.evaluation.runs import CONFIG, STOPPED
 from doodle_dist.ray_cluster import quiet_ray_data
@@ -41,6 +40,7 @@ from doodle_dist.training.gan import GanTask
 from doodle_dist.training.lease import Lease
 from doodle_dist.training.loop import Run, StoppedError, train
 from doodle_dist.training.metrics_log import MetricsLog
+from doodle_dist.training.plan import task_cpus, training_plan
 from doodle_dist.training.progress import StopQuestion
 from doodle_dist.training.ray_metrics import telemetry
 from doodle_dist.training.stopping import Lookout
@@ -104,7 +104,7 @@ def _nobody(_: object) -> None:
     """Who is told of a run's progress where there is no board, and on all ranks but the first."""
 
 
-def close_run(run: Run, batches: Generator[Batch, None, None]) -> None:
+def close_run(run: Run, batches: RankBatches) -> None:
     """Ends a run's stream, now: one that is left to the interpreter's end can hang it. Writes what is left."""
     batches.close()
     try:
@@ -149,7 +149,7 @@ def prepare_run(
     progress: Callable[[dict[str, float]], object] = _nobody,
     warn: Callable[[str], object] = _nobody,
     memory: RowGroupsInMemory | None = None,
-) -> tuple[Run, Generator[Batch, None, None], Cursor]:
+) -> tuple[Run, RankBatches, Cursor]:
     """The run, its stream from the checkpoint's cursor on, and the cursor.
 
     The stream is read through Ray Data, or from ``memory``. Raises ValueError on every rank or on none.
@@ -162,11 +162,28 @@ def prepare_run(
     plan = training_plan(experiment, manifest)
     categories = stream_categories(manifest, experiment.data.categories)
     total = experiment.train.total_drawings(plan.rows)
-    task = build_task(experiment, manifest, categories, context)
     cursor = Cursor(experiment.seed, experiment.train.global_batch)
     if checkpoint is not None:
         cursor = load_cursor(checkpoint, experiment.seed, experiment.train.global_batch)
-        task.load_state_dict(load_state(checkpoint, context.device))
+    # Before the nets are built, since it takes seconds to start, most of them spent elsewhere.
+    batches = rank_batches(
+        plan,
+        rank=context.rank,
+        world_size=context.world_size,
+        epoch=cursor.epoch,
+        consumed=cursor.consumed,
+        epochs=-(-total // plan.rows),
+        buffer_bytes=experiment.data.buffer_bytes,
+        threads=experiment.data.raster_threads,
+        memory=memory,
+    )
+    try:
+        task = build_task(experiment, manifest, categories, context)
+        if checkpoint is not None:
+            task.load_state_dict(load_state(checkpoint, context.device))
+    except BaseException:
+        batches.close()
+        raise
 
     attempt = _agreed_attempt(run_uri, context) if experiment.data.audit else 0
     run = Run(
@@ -203,17 +220,6 @@ def prepare_run(
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         )
         run.metrics_log.flush()
-    batches = rank_batches(
-        plan,
-        rank=context.rank,
-        world_size=context.world_size,
-        epoch=cursor.epoch,
-        consumed=cursor.consumed,
-        epochs=-(-total // plan.rows),
-        buffer_bytes=experiment.data.buffer_bytes,
-        threads=experiment.data.raster_threads,
-        memory=memory,
-    )
     return run, batches, cursor
 
 
@@ -227,24 +233,6 @@ def about_data(uri: str, manifest: Manifest, drawings: int) -> dict[str, object]
     }
 
 
-def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
-    """The stream of the training split as the experiment asks for it."""
-    data = experiment.data
-    return plan_stream(
-        manifest,
-        data.uri,
-        "train",
-        categories=data.categories,
-        seed=experiment.seed,
-        lanes=data.lanes,
-        global_batch=experiment.train.global_batch,
-        window_bytes=data.window_bytes,
-        rasterize=data.rasterize,
-        strokes=StrokeAugment(**data.strokes.model_dump()),
-        task_cpus=_task_cpus(experiment),
-    )
-
-
 def held_out_plan(experiment: Experiment, manifest: Manifest, ranks: int = 1) -> StreamPlan:
     """The stream of the validation split, a lane for each of ``ranks``."""
     return plan_stream(
@@ -256,13 +244,8 @@ def held_out_plan(experiment: Experiment, manifest: Manifest, ranks: int = 1) ->
         global_batch=_HELD_OUT_ROWS_PER_RANK * ranks,
         window_bytes=experiment.data.window_bytes,
         rasterize=experiment.data.rasterize,
-        task_cpus=_task_cpus(experiment),
+        task_cpus=task_cpus(experiment),
     )
-
-
-def _task_cpus(experiment: Experiment) -> float:
-    """Workers that grow with a cluster take every CPU that it has: Ray Data's tasks then ask for none."""
-    return 0.0 if experiment.scaling.is_elastic else TASK_CPUS
 
 
 def _held_out(

@@ -6,8 +6,10 @@ from doodle_dist import train as train_driver
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_run
 from doodle_dist.data import storage
+from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST
 from doodle_dist.evaluation.snapshot import complete_checkpoints
+from doodle_dist.training.plan import training_plan
 
 PRESET = "evaluator"
 
@@ -41,7 +43,4 @@ def train_if_missing(uri: str, experiment: Experiment, *, workers: int, quiet: b
 
 
 def _training_drawings(experiment: Experiment) -> int:
-    from doodle_dist.data.manifest import load_manifest
-    from doodle_dist.training.worker import training_plan
-
     return training_plan(experiment, load_manifest(experiment.data.uri)).rows

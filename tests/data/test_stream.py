@@ -1,5 +1,6 @@
 """The stream: what the ranks get is the epoch's order, rasterised; any cursor, any number of ranks."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.stream import Batch, StreamPlan, Window, plan_stream, rank_batches, read_window, windows
 from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.training import worker
-from doodle_dist.training.worker import training_plan
+from doodle_dist.training.plan import training_plan
 from tests.conftest import write_drawings
 from tests.image_sets import all_of, find, noise, write_cifar
 
@@ -38,6 +39,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> str:
         )
     )
     return str(folder / "data")
+
+
+@pytest.fixture(autouse=True)
+def most_through_ray_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a rank reads itself would else be the whole of these small datasets."""
+    monkeypatch.setattr(stream, "HEAD_DRAWINGS", 100)
 
 
 def plan_of(dataset: str, **options: object) -> StreamPlan:
@@ -147,7 +154,7 @@ def test_only_training_drawings_are_changed(dataset: str) -> None:
     )
     manifest = load_manifest(dataset)
     assert training_plan(experiment, manifest).strokes is not None
-    held_out = list(worker._held_out(experiment, manifest, RankAlone()))  # type: ignore[arg-type]
+    held_out = list(worker._held_out(experiment, manifest, RankAlone(), None))  # type: ignore[arg-type]
     plain = plan_stream(manifest, dataset, "val", lanes=1, global_batch=512)
     expected = list(rank_batches(plain))
     assert sum(len(batch.key_ids) for batch in held_out) == manifest.splits["val"].rows > 0
@@ -185,7 +192,9 @@ def test_a_window_reads_no_row_groups_but_its_own(dataset: str, monkeypatch: pyt
     plan = plan_of(dataset)
     read: list[int] = []
     original = stream._wanted
-    monkeypatch.setattr(stream, "_wanted", lambda p, group: (read.append(group), original(p, group))[1])
+    monkeypatch.setattr(
+        stream, "_wanted", lambda p, group, reader: (read.append(group), original(p, group, reader))[1]
+    )
     table = read_window(plan, range(2, 4), Window(0, 3, 5))
     order = plan.order(0)
     needed = {
@@ -211,3 +220,38 @@ def test_whoever_rasterises_and_with_however_many_threads_the_batches_are_the_sa
     assert joined([list(rank_batches(plan_of(dataset, rasterize="tasks")))]) == expected
     monkeypatch.setattr(stream, "CHUNK_DRAWINGS", 150)  # two steps, and not a whole window
     assert joined([list(rank_batches(plan_of(dataset), threads=3))]) == expected
+
+
+@pytest.mark.parametrize("head", [1, 64, 10_000])
+def test_what_a_rank_reads_itself_changes_nothing(
+    dataset: str, monkeypatch: pytest.MonkeyPatch, head: int
+) -> None:
+    plan = plan_of(dataset)
+    expected = joined([list(rank_batches(plan, epochs=2))])
+    monkeypatch.setattr(stream, "HEAD_DRAWINGS", head)
+    assert joined([list(rank_batches(plan, epochs=2))]) == expected
+
+
+def test_the_first_batches_need_no_process_of_ray_data(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = threading.Event()
+    released = threading.Event()
+    pipeline = stream._pipeline
+
+    def late(*given: object) -> object:
+        started.set()
+        assert released.wait(60)
+        return pipeline(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stream, "_pipeline", late)
+    batches = rank_batches(plan_of(dataset))
+    assert started.wait(60), "Ray Data starts before a batch is asked for"
+    head = [next(batches)]
+    released.set()
+    assert len(head + list(batches)) == plan_of(dataset).order(0).steps
+    batches.close()
+
+
+def test_a_stream_that_nobody_drew_from_can_be_closed(dataset: str) -> None:
+    batches = rank_batches(plan_of(dataset))
+    batches.close()
+    assert list(batches) == []

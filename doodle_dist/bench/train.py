@@ -1,0 +1,203 @@
+"""`doodle-dist bench train`: a task's step against the textbook loop, on one core of this machine.
+
+The textbook loop is what a tutorial has: the same nets, losses and batch, eager and in float32, weights in
+torch's own order, torch's optimisers as they come, `zero_grad`, `backward`, `step` for each net, an average of
+the weights parameter by parameter, and `.item()` of each loss. It has no metrics, no augmentation, no
+per-lane random numbers and no clipping, all of which our step has. Penalties come as often as in ours.
+
+Both take steps in turns on the same pictures, and what is compared are CPU seconds of this process, so that
+what else the machine does counts little.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from doodle_dist import losses
+from doodle_dist.bench.machine import Machine, write_result
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.load import load_experiment
+from doodle_dist.config.optim import OptimizerConfig
+from doodle_dist.models.latents import draw_latents
+from doodle_dist.models.registry import build_classifier, build_critic, build_generator
+from doodle_dist.training.classifier import ClassifierTask
+from doodle_dist.training.gan import GanTask
+from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput
+
+PRESETS = ("cdcgan", "dcgan", "doodle-gan-small", "classifier-small")
+_CATEGORIES = 12
+_BAR = 1.3  # on a CPU
+_WARM_UP = 2
+_EMA = 0.999
+
+# (pictures [B, 1, 28, 28], labels [B], number of the step) -> a figure that has to be waited for
+Step = Callable[[Tensor, Tensor, int], float]
+
+
+class StepTimes(BaseModel):
+    """CPU seconds a step, means; ``ratio`` is the median of the turns' ratios, textbook over ours."""
+
+    model_config = ConfigDict(frozen=True)
+
+    preset: str
+    batch: int
+    ours_s: float
+    textbook_s: float
+    ratio: float
+    first_ours_s: float  # the first step, warm-up included
+
+
+class TrainBench(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    results: list[StepTimes]
+    machine: Machine
+
+
+def _optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    return torch.optim.Adam(
+        net.parameters(), config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
+    )
+
+
+@torch.no_grad()
+def _average(average: nn.Module, net: nn.Module) -> None:
+    for mine, its in zip(average.parameters(), net.parameters(), strict=True):
+        mine.mul_(_EMA).add_(its, alpha=1 - _EMA)
+
+
+def textbook_gan(experiment: Experiment) -> Step:
+    """A step of the textbook loop of a GAN preset."""
+    model, optim, adversarial = experiment.model, experiment.optim, experiment.gan.adversarial
+    assert model.generator is not None
+    assert model.critic is not None
+    assert optim.generator is not None
+    assert optim.critic is not None
+    shape = {"num_categories": _CATEGORIES, "side": 28, "channels": 1}
+    latents_config = model.generator
+    generator, critic = build_generator(model.generator, **shape), build_critic(model.critic, **shape)
+    average = build_generator(model.generator, **shape)
+    for_generator = _optimizer(generator, optim.generator)
+    for_critic = _optimizer(critic, optim.critic)
+    loss = losses.ADVERSARIAL[adversarial.loss]
+    random = torch.Generator().manual_seed(0)
+
+    def step(pictures: Tensor, labels: Tensor, number: int) -> float:
+        penalised = adversarial.has_penalty and number % adversarial.penalty_every == 0
+        ones, zeros = torch.ones(len(labels)), torch.zeros(len(labels))
+        fake = generator(draw_latents(latents_config, len(labels), random), labels)
+        sides = [side.detach().requires_grad_(penalised) for side in (pictures, fake)]
+        on_real, on_fake = (critic(side, labels) for side in sides)
+        total = loss.critic(on_real, on_fake, ones, zeros).mean()
+        if penalised:
+            for logits, side in zip((on_real, on_fake), sides, strict=True):
+                total = total + losses.zero_centred_penalty(logits, side).mean()
+        for_critic.zero_grad()
+        total.backward()
+        for_critic.step()
+        on_fake, on_real = critic(fake, labels), critic(pictures, labels) if loss.paired else ones
+        generator_loss = loss.generator(on_fake, on_real, ones).mean()
+        for_generator.zero_grad()
+        generator_loss.backward()
+        for_generator.step()
+        _average(average, generator)
+        return total.item() + generator_loss.item()
+
+    return step
+
+
+def textbook_classifier(experiment: Experiment) -> Step:
+    """The same of a classifier preset."""
+    config, optim = experiment.model.classifier, experiment.optim.classifier
+    assert config is not None
+    assert optim is not None
+    shape = {"num_categories": _CATEGORIES, "side": 28, "channels": 1}
+    net, average = build_classifier(config, **shape), build_classifier(config, **shape)
+    optimizer = _optimizer(net, optim)
+
+    def step(pictures: Tensor, labels: Tensor, number: int) -> float:
+        loss = nn.functional.cross_entropy(net(pictures), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        _average(average, net)
+        return loss.item()
+
+    return step
+
+
+def our_step(experiment: Experiment) -> Step:
+    """A step of the task itself, as the loop takes it."""
+    kind: type[GanTask] | type[ClassifierTask] = GanTask if experiment.task == "gan" else ClassifierTask
+    data = DataShape(tuple(f"c{k:02}" for k in range(_CATEGORIES)), (100,) * _CATEGORIES)
+    task = kind(experiment, data, device=torch.device("cpu"), world_size=1, wrap=lambda module: module)
+    lanes = experiment.data.lanes
+    rows = experiment.train.global_batch // lanes
+
+    def step(pictures: Tensor, labels: Tensor, number: int) -> float:
+        batch = len(labels)
+        random = LaneRandom(0, number, tuple((lane, rows) for lane in range(lanes)), pictures.device)
+        task.step(StepInput(pictures, labels, batch, random), Clock(number, number * batch, 10_000 * batch))
+        return float(task.health())
+
+    return step
+
+
+def measure(preset: str, batch: int, rounds: int, overrides: list[str]) -> StepTimes:
+    """Steps of both in turns. ``batch`` 0: the preset's; ``overrides`` are ours alone.
+
+    Raises ValueError for a preset of another task.
+    """
+    given = [f"train.global_batch={batch}"] if batch else []
+    experiment = load_experiment(preset, given)
+    if experiment.task not in ("gan", "classifier"):
+        raise ValueError(
+            f"bench train: {preset} is a {experiment.task}; allowed: presets of gan or classifier"
+        )
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    size = experiment.train.global_batch
+    pictures, labels = torch.rand(size, 1, 28, 28) * 2 - 1, torch.arange(size) % _CATEGORIES
+    textbook = (textbook_gan if experiment.task == "gan" else textbook_classifier)(experiment)
+    times: dict[str, list[float]] = {"ours": [], "textbook": []}
+    steps = {"ours": our_step(load_experiment(preset, [*given, *overrides])), "textbook": textbook}
+    for number in range(_WARM_UP + rounds):
+        for name, step in steps.items():
+            began = time.process_time()
+            step(pictures, labels, number)
+            times[name].append(time.process_time() - began)
+    ours, theirs = (times[name][_WARM_UP:] for name in ("ours", "textbook"))
+    # Lazy penalties make steps of two kinds: the mean of all, not the median step, is what training takes.
+    return StepTimes(
+        preset=preset,
+        batch=size,
+        ours_s=statistics.fmean(ours),
+        textbook_s=statistics.fmean(theirs),
+        ratio=statistics.median(t / o for t, o in zip(theirs, ours, strict=True)),
+        first_ours_s=times["ours"][0],
+    )
+
+
+def main(presets: list[str], batch: int, rounds: int, overrides: list[str], output: Path | None) -> None:
+    """Measure each preset and print a table."""
+    results = [measure(preset, batch, rounds, overrides) for preset in presets or PRESETS]
+    table = Table("preset", "batch", "ours, ms", "textbook, ms", "ratio", "", "first step, s")
+    for r in results:
+        table.add_row(
+            r.preset,
+            f"{r.batch}",
+            f"{r.ours_s * 1e3:.1f}",
+            f"{r.textbook_s * 1e3:.1f}",
+            f"{r.ratio:.2f}",
+            "" if r.ratio >= _BAR else f"below {_BAR}",
+            f"{r.first_ours_s:.2f}",
+        )
+    Console().print(table)
+    write_result(output, TrainBench(results=results, machine=Machine.here()))
