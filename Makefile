@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types unit presets quick clean
+.PHONY: demo test lint types unit presets faults bench sbom audit quick clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "doodle_dist needs Python 3.11 or newer"'
@@ -35,10 +35,35 @@ unit: $(READY)
 presets: $(READY)
 	$(BIN)/pytest -n 2 tests/cluster/test_presets.py -m 'presets or not presets'
 
+# The fault table: several hosts on this machine (Linux, root), broken in turn. Prints the times to recover.
+faults: $(READY)
+	$(BIN)/pytest -m faults tests/cluster/faults
+
+# The figures that the README quotes, of this machine. The cores should have nothing else to do.
+bench: $(READY)
+	$(BIN)/doodle-dist bench raster
+	$(BIN)/doodle-dist bench prepare
+	$(BIN)/doodle-dist bench start
+	$(BIN)/doodle-dist bench train
+
+# What is installed, as CycloneDX, and what is known against it. The tools have an environment of their own.
+TOOLS := $(VENV)-tools/.ready
+$(TOOLS):
+	$(PYTHON) -m venv $(VENV)-tools
+	$(VENV)-tools/bin/python -m pip install --quiet cyclonedx-bom pip-audit
+	touch $@
+
+sbom: $(READY) $(TOOLS)
+	$(VENV)-tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
+		-o sbom.cdx.json $(BIN)/python
+
+audit: $(TOOLS)
+	$(VENV)-tools/bin/pip-audit --no-deps -r constraints.txt
+
 # The inner loop: nothing that starts a cluster or takes long.
 quick: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/pytest -q -m 'not cluster and not slow and not presets'
+	$(BIN)/pytest -q -m 'not cluster and not slow and not presets and not faults'
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

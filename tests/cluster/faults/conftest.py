@@ -18,21 +18,6 @@ from tests.cluster.faults.hosts import CATEGORIES, DATA, REPOSITORY, Job, comman
 _KEEP = "DOODLE_KEEP_HOSTS"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "faults: a row of the fault table, on a cluster of several hosts (root)"
-    )
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Rows run only where they are asked for by their marker: `pytest -m faults`."""
-    if "faults" in (config.getoption("markexpr") or ""):
-        return
-    rows = [item for item in items if item.get_closest_marker("faults")]
-    items[:] = [item for item in items if item not in rows]
-    config.hook.pytest_deselected(items=rows)
-
-
 # --- the table -------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ from cluster.hosts import network
 from doodle_dist.data import storage
 from doodle_dist.evaluation.audit_check import check_run
 from doodle_dist.evaluation.runs import read_run
-from doodle_dist.training.checkpoint import load_cursor, load_state
+from doodle_dist.training.checkpoint import CURSOR, load_cursor, load_state
+from doodle_dist.training.checkpoint_store import fetch, stored_checkpoints
 
 REPOSITORY = Path(__file__).parents[3]
 RUNS, DATA = "s3://doodles/runs", "s3://doodles/data"
@@ -164,13 +166,16 @@ class Job:
     # --- checkpoints --------------------------------------------------------------------------------------
 
     def registered(self) -> dict[str, int]:
-        """The checkpoint that the run would resume from: {"step", "drawings_seen"}, both 0 where there is none."""
-        try:
-            held = orjson.loads((self.folder / "checkpoint_manager_snapshot.json").read_bytes())
-        except (FileNotFoundError, orjson.JSONDecodeError):
+        """The newest committed checkpoint: {"step", "drawings_seen"}, both 0 where there is none."""
+        # From the server's own folder: its proxy may be broken at this moment.
+        newest = next(reversed(stored_checkpoints(str(self.folder))), None)
+        if newest is None:
             return {"step": 0, "drawings_seen": 0}
-        metrics = (held["latest_checkpoint_result"] or {"metrics": {}})["metrics"]
-        return {key: int(metrics.get(key, 0)) for key in ("step", "drawings_seen")}
+        try:
+            cursor = orjson.loads((Path(newest.uri) / CURSOR).read_bytes())
+        except FileNotFoundError:  # swept meanwhile, since a newer one is there
+            return self.registered()
+        return {key: int(cursor[key]) for key in ("step", "drawings_seen")}
 
     def wait_for_checkpoint(self, after: int = 0, timeout_s: float = 150.0) -> dict[str, int]:
         """Wait until a checkpoint of more than ``after`` drawings is registered."""
@@ -216,14 +221,14 @@ class Job:
         self.check_checkpoints()
 
     def check_checkpoints(self) -> None:
-        """Every registered checkpoint is whole, and is what its registration says."""
-        held = orjson.loads((self.folder / "checkpoint_manager_snapshot.json").read_bytes())
-        assert held["checkpoint_results"]
-        for result in held["checkpoint_results"]:
-            folder = self.folder / result["checkpoint_dir_name"]
-            cursor = load_cursor(folder, 0, GLOBAL_BATCH)
-            assert cursor.step == result["metrics"]["step"]
-            load_state(folder, torch.device("cpu"))
+        """Every committed checkpoint is what was committed, and loads."""
+        checkpoints = stored_checkpoints(str(self.folder))
+        assert checkpoints
+        for checkpoint in checkpoints:
+            with tempfile.TemporaryDirectory() as folder:
+                fetch(checkpoint, Path(folder))
+                assert load_cursor(Path(folder), 0, GLOBAL_BATCH).drawings_seen == checkpoint.drawings_seen
+                load_state(Path(folder), torch.device("cpu"))
 
 
 def requests_under_way(buckets: Path, what: str) -> bool:

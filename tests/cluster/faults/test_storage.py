@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from doodle_dist.data import storage
+from doodle_dist.training.checkpoint_store import stored_checkpoints
 from tests.cluster.faults.conftest import Row
 from tests.cluster.faults.hosts import Job, command, copy_dataset
 
@@ -71,15 +72,15 @@ def test_checkpoint_truncated(submit: Submit, row: Row) -> None:
     """The newest checkpoint truncated: named, and the one before it used."""
     job = submit(drawings=9000)
     job.succeeded()
-    results = sorted(job.folder.glob("checkpoint_2*"))
-    victim = storage.join(job.uri, results[-1].name, "state.pt")
+    newest = stored_checkpoints(str(job.folder))[-1].name
+    victim = storage.join(job.uri, newest, "state.pt")
     storage.write_atomic(victim, storage.read_bytes(victim, 0, storage.size(victim) // 2))
     job.drawings = 18_000
     row.strike()
     job.submit()
     job.wait_for_checkpoint(after=9000 + 64)
     row.recovered()
-    assert results[-1].name in job.said(), "the damaged checkpoint is named"
+    assert newest in job.said(), "the damaged checkpoint is named"
     job.succeeded()
     job.check({"step": 1, "drawings_seen": 0})
 
