@@ -63,7 +63,7 @@ def train(
     plan.order(0)
 
     run_uri = storage.join(experiment.storage, experiment.run)
-    with held(run_uri, _say) as (mine, is_lost):
+    with held(run_uri, say) as (mine, is_lost):
         scaling = experiment.scaling
         need = Need(scaling.least_workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
         with _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
@@ -87,7 +87,8 @@ def train(
     return _result(run_uri, total, was_asked=asked.is_set())
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line for the person who started this."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -157,7 +158,7 @@ def _fit(
         wait([fitting], timeout=0.2)
         if deadline is None and (asked.is_set() or is_lost.is_set()):
             if asked.is_set():
-                _say("stopping: the run is saved first")
+                say("stopping: the run is saved first")
             board.stop.remote()
             deadline = time.monotonic() + STOP_WITHIN_S
         if deadline is not None and time.monotonic() > deadline and not fitting.done():

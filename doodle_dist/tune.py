@@ -1,6 +1,7 @@
 """`doodle-dist tune` and `python -m doodle_dist.tune`: parse, build, search, say what was found."""
 
 import os
+import threading
 from dataclasses import asdict, dataclass
 
 import orjson
@@ -15,6 +16,7 @@ from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.stream import RowGroupsInMemory
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.ray_cluster import DATA_CPUS, Need, NotEnoughResourcesError, connect
+from doodle_dist.training.lease import held
 from doodle_dist.training.plan import training_plan
 from doodle_dist.training.worker import held_out_plan
 from doodle_dist.tuning import evaluator, report
@@ -99,8 +101,12 @@ def tune(search: Search, options: Options) -> SearchRecord:
     """
     if search.scheduler == "pbt":
         check_population(search.space, search.trials, options.workers_per_trial)
-    request = _request(search)
-    _refuse_another(search.uri, request, options.resume)
+    _refuse_another(search.uri, _request(search), options.resume)
+    with held(search.uri, train_driver.say) as (_, is_lost):
+        return _search(search, options, is_lost)
+
+
+def _search(search: Search, options: Options, is_lost: threading.Event) -> SearchRecord:
     base, cores = search.base, os.cpu_count() or 1
     most = options.concurrent or search.trials
     # Without a dashboard Ray leaves the placement groups of stopped trials behind.
@@ -111,34 +117,20 @@ def tune(search: Search, options: Options) -> SearchRecord:
         evaluator.train_if_missing(
             base.gan.judge, base, workers=min(cores, 2), quiet=options.quiet, debug=options.debug
         )
-
     manifest = load_manifest(base.data.uri)
     plans = [training_plan(base, manifest), held_out_plan(base, manifest)]
-    in_memory = options.workers_per_trial == 1 and fits_in_memory(plans)
+    memory = RowGroupsInMemory(plans) if options.workers_per_trial == 1 and fits_in_memory(plans) else None
     resources = TrialResources(
         cpus=base.scaling.cpus_per_worker,
         gpus=_gpus_per_trial(base, options),
         workers=options.workers_per_trial,
-        data_cpus=0.0 if in_memory else DATA_CPUS,
+        data_cpus=DATA_CPUS if memory is None else 0.0,
     )
-    have = ray.cluster_resources()
-    concurrent = resources.concurrent(have, most)
-    if not concurrent:
-        raise NotEnoughResourcesError(
-            f"no trial fits: one takes {resources}, and the cluster has {have.get('CPU', 0):g} CPUs and "
-            f"{have.get('GPU', 0):g} GPUs"
-        )
-    ledger = Ledger(search.uri, request)
-    follower = Follower(ledger, concurrent, resources, options.quiet)
+    concurrent = _places(resources, most)
+    ledger = Ledger(search.uri, _request(search))
+    follower = Follower(ledger, concurrent, resources, is_lost, quiet=options.quiet)
     try:
-        run_search(
-            search,
-            ledger.record,
-            follower,
-            resources,
-            concurrent,
-            RowGroupsInMemory(plans) if in_memory else None,
-        )
+        run_search(search, ledger.record, follower, resources, concurrent, memory)
     finally:
         follower.close()
         ledger.close()
@@ -148,6 +140,17 @@ def tune(search: Search, options: Options) -> SearchRecord:
             f"search {base.run}: no trial came to anything{': ' if reasons else ''}{reasons}"
         )
     return ledger.record
+
+
+def _places(resources: TrialResources, most: int) -> int:
+    """How many trials run at once. Raises NotEnoughResourcesError for none."""
+    have = ray.cluster_resources()
+    if places := resources.concurrent(have, most):
+        return places
+    raise NotEnoughResourcesError(
+        f"no trial fits: one takes {resources}, and the cluster has {have.get('CPU', 0):g} CPUs and "
+        f"{have.get('GPU', 0):g} GPUs"
+    )
 
 
 def print_plan(search: Search, options: Options, *, as_json: bool) -> None:

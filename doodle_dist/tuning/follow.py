@@ -2,6 +2,7 @@
 
 import math
 import sys
+import threading
 import time
 from collections import Counter
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from doodle_dist.errors import one_line
+from doodle_dist.errors import WorkFailedError, one_line
 from doodle_dist.tuning.ledger import Ledger, trial_number
 from doodle_dist.tuning.naming import short
 from doodle_dist.tuning.resources import TrialResources
@@ -33,8 +34,17 @@ _SHOWN = 8
 class Follower(Callback):
     """Writes a search's ledger from what Ray Tune tells, and shows the best trials while it runs."""
 
-    def __init__(self, ledger: Ledger, concurrent: int, resources: TrialResources, quiet: bool) -> None:
-        self.ledger, self.concurrent, self.resources = ledger, concurrent, resources
+    def __init__(
+        self,
+        ledger: Ledger,
+        concurrent: int,
+        resources: TrialResources,
+        is_lost: threading.Event,
+        *,
+        quiet: bool,
+    ) -> None:
+        """``is_lost`` is set where another driver takes the search over."""
+        self.ledger, self.concurrent, self.resources, self.is_lost = ledger, concurrent, resources, is_lost
         self.console = Console(file=sys.stderr, quiet=quiet)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
         self.began, self.drawn, self.printed = time.monotonic(), 0.0, 0.0
@@ -90,6 +100,8 @@ class Follower(Callback):
         self._ended(_number(trial), "failed", one_line(error) if error else "its process died")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
+        if self.is_lost.is_set():
+            raise WorkFailedError("the search was taken over by another driver")
         self.running = {_number(trial) for trial in trials if trial.status == Trial.RUNNING}
         self.show()
 
