@@ -158,7 +158,7 @@ def tune(
 
     name = Path(preset).stem
     given = {
-        "run": run or f"{name}-search",
+        "run": run or f"{name}-{'pbt' if scheduler == 'pbt' else 'search'}",
         "storage": storage or None,
         "data.uri": data or None,
         "gan.judge": judge or None,

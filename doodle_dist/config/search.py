@@ -345,6 +345,10 @@ def _table(space: str, preset: str, base: Experiment, scheduler: str) -> dict[st
         if own is not None:
             return own
         space = "pbt" if scheduler == "pbt" and base.task == "gan" else base.task
+        if space not in search_names():
+            raise ConfigError(
+                f"preset {preset} has no [search], and a {base.task} no shipped space: give --space"
+            )
     if space.endswith(".toml"):
         path = Path(space)
         if not path.is_file():

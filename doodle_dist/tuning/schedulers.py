@@ -4,6 +4,7 @@ No time budget: a trial that was slow because its node was would be judged by th
 """
 
 import logging
+import random
 from collections.abc import Iterable
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
@@ -72,8 +73,6 @@ def build_scheduler(
 
 def _mutation(draw: Draw) -> object:
     """What PBT changes a value by: a list's neighbour, or a factor of 0.8 or 1.2, or in a quarter of cases anew."""
-    import random
-
     if draw.is_numeric:
         return lambda: draw.at(random.random())
     return list(draw.values)
