@@ -2,7 +2,7 @@
 
 import os
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import orjson
 import ray
@@ -21,7 +21,7 @@ from doodle_dist.training.plan import training_plan
 from doodle_dist.training.worker import held_out_plan
 from doodle_dist.tuning import evaluator, report
 from doodle_dist.tuning.follow import Follower
-from doodle_dist.tuning.ledger import Ledger, Request, SearchRecord, read_search
+from doodle_dist.tuning.ledger import CONFIRM, Ledger, Request, SearchRecord, confirmed_by, read_search
 from doodle_dist.tuning.naming import shown
 from doodle_dist.tuning.resources import TrialResources, fits_in_memory, measured_gpu_share
 from doodle_dist.tuning.schedulers import check_population, report_at
@@ -127,19 +127,48 @@ def _search(search: Search, options: Options, is_lost: threading.Event) -> Searc
         data_cpus=DATA_CPUS if memory is None else 0.0,
     )
     concurrent = _places(resources, most)
-    ledger = Ledger(search.uri, _request(search))
-    follower = Follower(ledger, concurrent, resources, is_lost, quiet=options.quiet)
-    try:
-        run_search(search, ledger.record, follower, resources, concurrent, memory)
-    finally:
-        follower.close()
-        ledger.close()
-    if ledger.record.best is None:
-        reasons = "; ".join(sorted({t.reason for t in ledger.record.trials.values() if t.reason}))
+
+    def run(part: Search) -> SearchRecord:
+        ledger = Ledger(part.uri, _request(part))
+        follower = Follower(ledger, concurrent, resources, is_lost, quiet=options.quiet)
+        try:
+            run_search(part, ledger.record, follower, resources, concurrent, memory)
+        finally:
+            follower.close()
+            ledger.close()
+        return ledger.record
+
+    record = run(search)
+    if record.best is None:
+        reasons = "; ".join(sorted({trial.reason for trial in record.trials.values() if trial.reason}))
         raise WorkFailedError(
             f"search {base.run}: no trial came to anything{': ' if reasons else ''}{reasons}"
         )
-    return ledger.record
+    if record.is_over and (again := confirmation(search, record)) is not None:
+        if not options.quiet:
+            train_driver.say(f"the best, {len(again.given)} times with seeds that the search has not used:")
+        record.confirmed = confirmed_by(run(again))
+    return record
+
+
+def confirmation(search: Search, record: SearchRecord) -> Search | None:
+    """The search that trains another's best again with fresh seeds; None where it asks for none, or has no trial
+    that was trained to its end, or one whose settings changed on the way."""
+    config = search.config
+    best = [row for row in record.ranked() if row[0].status == "finished"][: config.confirm]
+    if not best or search.scheduler == "pbt":
+        return None
+    used = max([search.base.seed, *(int(result.settings.get("seed", 0)) for _, result in best)])
+    trials = [(trial, seed) for trial, _ in best for seed in range(used + 1, used + 1 + config.confirm_seeds)]
+    return replace(
+        search,
+        uri=storage.join(search.uri, CONFIRM),
+        trials=len(trials),
+        scheduler="none",
+        searcher="random",
+        given=tuple(trial.settings | {"seed": seed} for trial, seed in trials),
+        confirms=tuple(trial.number for trial, _ in trials),
+    )
 
 
 def _places(resources: TrialResources, most: int) -> int:
@@ -191,6 +220,7 @@ def _request(search: Search) -> Request:
         scheduler=search.scheduler,
         searcher=search.searcher,
         seed=search.seed,
+        confirms=list(search.confirms),
     )
 
 

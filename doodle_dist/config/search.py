@@ -121,6 +121,12 @@ class Draw:
             return self._typed(math.exp(math.log(low) + share * (math.log(high) - math.log(low))))
         return low + share * (high - low)
 
+    def holds(self, value: Value) -> bool:
+        """Whether it could be drawn."""
+        if not self.is_numeric:
+            return value in self.values
+        return not isinstance(value, (str, bool)) and self.low <= value <= self.high
+
     def clip(self, value: Value) -> Value:
         """The value of the range that is nearest to a number, or a list's value as it is."""
         if not self.is_numeric or isinstance(value, str):
@@ -173,6 +179,14 @@ class SearchSpace:
             return axis.draw.at(shares[axis.key])
 
         return self.settings(base, pick)
+
+    def of_base(self, base: Experiment) -> Settings | None:
+        """The point at which the experiment is what it was; None where an axis does not hold its value."""
+        point = self.settings(base, lambda axis: setting(base, axis.key))
+        draws = {axis.key: axis.draw for axis in self.axes}
+        held = all(draws[key].holds(value) for key, value in point.items() if key in draws)
+        is_same = all(setting(base, key) == value for key, value in point.items())
+        return point if held and is_same else None
 
     def without(self, keys: Iterable[str]) -> "SearchSpace":
         """The space with the axes of ``keys`` left out: settings that a person has fixed."""
@@ -251,6 +265,10 @@ class SearchConfig(Section):
     reduction: int = Field(4, ge=2, le=16, description="asha: one of so many goes on at each rung")
     perturb_every: int = Field(2_500, ge=1, description="pbt: drawings after which settings may change")
     scheduler: Literal["asha", "pbt", "none"] = Field("asha", description="what ends or changes trials")
+    confirm: int = Field(
+        4, ge=0, description="so many of the best are trained again with seeds that the search has not used"
+    )
+    confirm_seeds: int = Field(2, ge=1, le=100, description="how often each of them is")
 
     @field_validator("space")
     @classmethod

@@ -4,6 +4,8 @@ All that a search says at its end is drawn from it, and a search that was cut of
 state is written every few seconds, and is pickled.
 """
 
+import math
+import statistics
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from doodle_dist.config.search import SearchConfig, Settings
 from doodle_dist.data import storage
 
 LEDGER, REQUEST = "search.jsonl", "search.json"
+CONFIRM = "confirm"  # the search, below another, that trains its best again
 _PUT_EVERY_S = 10.0
 
 Status = Literal["waiting", "running", "finished", "stopped", "failed"]
@@ -72,7 +75,8 @@ class TrialRecord:
 @dataclass(frozen=True)
 class Request:
     """What a search was asked for; the same command asks for the same. ``experiment`` is that of the preset with
-    the person's overrides, of which a trial's settings are overlays."""
+    the person's overrides, of which a trial's settings are overlays. Where it trains the best of another search
+    again, ``confirms`` has the number that each of its own trials had there."""
 
     experiment: dict[str, object]
     search: dict[str, object]
@@ -80,6 +84,7 @@ class Request:
     scheduler: str
     searcher: str
     seed: int
+    confirms: list[int] = field(default_factory=list)
 
     @property
     def config(self) -> SearchConfig:
@@ -89,12 +94,14 @@ class Request:
 
 @dataclass
 class SearchRecord:
-    """A search as its folder describes it: what was asked for, and every trial by number."""
+    """A search as its folder describes it: what was asked for, and every trial by number. ``confirmed`` are the
+    ends of those of the best that were trained again with fresh seeds, by the number of the trial."""
 
     uri: str
     request: Request
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     elapsed_s: float = 0.0
+    confirmed: dict[int, list[Result]] = field(default_factory=dict)
 
     @property
     def objective(self) -> str:
@@ -105,6 +112,11 @@ class SearchRecord:
     def sign(self) -> float:
         """1 where a high objective is good, -1 where a low one is."""
         return 1.0 if self.request.config.mode == "max" else -1.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every trial is over."""
+        return sum(trial.is_over for trial in self.trials.values()) >= self.request.trials
 
     def ranked(self) -> list[tuple[TrialRecord, Result]]:
         """Every trial with a result, best first: by the drawings it got to, then by the objective there.
@@ -121,8 +133,25 @@ class SearchRecord:
 
     @property
     def best(self) -> tuple[TrialRecord, Result] | None:
-        """The first of `ranked`."""
-        return next(iter(self.ranked()), None)
+        """The first of `ranked`; of those that were confirmed, where some were, the best by its fresh seeds' mean."""
+        ranked = self.ranked()
+        means = {number: self.sign * mean for number, (mean, _) in self.confirmations().items()}
+        if means:
+            return next(row for row in ranked if row[0].number == max(means, key=means.__getitem__))
+        return next(iter(ranked), None)
+
+    def confirmations(self) -> dict[int, tuple[float, float]]:
+        """Mean and standard deviation of the objective over fresh seeds, of each trial that was confirmed.
+
+        A seed whose run failed makes its trial's infinitely bad.
+        """
+        found = {}
+        for number, results in self.confirmed.items():
+            values = [-self.sign * math.inf if r.objective is None else r.objective for r in results]
+            mean = sum(values) / len(values)
+            spread = statistics.stdev(values) if len(values) > 1 and math.isfinite(mean) else math.nan
+            found[number] = (mean, spread)
+        return found
 
     @property
     def drawings_seen(self) -> int:
@@ -168,7 +197,29 @@ def read_search(uri: str) -> SearchRecord | None:
         except orjson.JSONDecodeError:
             continue  # cut short by a crash; it is the last of its attempt
         _apply(record, entry)
+    if (again := read_search(storage.join(uri, CONFIRM))) is not None:
+        record.confirmed = confirmed_by(again)
     return record
+
+
+def confirmed_by(again: SearchRecord) -> dict[int, list[Result]]:
+    """What a search that confirms another's best has found, by that one's trials; those that are not through with
+    all their seeds are left out."""
+    found: dict[int, list[Result]] = {}
+    for number in dict.fromkeys(again.request.confirms):
+        mine = [
+            again.trials.get(k) for k, confirms in enumerate(again.request.confirms) if confirms == number
+        ]
+        if all(trial is not None and trial.is_over for trial in mine):
+            found[number] = [_end(trial) for trial in mine if trial is not None]
+    return found
+
+
+def _end(trial: TrialRecord) -> Result:
+    """A trial's last report; one without an objective where it failed."""
+    if trial.status == "finished" and trial.results:
+        return trial.results[-1]
+    return Result(trial.drawings_seen, None, 0.0, trial.settings)
 
 
 def _apply(record: SearchRecord, entry: dict) -> None:

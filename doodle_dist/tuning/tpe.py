@@ -10,7 +10,7 @@ from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.search import Axis, SearchSpace, Value
+from doodle_dist.config.search import Axis, SearchSpace, Settings, Value
 from doodle_dist.tuning.ledger import TrialRecord
 from doodle_dist.tuning.optuna_space import distribution
 from doodle_dist.tuning.trial import POINT, TRIAL
@@ -34,8 +34,10 @@ class TpeSearcher(Searcher):
         earlier: Iterable[TrialRecord],
         first: int,
         trials: int,
+        begin_with: Settings | None = None,
     ) -> None:
-        """``unfinished`` trials come first, as they were; then new ones from number ``first`` to ``trials``."""
+        """``unfinished`` trials come first, as they were; then new ones from number ``first`` to ``trials``, of which
+        the first is ``begin_with``, if it is given."""
         super().__init__(metric=objective, mode=mode)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         earlier = list(earlier)
@@ -54,6 +56,8 @@ class TpeSearcher(Searcher):
         self.next = first
         self.asked: dict[str, optuna.Trial] = {}
         axes = {axis.key: distribution(axis.draw) for axis in space.axes}
+        if begin_with is not None:
+            self.study.enqueue_trial({key: value for key, value in begin_with.items() if key in axes})
         for trial in earlier:
             values = [result.objective for result in trial.results if result.objective is not None]
             params = {key: value for key, value in trial.settings.items() if key in axes}

@@ -13,7 +13,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.search import SearchConfig, SearchSpace
+from doodle_dist.config.search import SearchConfig, SearchSpace, Settings
 from doodle_dist.data import storage
 from doodle_dist.data.stream import RowGroupsInMemory
 from doodle_dist.tuning.follow import Follower
@@ -31,7 +31,10 @@ _KEPT, _KEPT_FOR_OTHERS = 1, 1000  # checkpoints of a trial; population based tr
 
 @dataclass(frozen=True)
 class Search:
-    """All that fixes what a search tries: the base that points are laid over, the space, and how many."""
+    """All that fixes what a search tries: the base that points are laid over, the space, and how many.
+
+    ``given`` points are tried in place of drawn ones; ``confirms`` are the trials of another search that they are of.
+    """
 
     uri: str
     base: Experiment
@@ -41,10 +44,25 @@ class Search:
     scheduler: str
     searcher: str
     seed: int
+    given: tuple[Settings, ...] = ()
+    confirms: tuple[int, ...] = ()
 
-    def points(self) -> list[dict[str, float | int | str | bool]]:
-        """The random points of all trials, by number."""
-        return [self.space.sampled(self.base, self.seed, number) for number in range(self.trials)]
+    def points(self) -> list[Settings]:
+        """The points of all trials of a search that doesn't choose them as it goes, by number.
+
+        The first is the preset as it is, unless the space has a grid to go through, or doesn't hold the preset.
+        """
+        if self.given:
+            return list(self.given)
+        points = [self.space.sampled(self.base, self.seed, number) for number in range(self.trials)]
+        if (first := self.first()) is not None:
+            points[0] = first
+        return points
+
+    def first(self) -> Settings | None:
+        """The preset as a point, to begin with."""
+        has_grid = any(axis.draw.kind == "grid" for axis in self.space.axes)
+        return None if has_grid else self.space.of_base(self.base)
 
 
 def run_search(
@@ -139,6 +157,7 @@ def _trials(
             earlier=over,
             first=max(known, default=-1) + 1,
             trials=search.trials,
+            begin_with=None if known else search.first(),
         )
         return {
             "tune_config": ray.tune.TuneConfig(
@@ -170,7 +189,7 @@ def _name_of(trial: Trial) -> str:
     return trial_name(trial.config[POINT][TRIAL])
 
 
-def _settings_now(trial: TrialRecord) -> dict[str, float | int | str | bool]:
+def _settings_now(trial: TrialRecord) -> Settings:
     """What a trial was last trained with: population based training changes it."""
     return dict(trial.results[-1].settings if trial.results else trial.settings)
 
