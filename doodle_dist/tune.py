@@ -155,7 +155,7 @@ def confirmation(search: Search, record: SearchRecord) -> Search | None:
     """The search that trains another's best again with fresh seeds; None where it asks for none, or has no trial
     that was trained to its end, or one whose settings changed on the way."""
     config = search.config
-    best = [row for row in record.ranked() if row[0].status == "finished"][: config.confirm]
+    best = [row for row in record.by_objective() if row[0].status == "finished"][: config.confirm]
     if not best or search.scheduler == "pbt":
         return None
     used = max([search.base.seed, *(int(result.settings.get("seed", 0)) for _, result in best)])

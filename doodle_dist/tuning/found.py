@@ -1,5 +1,6 @@
 """What a search found, as data and in words: the same for the screen, the JSON and the page."""
 
+import math
 import shlex
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -27,7 +28,11 @@ FRESH_SEEDS = 3
 
 @dataclass(frozen=True)
 class Row:
-    """A trial's place. ``settings`` are those of its last report, which population based training changes."""
+    """A trial's place. ``settings`` are those of its last report, which population based training changes.
+
+    Where it was confirmed, ``fresh_mean`` and ``fresh_std`` are the objective's over ``fresh_seeds`` seeds that the
+    search had not used; None where a run of them failed.
+    """
 
     place: int
     trial: int
@@ -35,6 +40,19 @@ class Row:
     drawings_seen: int
     objective: float
     settings: Settings
+    fresh_seeds: int = 0
+    fresh_mean: float | None = None
+    fresh_std: float | None = None
+
+    @property
+    def fresh(self) -> str:
+        """``155.1 ± 20.3``, or how it is that there is no such thing."""
+        if not self.fresh_seeds:
+            return ""
+        if self.fresh_mean is None:
+            return "failed"
+        spread = "" if self.fresh_std is None else f" ± {figure(self.fresh_std)}"
+        return f"{figure(self.fresh_mean)}{spread}"
 
 
 @dataclass(frozen=True)
@@ -76,13 +94,26 @@ class Found:
 
 
 def leaderboard(record: SearchRecord, top: int = 10) -> list[Row]:
-    """The best ``top`` trials, 0 for all: by the drawings they got to, then by the objective there."""
-    ranked = record.ranked()
+    """The best ``top`` trials, 0 for all, in the order of `SearchRecord.ranked`."""
+    ranked, confirmations = record.ranked(), record.confirmations()
     return [
-        Row(place, trial.number, trial.status, result.drawings_seen, result.objective, result.settings)
+        Row(
+            place,
+            trial.number,
+            trial.status,
+            result.drawings_seen,
+            result.objective,
+            result.settings,
+            len(record.confirmed.get(trial.number, ())),
+            *(_finite(value) for value in confirmations.get(trial.number, (math.nan, math.nan))),
+        )
         for place, (trial, result) in enumerate(ranked[: top or len(ranked)], 1)
         if result.objective is not None
     ]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def failures(record: SearchRecord) -> list[Failure]:
@@ -152,16 +183,22 @@ def duration(seconds: float) -> str:
 
 
 def flattered(record: SearchRecord) -> str:
-    """Why the best trial's objective is better than its settings are."""
-    return (
-        f"The best of {len(record.ranked())} trials is flattered by its selection: some of what put it first was luck. "
-        "What its settings are worth, seeds tell that the search has not used:"
-    )
+    """Why the best trial's objective is better than its settings are, and what was done about it."""
+    trials = len(record.ranked())
+    said = f"The best of {trials} trials is flattered by its selection: some of what put it first was luck."
+    if record.confirmed:
+        seeds = len(next(iter(record.confirmed.values())))
+        return (
+            f"{said} So the first {len(record.confirmed)} were trained again, each with {seeds} seeds that the search "
+            "had not used, and their means decide. Of the best of those means too a little is luck; more seeds tell:"
+        )
+    return f"{said} What its settings are worth, seeds tell that the search has not used:"
 
 
 def retrain_command(record: SearchRecord) -> str:
     """The shell's line that trains `best.toml` with seeds that the search has not used."""
     used = {int(trial.settings.get("seed", 0)) for trial in record.trials.values()} | {base_of(record).seed}
+    used |= {int(end.settings.get("seed", 0)) for ends in record.confirmed.values() for end in ends}
     seeds = " ".join(str(max(used) + k) for k in range(1, FRESH_SEEDS + 1))
     local = "://" not in record.uri
     preset = shlex.quote(storage.join(record.uri, BEST)) if local else BEST

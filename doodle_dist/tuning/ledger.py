@@ -118,7 +118,7 @@ class SearchRecord:
         """Whether every trial is over."""
         return sum(trial.is_over for trial in self.trials.values()) >= self.request.trials
 
-    def ranked(self) -> list[tuple[TrialRecord, Result]]:
+    def by_objective(self) -> list[tuple[TrialRecord, Result]]:
         """Every trial with a result, best first: by the drawings it got to, then by the objective there.
 
         A trial that was stopped early was worse, at that point, than one that went on; its figure there says
@@ -131,14 +131,17 @@ class SearchRecord:
         ]
         return sorted(rows, key=lambda row: (-row[1].drawings_seen, -self.sign * (row[1].objective or 0.0)))
 
+    def ranked(self) -> list[tuple[TrialRecord, Result]]:
+        """As `by_objective`, but that those which were confirmed come first, by their fresh seeds' mean."""
+        means = {number: -self.sign * mean for number, (mean, _) in self.confirmations().items()}
+        return sorted(
+            self.by_objective(), key=lambda row: (row[0].number not in means, means.get(row[0].number, 0.0))
+        )
+
     @property
     def best(self) -> tuple[TrialRecord, Result] | None:
-        """The first of `ranked`; of those that were confirmed, where some were, the best by its fresh seeds' mean."""
-        ranked = self.ranked()
-        means = {number: self.sign * mean for number, (mean, _) in self.confirmations().items()}
-        if means:
-            return next(row for row in ranked if row[0].number == max(means, key=means.__getitem__))
-        return next(iter(ranked), None)
+        """The first of `ranked`."""
+        return next(iter(self.ranked()), None)
 
     def confirmations(self) -> dict[int, tuple[float, float]]:
         """Mean and standard deviation of the objective over fresh seeds, of each trial that was confirmed.

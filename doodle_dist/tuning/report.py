@@ -68,6 +68,7 @@ def _ranking(record: SearchRecord, rows: list[Row], columns: int) -> list[str]:
     for row in rows:
         lines.append(
             f"{row.place:3} {row.trial:5} {row.drawings_seen:10,} {figure(row.objective):>10}  {row.status}"
+            + (f"; fresh seeds {row.fresh}" if row.fresh else "")
         )
         settings = short(row.settings, record)
         lines += textwrap.wrap(settings, columns, initial_indent=indent, subsequent_indent=indent)
@@ -115,8 +116,7 @@ def best_toml(record: SearchRecord) -> str:
         f"seed {request.seed}.",
         f"Trial {trial.number} with seed {experiment.seed} reached {record.objective} {reached} "
         f"at {result.drawings_seen:,} drawings seen.",
-        f"The best of {len(record.ranked())} is flattered by its selection: train it with other seeds "
-        f"(--set seed={experiment.seed + 1} --run best-seed-{experiment.seed + 1}).",
+        *_how_good(record, trial),
     ]
     if length and result.drawings_seen < length:
         lines.append(f"It was not trained to its end, {length:,} drawings, on which its schedules depend.")
@@ -128,6 +128,18 @@ def best_toml(record: SearchRecord) -> str:
             for one in way
         ]
     return to_toml(experiment, lines)
+
+
+def _how_good(record: SearchRecord, best: TrialRecord) -> list[str]:
+    """What the best trial's settings are worth, as far as the search knows."""
+    if best.number not in record.confirmed:
+        return [
+            f"The best of {len(record.ranked())} is flattered by its selection: train it with other seeds "
+            "(--set seed=… --run …)."
+        ]
+    mean, spread = record.confirmations()[best.number]
+    seeds = [int(end.settings["seed"]) for end in record.confirmed[best.number]]
+    return [f"With fresh seeds ({', '.join(map(str, seeds))}): {figure(mean)} ± {figure(spread)}."]
 
 
 def _best(record: SearchRecord) -> tuple[TrialRecord, Result]:

@@ -108,6 +108,7 @@ def _best(record: SearchRecord, base: Experiment, found: Found) -> list[Content]
     said = [
         ("trial", str(row.trial)),
         (found.objective, figure(row.objective)),
+        *([("with fresh seeds", row.fresh)] if row.fresh else []),
         ("drawings seen", f"{row.drawings_seen:,}"),
         ("as a preset", el("code", BEST)),
     ]
@@ -125,8 +126,8 @@ def _trials(record: SearchRecord, found: Found) -> list[Content]:
     if not rows:
         return []
     caption = (
-        "The best trials: first by the drawings they got to, then by the objective there, since a trial that was "
-        "ended early was worse at that point than one that went on"
+        "The best trials: first by the mean over fresh seeds where they were trained again, then by the drawings they "
+        "got to, then by the objective there, since a trial that was ended early was worse at that point"
     )
     shown_rows = _ranking(record, found, rows[:_SHOWN], caption)
     if len(rows) <= _SHOWN:
@@ -138,7 +139,8 @@ def _trials(record: SearchRecord, found: Found) -> list[Content]:
 def _ranking(record: SearchRecord, found: Found, rows: list[Row], caption: str) -> Markup:
     keys = _searched(record)
     names = short_names(keys)
-    head = ["place", "trial", "ended", "drawings", found.objective, *(names[key] for key in keys)]
+    fresh = ["fresh seeds"] if any(row.fresh for row in rows) else []
+    head = ["place", "trial", "ended", "drawings", found.objective, *fresh, *(names[key] for key in keys)]
     cells: list[list[Content]] = [
         [
             str(row.place),
@@ -146,6 +148,7 @@ def _ranking(record: SearchRecord, found: Found, rows: list[Row], caption: str) 
             row.status,
             f"{row.drawings_seen:,}",
             figure(row.objective),
+            *([row.fresh] if fresh else []),
             *(_value(row.settings, key) for key in keys),
         ]
         for row in rows

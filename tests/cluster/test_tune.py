@@ -67,7 +67,13 @@ def search_of(
     options = {"data.uri": dataset, "storage": str(runs), "run": name}
     experiment = load_run(preset, [*small, *settings], options)
     search = load_search(preset, experiment)
-    short: dict[str, object] = {"drawings": 128, "first_rung": 32, "reduction": 2, "perturb_every": 32}
+    short: dict[str, object] = {
+        "drawings": 128,
+        "first_rung": 32,
+        "reduction": 2,
+        "perturb_every": 32,
+        "confirm": 0,
+    }
     if preset != "doodle-gan-small":
         short |= {"objective": "val/loss", "mode": "min"}  # a few steps change it, and hardly the accuracy
     changed = search.model_dump() | short | table
@@ -105,6 +111,29 @@ def test_64_trials_of_asha_leave_nothing_behind(cluster: None, dataset: str, tmp
         assert (tmp_path / "many" / trial.name / "metrics.jsonl").is_file()
     again = tune(plan_search(experiment, search, trials=64), Options(quiet=True))
     assert {n: t.results for n, t in again.trials.items()} == {n: t.results for n, t in record.trials.items()}
+
+
+def test_the_best_are_trained_again_with_seeds_that_the_search_has_not_used(
+    cluster: None, dataset: str, tmp_path: Path
+) -> None:
+    experiment, search = search_of(
+        dataset, tmp_path, "again", "optim.classifier.lr=loguniform(1e-4, 1e-2)", scheduler="none",
+        drawings=64, confirm=2, confirm_seeds=2,
+    )  # fmt: skip
+    plan = plan_search(experiment, search, trials=4)
+    record = tune(plan, Options(quiet=True))
+    assert record.trials[0].settings["optim.classifier.lr"] == experiment.optim.classifier.lr  # type: ignore[union-attr]
+    finalists = [trial.number for trial, _ in record.by_objective()[:2]]
+    assert sorted(record.confirmed) == sorted(finalists)
+    for number, ends in record.confirmed.items():
+        assert [end.settings["seed"] for end in ends] == [1, 2]
+        for end in ends:
+            assert end.settings.items() >= record.trials[number].settings.items()
+    assert record.best is not None
+    means = record.confirmations()
+    assert means[record.best[0].number][0] == min(mean for mean, _ in means.values())
+    again = tune(plan, Options(quiet=True, resume=True))
+    assert again.confirmed == record.confirmed
 
 
 def test_trials_that_go_wrong_are_recorded_and_the_search_goes_on(

@@ -229,3 +229,12 @@ def test_a_shorter_search_is_judged_at_the_same_shares_of_its_trials() -> None:
     search = load_search("doodle-gan-small", BASE)
     short = load_search("doodle-gan-small", BASE, drawings=search.drawings // 10)
     assert [10 * rung for rung in short.rungs()] == list(search.rungs())
+
+
+def test_the_preset_itself_is_a_point_of_its_space() -> None:
+    space = checked_space(load_search("doodle-gan-small", BASE), BASE)
+    point = space.of_base(BASE)
+    assert point is not None
+    assert experiment_with(BASE, point) == BASE
+    narrow = space_of("optim.generator.lr=loguniform(1e-5, 1e-4)")
+    assert narrow.of_base(BASE) is None

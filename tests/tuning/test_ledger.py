@@ -1,12 +1,13 @@
 """A search's record: what is written is what is read, whatever was cut off."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from doodle_dist.config.load import load_experiment
 from doodle_dist.config.search import load_search
-from doodle_dist.tuning.ledger import LEDGER, REQUEST, Ledger, Request, read_search
+from doodle_dist.tuning.ledger import CONFIRM, LEDGER, REQUEST, Ledger, Request, read_search
 
 
 def request(mode: str = "min", trials: int = 8) -> Request:
@@ -76,6 +77,47 @@ def test_the_best_is_the_best_of_those_that_got_furthest(tmp_path: Path, mode: s
     assert ledger.record.best[0].number == best
     assert {trial.number for trial, _ in ledger.record.ranked()} == {0, 1, 2, 3}
     ledger.close()
+
+
+def test_fresh_seeds_decide_between_those_that_were_confirmed(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), request())
+    for number, objective in enumerate((3.0, 4.0, 5.0)):
+        ledger.trial_began(number, {})
+        ledger.result(number, 400, objective, {})
+        ledger.trial_ended(number, "finished")
+    ledger.close()
+    again = Ledger(str(tmp_path / CONFIRM), replace(request(trials=5), confirms=[0, 0, 1, 1, 2]))
+    for number, objective in enumerate((9.0, 7.0, 6.0, 7.0)):
+        again.trial_began(number, {"seed": number})
+        again.result(number, 400, objective, {"seed": number})
+        again.trial_ended(number, "finished")
+    again.close()
+    record = read_search(str(tmp_path))
+    assert record is not None
+    assert record.confirmations()[0] == (8.0, pytest.approx(2**0.5))
+    # Trial 2 is not through with its seed; of the others the means decide, and they stand before it.
+    assert [trial.number for trial, _ in record.ranked()] == [1, 0, 2]
+    assert [trial.number for trial, _ in record.by_objective()] == [0, 1, 2]
+
+
+def test_a_finalist_that_fails_with_another_seed_is_no_best(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), request())
+    for number, objective in enumerate((3.0, 4.0)):
+        ledger.trial_began(number, {})
+        ledger.result(number, 400, objective, {})
+        ledger.trial_ended(number, "finished")
+    ledger.close()
+    again = Ledger(str(tmp_path / CONFIRM), replace(request(trials=2), confirms=[0, 1]))
+    again.trial_began(0, {})
+    again.trial_ended(0, "failed", "not finite")
+    again.trial_began(1, {})
+    again.result(1, 400, 50.0, {})
+    again.trial_ended(1, "finished")
+    again.close()
+    record = read_search(str(tmp_path))
+    assert record is not None
+    assert record.best is not None
+    assert record.best[0].number == 1
 
 
 def test_drawings_that_were_copied_count_once(tmp_path: Path) -> None:
