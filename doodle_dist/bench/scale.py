@@ -21,11 +21,18 @@ from rich.table import Table
 
 from doodle_dist.bench.machine import Machine, write_result
 from doodle_dist.bench.scale_check import Check, check
-from doodle_dist.bench.scale_inputs import HERE, Asked, Inputs, collect, count_work, measure_here
+from doodle_dist.bench.scale_inputs import (
+    GRADIENT_BYTES,
+    HERE,
+    Asked,
+    Inputs,
+    collect,
+    count_work,
+    measure_here,
+)
 from doodle_dist.config.load import load_experiment
 
 CATEGORIES = 340
-_GRADIENT_BYTES = 4  # float32, as DDP adds them up
 
 ARITHMETIC, LAUNCHES, ALL_REDUCE = "GPU arithmetic", "kernel launches", "all-reduce"
 CORES, THREADS = "CPU cores (stream and rasteriser)", "rasterising threads of a worker"
@@ -80,7 +87,7 @@ def reading(inputs: Inputs, ranks: int) -> Reading:
     A window is a run of steps; each of a rank's lanes gives it a run of rows that begins anywhere in a row group.
     """
     drawings, group = inputs.drawings.value, inputs.group_rows.value
-    lanes = max(ranks, _LANES)
+    lanes = max(ranks, inputs.lanes.value)
     lanes_of_rank = lanes / ranks
     lane_step = max(1.0, inputs.global_batch.value / lanes)
     steps = max(1, inputs.window_drawings.value // (lanes_of_rank * lane_step))
@@ -88,7 +95,7 @@ def reading(inputs: Inputs, ranks: int) -> Reading:
     runs = drawings / run
     # A run of r rows from a random row on touches 1 + (r - 1) / g row groups of g rows.
     row_groups = runs * (1 + (run - 1) / group)
-    shards = max(1.0, drawings / inputs.shard_drawings.value)
+    shards = _shards(inputs)
     opens = max(row_groups * max(0.0, 1 - inputs.open_shards.value / shards), shards)
     return Reading(
         row_groups=row_groups,
@@ -99,13 +106,26 @@ def reading(inputs: Inputs, ranks: int) -> Reading:
     )
 
 
-_LANES = 8  # config/experiment.py's default; as many as there are ranks where these are more
+def _shards(inputs: Inputs) -> float:
+    return max(1.0, inputs.drawings.value / inputs.shard_drawings.value)
+
+
+def prepare_s(inputs: Inputs, nodes: int) -> float:
+    """Seconds of `data prepare` from and to an object store: its cores, or the requests of its exchange.
+
+    Every shard is collected from every chunk's part, so requests grow with the square of the drawings.
+    """
+    drawings, cores = inputs.drawings.value, nodes * inputs.cores_per_node.value
+    exchange = inputs.prepare_chunks.value * _shards(inputs) * inputs.requests_per_part.value
+    return inputs.prepare_fixed.value + max(
+        drawings * inputs.prepare_work.value / cores, exchange / inputs.store_requests.value
+    )
 
 
 def all_reduce_s(inputs: Inputs, nodes: int, gpus_per_node: int) -> float:
     """Seconds to add up a step's gradients: a ring of n sends 2(n - 1)/n of them over its slowest part (Patarasuk &
     Yuan 2009), over NVLink inside a node, then between the nodes."""
-    gradients = inputs.parameters.value * _GRADIENT_BYTES
+    gradients = inputs.parameters.value * GRADIENT_BYTES
     inside = 2 * (gpus_per_node - 1) / gpus_per_node * gradients / inputs.nvlink.value
     between = 2 * (nodes - 1) / nodes * gradients / inputs.network.value
     return inside + between
@@ -148,11 +168,10 @@ def predict(inputs: Inputs, nodes: int, gpus_per_node: int) -> Epoch:
         epoch_s=seconds,
         cores_per_gpu=step_rate / gpus * inputs.feed,
         reading=asked,
-        all_reduce_bytes=inputs.parameters.value * _GRADIENT_BYTES * math.ceil(drawings / batch),
-        prepare_s=inputs.prepare_fixed.value
-        + drawings * inputs.prepare_work.value / (nodes * inputs.cores_per_node.value),
+        all_reduce_bytes=inputs.parameters.value * GRADIENT_BYTES * math.ceil(drawings / batch),
+        prepare_s=prepare_s(inputs, nodes),
         cost=None if inputs.price is None else seconds / 3600 * gpus * inputs.price.value,
-        lanes_needed=max(gpus, _LANES),
+        lanes_needed=int(max(gpus, inputs.lanes.value)),
     )
 
 
@@ -229,10 +248,12 @@ def _print(result: ScaleBench) -> None:
             f"{part} {rate:,.0f}" for part, rate in sorted(epoch.limits.items(), key=lambda kv: kv[1])
         )
         parts = ", ".join(f"{part} {seconds * 1e3:.3g}" for part, seconds in epoch.step_s.items())
-        console.print(f"{epoch.nodes} nodes: drawings/s by {limits}; a step's ms: {parts}")
-    if max(epoch.lanes_needed for epoch in result.epochs) > _LANES:
+        nodes = "1 node" if epoch.nodes == 1 else f"{epoch.nodes} nodes"
+        console.print(f"{nodes}: drawings/s by {limits}; a step's ms: {parts}")
+    lanes = max(epoch.lanes_needed for epoch in result.epochs)
+    if lanes > inputs.lanes.value:
         console.print(
-            f"More than {_LANES} workers need data.lanes of as many, and the same in every run to compare."
+            f"{lanes} workers need --set data.lanes={lanes}, in every run that is to be the same one."
         )
     checks = Table("measured", "source", "unit", "predicted", "measured", "error", "")
     for one in result.checks:

@@ -36,6 +36,7 @@ from doodle_dist.models.registry import build_classifier, build_critic, build_ge
 
 INGEST, PREPARE, HERE = "ingest.json", ("prepare-0.5M.json", "prepare-4M.json"), "scale-inputs.json"
 _STREAM_LOG = "measured: LOG.md, 2026-11-25, CPU seconds of each part of the stream"
+GRADIENT_BYTES = 4  # of a parameter: float32, as DDP adds them up
 _Result = TypeVar("_Result", bound=BaseModel)
 
 
@@ -61,6 +62,7 @@ class Here(_Frozen):
     bytes_per_open: float
     requests_per_group: float
     bytes_per_row: float
+    requests_per_part: float  # to take one shard's drawings out of what a chunk left in prepare's staging
     loopback_bytes_per_s: float
     machine: Machine
 
@@ -76,6 +78,8 @@ class Inputs(_Frozen):
     system: Figure
     prepare_fixed: Figure
     prepare_work: Figure
+    prepare_chunks: Figure
+    requests_per_part: Figure
     shard_drawings: Figure
     group_rows: Figure
     open_shards: Figure
@@ -85,12 +89,14 @@ class Inputs(_Frozen):
     bytes_per_open: Figure
     requests_per_group: Figure
     bytes_per_row: Figure
+    lanes: Figure
     global_batch: Figure
     parameters: Figure
     flops: Figure
     kernels: Figure
     launch: Figure
     gpu_rate: Figure
+    loopback: Figure
     nvlink: Figure
     network: Figure
     store_bandwidth: Figure
@@ -209,8 +215,8 @@ class _CountedFile(io.BytesIO):
         return data
 
 
-def shard_of(drawings: str, folder: Path) -> bytes:
-    """One shard of the official drawings at ``drawings``, as `data prepare` writes it."""
+def shard_of(drawings: str, folder: Path) -> tuple[bytes, bytes]:
+    """One shard of the official drawings at ``drawings``, as `data prepare` writes it, and a part of its staging."""
     sources = tuple(find_sources([drawings]))
     to = str(folder)
     request = PrepareRequest(sources, categories_of(sources), to, split_percents=(100, 0, 0), shards=1)
@@ -225,13 +231,16 @@ def shard_of(drawings: str, folder: Path) -> bytes:
             for index in range(len(part["buckets"]))
         ]
     gather(request, to, 0, "part-00000.parquet", groups)
-    return storage.read_bytes(storage.join(to, "part-00000.parquet"))
+    shard, part = (
+        storage.read_bytes(storage.join(to, name)) for name in ("part-00000.parquet", groups[0].path)
+    )
+    return shard, part
 
 
 def measure_here(drawings: str) -> Here:
     """Lay out and read a shard of real drawings; add up gradients over the loopback."""
     with tempfile.TemporaryDirectory(prefix="doodle-dist-scale-") as folder:
-        data = shard_of(drawings, Path(folder))
+        data, part = shard_of(drawings, Path(folder))
     counted = _CountedFile(data)
     # As the stream opens what lies in an object store.
     file = pq.ParquetFile(pa.PythonFile(counted, mode="r"), pre_buffer=True, page_checksum_verification=True)
@@ -241,6 +250,9 @@ def measure_here(drawings: str) -> Here:
     rows = sum(
         len(file.read_row_group(k, columns=["key_id", "label", "strokes"], use_threads=False)) for k in full
     )
+    staged = _CountedFile(part)
+    with pa.ipc.open_file(pa.PythonFile(staged, mode="r")) as one:
+        one.get_batch(0)
     return Here(
         drawings=file.metadata.num_rows,
         shard_bytes_per_drawing=len(data) / file.metadata.num_rows,
@@ -248,6 +260,7 @@ def measure_here(drawings: str) -> Here:
         bytes_per_open=sum(opened),
         requests_per_group=len(counted.reads) / len(full),
         bytes_per_row=sum(counted.reads) / rows,
+        requests_per_part=1 + len(staged.reads),
         loopback_bytes_per_s=measure_loopback(),
         machine=Machine.here(),
     )
@@ -298,6 +311,10 @@ def load_result(results: Path, name: str, kind: type[_Result]) -> _Result:
         raise ValueError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
+_DRAWINGS = 50_000_000
+_PEAK_FLOPS, _FLOP_FRACTION = 989.4e12, 0.1
+
+
 def _given(value: float | None, unit: str, option: str, default: Callable[[], Figure]) -> Figure:
     return default() if value is None else Figure(value=value, unit=unit, source=f"given: {option}")
 
@@ -312,20 +329,17 @@ def collect(results: Path, experiment: Experiment, work: Work, asked: Asked) -> 
     prepared = f"measured: {PREPARE[0]} and {PREPARE[1]}, {many.machine.date}, a line through both"
     laid_out = f"measured: {HERE}, {here.machine.date}, {here.drawings:,} official drawings"
     changes = not StrokeAugment(**experiment.data.strokes.model_dump()).changes_nothing
-    peak, fraction = 989.4e12, asked.flop_fraction or 0.1
+    fraction = asked.flop_fraction or _FLOP_FRACTION
 
     def figure(value: float, unit: str, source: str) -> Figure:
         return Figure(value=value, unit=unit, source=source)
 
     def derived_rate() -> Figure:
-        said = (
-            f"given: --flop-fraction {fraction:g}" if asked.flop_fraction else f"{fraction:g} of it, assumed,"
-        )
+        said = "given: --flop-fraction," if asked.flop_fraction else "assumed, not measured here:"
         return figure(
-            peak * fraction / work.flops_per_drawing,
+            _PEAK_FLOPS * fraction / work.flops_per_drawing,
             "drawings/s a GPU",
-            f"assumed, not measured here: {said} of an H100's 989.4 TFLOP/s in bf16 (NVIDIA's datasheet), over "
-            "the preset's FLOP",
+            f"{said} {fraction:g} of an H100's 989.4 TFLOP/s in bf16 (NVIDIA's datasheet), over the preset's FLOP",
         )
 
     return Inputs(
@@ -333,7 +347,9 @@ def collect(results: Path, experiment: Experiment, work: Work, asked: Asked) -> 
             asked.drawings,
             "drawings",
             "--drawings",
-            lambda: figure(50e6, "drawings", "cited: the Quick, Draw! dataset's README, 50 million drawings"),
+            lambda: figure(
+                _DRAWINGS, "drawings", "cited: the Quick, Draw! dataset's README, 50 million drawings"
+            ),
         ),
         raster=figure(
             disk.workers / disk.raster_alone_per_s,
@@ -352,6 +368,12 @@ def collect(results: Path, experiment: Experiment, work: Work, asked: Asked) -> 
         system=figure(0.1e-6, "core s a drawing", _STREAM_LOG),
         prepare_fixed=figure(few.seconds - slope * few.drawings, "s", prepared),
         prepare_work=figure(slope * many.machine.cores, "core s a drawing", prepared),
+        prepare_chunks=figure(
+            (asked.drawings or _DRAWINGS) * many.bytes_per_line / (32 << 20),
+            "chunks",
+            f"counted: 32 MiB each, {many.bytes_per_line:.0f} bytes a line ({PREPARE[1]})",
+        ),
+        requests_per_part=figure(here.requests_per_part, "requests", laid_out),
         shard_drawings=figure(262_144, "drawings", "counted: what `data prepare` puts into a shard"),
         group_rows=figure(2048, "drawings", "counted: what `data prepare` puts into a row group"),
         open_shards=figure(16, "shards", "counted: files that a reader of the stream keeps open"),
@@ -361,6 +383,9 @@ def collect(results: Path, experiment: Experiment, work: Work, asked: Asked) -> 
         bytes_per_open=figure(here.bytes_per_open, "bytes", laid_out),
         requests_per_group=figure(here.requests_per_group, "requests", laid_out),
         bytes_per_row=figure(here.bytes_per_row, "bytes", laid_out),
+        lanes=figure(
+            experiment.data.lanes, "lanes", "counted: the preset and --set; as many as GPUs, if more"
+        ),
         global_batch=figure(experiment.train.global_batch, "drawings", "counted: the preset and --set"),
         parameters=figure(work.parameters, "parameters", "counted: the preset's nets"),
         flops=figure(
@@ -373,6 +398,11 @@ def collect(results: Path, experiment: Experiment, work: Work, asked: Asked) -> 
         ),
         launch=figure(5e-6, "s a kernel", "cited: susun-blog.com/blog/pegainfer-3-cuda-graph, 4 to 6 µs"),
         gpu_rate=_given(asked.step_drawings_per_s, "drawings/s a GPU", "--step-drawings-per-s", derived_rate),
+        loopback=figure(
+            here.loopback_bytes_per_s,
+            "bytes/s a process",
+            f"measured: {HERE}, {here.machine.date}, gloo, two processes (for the checks)",
+        ),
         nvlink=figure(
             370e9, "bytes/s a GPU", "cited: github.com/NVIDIA/nccl issue 1442, H100, one direction"
         ),
