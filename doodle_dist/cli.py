@@ -758,6 +758,64 @@ def bench_train(
     train.main(presets or [], batch, rounds, overrides or [], output)
 
 
+@bench_app.command("scale")
+def bench_scale(
+    preset: Preset = "classifier-340",
+    nodes: Annotated[str, typer.Option(help="numbers of nodes, by commas")] = "1,2,8,32",
+    gpus_per_node: Annotated[int, typer.Option(min=1)] = 8,
+    cores_per_node: Annotated[Optional[int], typer.Option(min=1, help="default: 192, cited")] = None,  # noqa: UP045
+    drawings: Annotated[Optional[int], typer.Option(min=1, help="of an epoch (default: 50 million)")] = None,  # noqa: UP045
+    step_drawings_per_s: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=1e-9, help="of one GPU, measured by you (default: from the preset's FLOP, assumed)"),
+    ] = None,
+    flop_fraction: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=1e-9, max=1, help="of an H100's peak that a step reaches (default: 0.1, assumed)"),
+    ] = None,
+    network_gbit: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=1e-9, help="what an all-reduce gets between nodes (default: 55, cited)"),
+    ] = None,
+    store_gbit: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=1e-9, help="of the object store, a node (default: 100, cited)"),
+    ] = None,
+    price_per_gpu_hour: Annotated[Optional[float], typer.Option(min=0, help="adds the cost")] = None,  # noqa: UP045
+    overrides: Overrides = None,
+    root: Annotated[Path, typer.Option(help="checkout with benchmarks/results and LOG.md")] = Path("."),
+    measure: Annotated[
+        str, typer.Option(metavar="DRAWINGS", help="first measure a shard of these, and the loopback, here")
+    ] = "",
+    as_json: Json = False,
+    output: BenchOutput = None,
+) -> None:
+    """A model of an epoch over 50 million drawings on many nodes, held against what was measured."""
+    from doodle_dist.bench import scale
+    from doodle_dist.bench.scale_inputs import Asked
+
+    asked = Asked(
+        drawings=drawings,
+        cores_per_node=cores_per_node,
+        step_drawings_per_s=step_drawings_per_s,
+        flop_fraction=flop_fraction,
+        network_gbit=network_gbit,
+        store_gbit=store_gbit,
+        price_per_gpu_hour=price_per_gpu_hour,
+    )
+    scale.main(
+        preset,
+        nodes,
+        gpus_per_node,
+        overrides or [],
+        asked,
+        root=root,
+        measure=measure,
+        as_json=as_json,
+        output=output,
+    )
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import ray
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from doodle_dist.bench.machine import Machine, write_result
+from doodle_dist.bench.results import Ingest, IngestBench
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.raster import rasterize_packed
@@ -25,27 +25,6 @@ from doodle_dist.data.stream import CHUNK_DRAWINGS, StreamPlan, packed_drawings,
 
 _ROUNDS, _SECONDS, _WARM_UP_S = 3, 8.0, 5.0
 _GLOBAL_BATCH = 1024
-
-
-class Ingest(BaseModel):
-    """Drawings/s: medians over rounds. ``ratio`` is the stream's over the rasteriser's."""
-
-    model_config = ConfigDict(frozen=True)
-
-    data: str
-    drawings: int
-    workers: int
-    raster_alone_per_s: float
-    stream_per_s: float
-    ratio: float
-    first_batch_s: float
-
-
-class IngestBench(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    results: list[Ingest]
-    machine: Machine
 
 
 @ray.remote(num_cpus=1)

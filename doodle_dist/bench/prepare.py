@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import ray
-from pydantic import BaseModel, ConfigDict
 
 from doodle_dist.bench.machine import Machine, write_result
+from doodle_dist.bench.results import PrepareBench
 from doodle_dist.data.shards import PrepareRequest, Progress, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.synthetic import synthesize
@@ -18,20 +18,6 @@ from doodle_dist.ray_cluster import Need, connect
 
 _CATEGORIES = 12
 _SAMPLE_S = 1.0
-
-
-class PrepareBench(BaseModel):
-    """Seconds are of `prepare` alone: Ray was up. Memory is the highest sum seen, in MB."""
-
-    model_config = ConfigDict(frozen=True)
-
-    drawings: int
-    bytes_per_line: float
-    seconds: float
-    drawings_per_s: float
-    processes_pss_mb: float
-    spilled_mb: float
-    machine: Machine
 
 
 class MemoryWatch(threading.Thread):

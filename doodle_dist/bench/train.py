@@ -133,10 +133,10 @@ def textbook_classifier(experiment: Experiment) -> Step:
     return step
 
 
-def our_step(experiment: Experiment) -> Step:
+def our_step(experiment: Experiment, categories: int = _CATEGORIES) -> Step:
     """A step of the task itself, as the loop takes it."""
     kind: type[GanTask] | type[ClassifierTask] = GanTask if experiment.task == "gan" else ClassifierTask
-    data = DataShape(tuple(f"c{k:02}" for k in range(_CATEGORIES)), (100,) * _CATEGORIES)
+    data = DataShape(tuple(f"c{k:03}" for k in range(categories)), (100,) * categories)
     task = kind(experiment, data, device=torch.device("cpu"), world_size=1, wrap=lambda module: module)
     lanes = experiment.data.lanes
     rows = experiment.train.global_batch // lanes

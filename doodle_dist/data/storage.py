@@ -506,6 +506,21 @@ def list_files(
 
 
 @_patiently
+def list_folders(uri: str) -> list[str]:
+    """The folders right below ``uri``, sorted; none where there is nothing. What lies in them is not looked at."""
+    import pyarrow.fs
+
+    kind, base = split_uri(uri)
+    fs, _ = filesystem(uri)
+    with errors_about(uri):
+        infos = fs.get_file_info(pyarrow.fs.FileSelector(base, allow_not_found=True))
+    prefix = "" if kind == "file" else f"{kind}://"
+    return sorted(
+        prefix + info.path.rstrip("/") for info in infos if info.type == pyarrow.fs.FileType.Directory
+    )
+
+
+@_patiently
 def _walk(kind: str, base: str, uri: str, recursive: bool, hidden: bool) -> list[FileEntry]:
     import pyarrow.fs
 

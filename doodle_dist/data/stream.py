@@ -13,11 +13,13 @@ Ray Data's processes take seconds to start. Meanwhile the rank reads the first s
 arithmetic.
 """
 
+import pickle
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -92,9 +94,24 @@ class StreamPlan:
     extra_columns: tuple[str, ...] = ()
 
     def order(self, epoch: int) -> EpochOrder:
-        return EpochOrder(self.group_rows, self.seed, epoch, self.lanes, self.global_batch)
+        """The order of an epoch. Making it takes time with the row groups, so a process's windows share it."""
+        return self._orders(epoch)
 
-    @property
+    @cached_property
+    def _orders(self) -> Callable[[int], EpochOrder]:
+        return lru_cache(maxsize=_EPOCHS_KEPT)(
+            lambda epoch: EpochOrder(self.group_rows, self.seed, epoch, self.lanes, self.global_batch)
+        )
+
+    @cached_property
+    def _fields(self) -> bytes:
+        return pickle.dumps({one.name: getattr(self, one.name) for one in fields(self)})
+
+    def __reduce__(self) -> "tuple[Callable[[bytes], StreamPlan], tuple[bytes]]":
+        # Ray Data unpickles a plan for every task: as bytes, it is taken apart, and its orders made, once a process.
+        return _plan_from, (self._fields,)
+
+    @cached_property
     def rows(self) -> int:
         return sum(self.group_rows)
 
@@ -106,6 +123,15 @@ class StreamPlan:
     def bytes_of_drawing(self) -> int:
         """What a drawing takes on its way to a rank: its pixels, or about what strokes take."""
         return 128 if self.kind == "strokes" and self.rasterize == "worker" else self.pixels
+
+
+# A window that was asked for late belongs to the epoch before.
+_EPOCHS_KEPT, _PLANS_KEPT = 4, 8
+
+
+@lru_cache(maxsize=_PLANS_KEPT)
+def _plan_from(data: bytes) -> StreamPlan:
+    return StreamPlan(**pickle.loads(data))
 
 
 def plan_stream(

@@ -81,14 +81,17 @@ def _order(one: StoredCheckpoint) -> tuple[int, str]:
 
 
 def _folders(run_uri: str) -> dict[str, set[str]]:
-    """The checkpoint folders at a run, whole or not, with the files in each."""
-    folders: dict[str, set[str]] = {}
-    if storage.exists(run_uri):
-        for file in storage.list_files(run_uri, recursive=True):
-            folder, _, name = file.uri.rpartition("/")
-            if storage.basename(folder).startswith("checkpoint_"):
-                folders.setdefault(folder, set()).add(name)
-    return folders
+    """The checkpoint folders at a run, whole or not, with the files in each.
+
+    Pictures, curves and audits, which a long run has many of, are not listed at every checkpoint again.
+    """
+    found = [uri for uri in storage.list_folders(run_uri) if storage.basename(uri).startswith("checkpoint_")]
+    # A store may show a folder whose last file has just been deleted.
+    return {
+        uri: {storage.basename(f.uri) for f in storage.list_files(uri)}
+        for uri in found
+        if storage.exists(uri)
+    }
 
 
 def _read_commit(uri: str) -> StoredCheckpoint:

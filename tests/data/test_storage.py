@@ -59,6 +59,8 @@ def test_listing(place: str) -> None:
         assert all(entry.size == len(entry.uri) - len(folder) - 1 for entry in found)
         return [entry.uri[len(folder) + 1 :] for entry in found]
 
+    assert storage.list_folders(folder) == [folder + "/sub"]
+    assert storage.list_folders(folder + "/sub") == storage.list_folders(folder + "/none") == []
     assert names(storage.list_files(folder, [".ndjson"])) == ["cat.ndjson", "dog.ndjson"]
     assert names(storage.list_files(folder + "/")) == ["cat.ndjson", "cow.txt", "dog.ndjson"]
     assert names(storage.list_files(folder, [".ndjson"], recursive=True)) == [

@@ -128,6 +128,30 @@ def test_the_best_and_the_latest_are_kept(run_uri: str, tmp_path: Path) -> None:
     assert [one.drawings_seen for one in stored_checkpoints(run_uri)] == [200, 400, 600]
 
 
+def test_a_checkpoint_lists_no_more_the_longer_a_run_has_been(
+    run_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[int] = []
+    original = storage._walk
+
+    def walk(*arguments: object) -> list[storage.FileEntry]:
+        found = original(*arguments)  # type: ignore[arg-type]
+        listed.append(len(found))
+        return found
+
+    monkeypatch.setattr(storage, "_walk", walk)
+    seen_at = []
+    for round_ in range(1, 5):
+        for k in range(10):  # what a run leaves beside its checkpoints
+            storage.write_atomic(storage.join(run_uri, "samples", f"{round_}-{k}.png"), b"picture")
+        write(run_uri, tmp_path, round_ * 100)
+        listed.clear()
+        checkpoint_store.prune(run_uri, 1)
+        seen_at.append(sum(listed))
+    assert len(stored_checkpoints(run_uri)) == 1
+    assert seen_at[1] == seen_at[2] == seen_at[3] > 0
+
+
 def test_checkpoints_of_a_release_that_did_not_commit_are_gone_on_from_and_left_alone(
     tmp_path: Path,
 ) -> None:
