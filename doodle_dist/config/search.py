@@ -293,7 +293,7 @@ class SearchConfig(Section):
         """The same search of longer or shorter trials, judged at the same shares of their length."""
 
         def scaled(length: int) -> int:
-            return max(1, round(length * drawings / self.drawings))
+            return math.ceil(length * drawings / self.drawings)  # no rung just before the end
 
         lengths = {name: scaled(getattr(self, name)) for name in ("first_rung", "perturb_every")}
         return self.model_copy(update={"drawings": drawings, **lengths})

@@ -8,6 +8,7 @@ import math
 import statistics
 import tempfile
 import time
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -119,17 +120,22 @@ class SearchRecord:
         return sum(trial.is_over for trial in self.trials.values()) >= self.request.trials
 
     def by_objective(self) -> list[tuple[TrialRecord, Result]]:
-        """Every trial with a result, best first: by the drawings it got to, then by the objective there.
+        """Every trial with a result, best first: by the rung it got to, then by the objective there.
 
         A trial that was stopped early was worse, at that point, than one that went on; its figure there says
-        nothing against a longer one's.
+        nothing against a longer one's. Rungs and not drawings seen: batches of other sizes end a little further on.
         """
+        rungs = self.request.config.rungs()
         rows = [
             (trial, [result for result in trial.results if result.objective is not None][-1])
             for trial in self.trials.values()
             if any(result.objective is not None for result in trial.results)
         ]
-        return sorted(rows, key=lambda row: (-row[1].drawings_seen, -self.sign * (row[1].objective or 0.0)))
+        sign = self.sign
+        return sorted(
+            rows,
+            key=lambda row: (-bisect_right(rungs, row[1].drawings_seen), -sign * (row[1].objective or 0.0)),
+        )
 
     def ranked(self) -> list[tuple[TrialRecord, Result]]:
         """As `by_objective`, but that those which were confirmed come first, by their fresh seeds' mean."""
@@ -244,6 +250,7 @@ class Ledger:
     def __init__(self, uri: str, request: Request) -> None:
         """Go on with the search at ``uri``, or begin it."""
         self.record = read_search(uri) or SearchRecord(uri, request)
+        self.record.request = request  # more trials than before are the same search
         storage.write_atomic(
             storage.join(uri, REQUEST),
             orjson.dumps(request, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY),
