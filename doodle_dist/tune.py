@@ -115,7 +115,7 @@ def _search(search: Search, options: Options, is_lost: threading.Event) -> Searc
         most = min(most, max(1, int(cores / need.cpus_per_worker)))  # our own Ray counts CPUs that are none
     if base.gan.judge and base.gan.judge == evaluator.evaluator_uri(base):
         evaluator.train_if_missing(
-            base.gan.judge, base, workers=min(cores, 2), quiet=options.quiet, debug=options.debug
+            base.gan.judge, base, workers=_evaluator_workers(base), quiet=options.quiet, debug=options.debug
         )
     manifest = load_manifest(base.data.uri)
     plans = [training_plan(base, manifest), held_out_plan(base, manifest)]
@@ -144,7 +144,12 @@ def _search(search: Search, options: Options, is_lost: threading.Event) -> Searc
         raise WorkFailedError(
             f"search {base.run}: no trial came to anything{': ' if reasons else ''}{reasons}"
         )
-    if record.is_over and (again := confirmation(search, record)) is not None:
+    if not record.is_over:
+        train_driver.say("stopped; the same command goes on")
+    elif (again := confirmation(search, record)) is not None:
+        earlier = read_search(again.uri)
+        if earlier is not None and earlier.request.confirms != list(again.confirms):
+            storage.delete_prefix(again.uri)  # of fewer trials, whose best were others
         if not options.quiet:
             train_driver.say(f"the best, {len(again.given)} times with seeds that the search has not used:")
         record.confirmed = confirmed_by(run(again))
@@ -169,6 +174,12 @@ def confirmation(search: Search, record: SearchRecord) -> Search | None:
         given=tuple(trial.settings | {"seed": seed} for trial, seed in trials),
         confirms=tuple(trial.number for trial, _ in trials),
     )
+
+
+def _evaluator_workers(base: Experiment) -> int:
+    """Two workers for the evaluator, where the cluster has the CPUs."""
+    cpus = ray.cluster_resources().get("CPU", 0.0) - DATA_CPUS
+    return max(1, min(2, int(cpus / base.scaling.cpus_per_worker)))
 
 
 def _places(resources: TrialResources, most: int) -> int:

@@ -12,7 +12,7 @@ import random
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -191,7 +191,13 @@ class SearchSpace:
     def without(self, keys: Iterable[str]) -> "SearchSpace":
         """The space with the axes of ``keys`` left out: settings that a person has fixed."""
         fixed = set(keys)
-        return SearchSpace(tuple(axis for axis in self.axes if axis.key not in fixed))
+        return SearchSpace(
+            tuple(
+                replace(axis, also=tuple(key for key in axis.also if key not in fixed))
+                for axis in self.axes
+                if axis.key not in fixed
+            )
+        )
 
     def possible(self, base: Experiment) -> "SearchSpace":
         """The axes that some point has: those whose conditions ``base`` or another axis can meet."""

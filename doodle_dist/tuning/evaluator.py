@@ -8,6 +8,7 @@ from doodle_dist.config.load import load_run
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST
+from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.snapshot import complete_checkpoints
 from doodle_dist.training.plan import training_plan
 
@@ -38,7 +39,8 @@ def train_if_missing(uri: str, experiment: Experiment, *, workers: int, quiet: b
     length = wanted.train.total_drawings(_training_drawings(wanted))
     if any(meta["metrics"].get("drawings_seen", 0) >= length for _, meta in complete_checkpoints(uri)):
         return False
-    train_driver.train(wanted, quiet=quiet, debug=debug)
+    if train_driver.train(wanted, quiet=quiet, debug=debug).stopped_at is not None:
+        raise WorkFailedError("stopped while the evaluator was trained; the same command goes on")
     return True
 
 

@@ -32,12 +32,11 @@ class TpeSearcher(Searcher):
         seed: int,
         unfinished: Iterable[TrialRecord],
         earlier: Iterable[TrialRecord],
-        first: int,
-        trials: int,
+        numbers: Iterable[int],
         begin_with: Settings | None = None,
     ) -> None:
-        """``unfinished`` trials come first, as they were; then new ones from number ``first`` to ``trials``, of which
-        the first is ``begin_with``, if it is given."""
+        """``unfinished`` trials come first, as they were; then new ones with ``numbers``, of which the first is
+        ``begin_with``, if it is given."""
         super().__init__(metric=objective, mode=mode)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         earlier = list(earlier)
@@ -51,9 +50,9 @@ class TpeSearcher(Searcher):
         self.study = optuna.create_study(
             sampler=sampler, direction="maximize" if mode == "max" else "minimize"
         )
-        self.space, self.base, self.trials = space, base, trials
+        self.space, self.base = space, base
         self.waiting = list(unfinished)
-        self.next = first
+        self.numbers = list(numbers)
         self.asked: dict[str, optuna.Trial] = {}
         axes = {axis.key: distribution(axis.draw) for axis in space.axes}
         if begin_with is not None:
@@ -71,7 +70,7 @@ class TpeSearcher(Searcher):
         if self.waiting:
             trial = self.waiting.pop(0)
             return {POINT: {TRIAL: trial.number} | trial.settings}
-        if self.next >= self.trials:
+        if not self.numbers:
             return Searcher.FINISHED
         asked = self.study.ask()
         self.asked[trial_id] = asked
@@ -80,9 +79,7 @@ class TpeSearcher(Searcher):
             return _suggest(asked, axis)
 
         settings = self.space.settings(self.base, pick)
-        point = {TRIAL: self.next} | settings
-        self.next += 1
-        return {POINT: point}
+        return {POINT: {TRIAL: self.numbers.pop(0)} | settings}
 
     def on_trial_result(self, trial_id: str, result: dict) -> None:
         pass

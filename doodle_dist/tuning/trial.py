@@ -5,6 +5,7 @@ all that population based training has to pass from one trial to another.
 """
 
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -66,13 +67,22 @@ def run_trial(config: dict, job: Job, memory: RowGroupsInMemory | None) -> None:
     """Train one trial from where it is left, or from another trial's checkpoint that it was handed.
 
     ``config`` is {"point": the trial's settings}. What Python raises is reported as the trial's ``reason`` and not
-    raised: it would come again. A process that dies is started again by Ray Tune.
+    raised: it would come again. A process that dies is started again by Ray Tune, and so is a trial whose store or
+    cluster failed it.
     """
+    # How long Ray Tune waits for a stopped trial to let go of its process: it has curves to upload.
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # of the trial before: others share the GPU
     number, settings = this_trial(), settings_of(config[POINT])
     run_uri = storage.join(job.search_uri, trial_name(number))
     try:
         experiment = experiment_with(build(job.experiment), settings)
-        _train(experiment, number, run_uri, job, memory)
+        _train(experiment, settings, number, run_uri, job, memory)
+    except storage.DamagedError as error:
+        _fail(one_line(error))
+    except (storage.StorageError, ray.exceptions.RayError):
+        raise
     except (StoppedError, ValueError) as error:
         _fail(one_line(error))
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -96,7 +106,12 @@ def _fail(reason: str) -> None:
 
 
 def _train(
-    experiment: Experiment, number: int, run_uri: str, job: Job, memory: RowGroupsInMemory | None
+    experiment: Experiment,
+    settings: Settings,
+    number: int,
+    run_uri: str,
+    job: Job,
+    memory: RowGroupsInMemory | None,
 ) -> None:
     start = _handed_over() or job.starts.get(number)
     context = _TrialContext(number, run_uri, job, start)
@@ -106,27 +121,10 @@ def _train(
         )
     try:
         if run.tensorboard and start is None:
-            run.tensorboard.hparams(settings_of_experiment(experiment, job), job.objective)
+            run.tensorboard.hparams({"seed": experiment.seed} | settings, job.objective)
         train(run, batches, cursor)
     finally:
         close_run(run, batches)
-
-
-def settings_of_experiment(experiment: Experiment, job: Job) -> Settings:
-    """The settings in which a trial differs from its search's base, and its seed: what HParams shows."""
-    mine, base = _leaves(experiment.model_dump()), _leaves(build(job.experiment).model_dump())
-    varied = {key: value for key, value in mine.items() if base.get(key) != value}
-    return {"seed": experiment.seed} | varied
-
-
-def _leaves(tree: dict, above: str = "") -> Settings:
-    found: Settings = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            found |= _leaves(value, f"{above}{key}.")
-        elif isinstance(value, (int, float, str, bool)):
-            found[above + key] = value
-    return found
 
 
 class _TrialContext:

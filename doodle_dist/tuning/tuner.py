@@ -13,6 +13,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator
 
 from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.load import overlay
 from doodle_dist.config.search import SearchConfig, SearchSpace, Settings
 from doodle_dist.data import storage
 from doodle_dist.data.stream import RowGroupsInMemory
@@ -88,7 +89,7 @@ def run_search(
     takes = {"cpu": resources.cpus, "gpu": resources.gpus} if resources.workers == 1 else {"cpu": 0.01}
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(_trainable(search, resources, begun, memory), takes),
-        **_trials(search, over, begun, concurrent),
+        **_trials(search, over, begun, concurrent, resources),
         run_config=ray.tune.RunConfig(
             name=STATE,
             storage_path=path,
@@ -119,10 +120,11 @@ def _trainable(
     starts = {
         trial.number: Pointer(trial.number, trial.drawings_seen, trial.results[-1].checkpoint)
         for trial in begun
-        if trial.results and storage.exists(trial.results[-1].checkpoint)
+        if trial.results and trial.results[-1].checkpoint and storage.exists(trial.results[-1].checkpoint)
     }
+    workers_take = {"scaling.gpus_per_worker": resources.gpus} if resources.workers > 1 else {}
     job = Job(
-        experiment=search.base.model_dump(mode="json", exclude_unset=True),
+        experiment=overlay(search.base.model_dump(mode="json", exclude_unset=True), workers_take),
         search_uri=search.uri,
         report_at=report_at(search.config, search.scheduler),
         objective=search.config.objective,
@@ -135,18 +137,24 @@ def _trainable(
 
 
 def _trials(
-    search: Search, over: list[TrialRecord], begun: list[TrialRecord], concurrent: int
+    search: Search,
+    over: list[TrialRecord],
+    begun: list[TrialRecord],
+    concurrent: int,
+    resources: TrialResources,
 ) -> dict[str, object]:
     """The points to try, those that were begun first, and what they are tried under: arguments of a Tuner."""
-    scheduler = build_scheduler(search.scheduler, search.config, search.space, search.base, over)
+    # What a begun trial has reported it won't report again.
+    scheduler = build_scheduler(search.scheduler, search.config, search.space, search.base, [*over, *begun])
     common = {
         "scheduler": scheduler,
-        "reuse_actors": True,
+        # A trial that waits for workers of its own can't be stopped from inside: its actor ends with it.
+        "reuse_actors": resources.workers == 1,
         "trial_name_creator": _name_of,
         "trial_dirname_creator": _name_of,
     }
     if search.searcher == "optuna":
-        known = [trial.number for trial in (*over, *begun)]
+        known = {trial.number for trial in (*over, *begun)}
         searcher = TpeSearcher(
             search.space,
             search.base,
@@ -155,8 +163,7 @@ def _trials(
             seed=search.seed,
             unfinished=begun,
             earlier=over,
-            first=max(known, default=-1) + 1,
-            trials=search.trials,
+            numbers=[number for number in range(search.trials) if number not in known],
             begin_with=None if known else search.first(),
         )
         return {
@@ -174,7 +181,10 @@ def _trials(
         *(n for n in range(search.trials) if n not in done and n not in known_settings),
     ]
     points = search.points()
-    todo = [{TRIAL: number} | known_settings.get(number, points[number]) for number in numbers]
+    todo = [
+        {TRIAL: number} | (known_settings[number] if number in known_settings else points[number])
+        for number in numbers
+    ]
     # Population based training keeps all its trials alive, and lets them take turns.
     limit = 0 if search.scheduler == "pbt" else concurrent
     return {

@@ -65,11 +65,11 @@ def test_time_goes_on_where_it_was_left(tmp_path: Path) -> None:
 def test_the_best_is_the_best_of_those_that_got_furthest(tmp_path: Path, mode: str, best: int) -> None:
     ledger = Ledger(str(tmp_path), request(mode))
     for number, seen, objective in [
-        (0, 100, 0.0),
-        (1, 400, 3.0),
-        (2, 400, 4.0),
-        (3, 100, 9.0),
-        (4, 400, None),
+        (0, 2000, 0.0),
+        (1, 18048, 3.0),
+        (2, 18016, 4.0),
+        (3, 2000, 9.0),
+        (4, 18016, None),
     ]:
         ledger.trial_began(number, {})
         ledger.result(number, seen, objective, {})

@@ -18,7 +18,7 @@ def searcher(
 ) -> TpeSearcher:
     return TpeSearcher(
         SPACE, BASE, objective=SEARCH.objective, mode="min", seed=0, unfinished=unfinished, earlier=earlier,
-        first=first, trials=trials,
+        numbers=range(first, trials),
     )  # fmt: skip
 
 
