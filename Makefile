@@ -45,6 +45,7 @@ bench: $(READY)
 	$(BIN)/doodle-dist bench prepare
 	$(BIN)/doodle-dist bench start
 	$(BIN)/doodle-dist bench train
+	$(BIN)/doodle-dist bench scale
 
 # What is installed, as CycloneDX, and what is known against it. The tools have an environment of their own.
 TOOLS := $(VENV)-tools/.ready

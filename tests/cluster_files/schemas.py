@@ -1,8 +1,8 @@
 """JSON schemas of the Kubernetes and KubeRay objects that cluster/ and jobs/ write, from their API references.
 
 Small but strict: they know the fields that are used here, and of those that are near them enough that another good
-manifest would pass; a field that they don't know is refused, since the API server drops it silently. Sources:
-Kubernetes 1.34 (core/v1, apps/v1) and KubeRay 1.7 (ray.io/v1: RayCluster, RayJob).
+manifest would pass; a field that they don't know is refused, since the API server drops it silently. Written by
+hand after KubeRay's API reference (ray.io/v1, fields up to about 1.6) and Kubernetes' core/v1 and apps/v1.
 """
 
 from typing import Any
