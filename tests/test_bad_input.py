@@ -248,7 +248,7 @@ def test_sources_without_a_drawing_are_said_to_hold_none(prepare: Command, tmp_p
         (["trian"], "Did you mean 'train'?"),
         (["train", "doodle-gan-smal"], "did you mean doodle-gan-small?"),
         (["train", "--set", "optim.genrator.lr=1"], "did you mean optim.generator?"),
-        (["train", "--workers", "many"], "'--workers'"),
+        (["train", "--workers", "many"], "--workers 'many' is neither a number of workers nor MIN:MAX"),
         (["train", "--workers", "9", "--data", "x"], "scaling.workers=9 is more than data.lanes=8"),
         (["config", "validate", "mine.toml"], "preset mine.toml: no such file"),
         (["sample", "nowhere"], "nowhere has no snapshot: it is no run"),
