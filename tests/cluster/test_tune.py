@@ -244,7 +244,7 @@ def test_a_gan_is_judged_by_an_evaluator_that_the_search_trains_first(
 def search_command(dataset: str, runs: Path, *more: str) -> list[str]:
     sets = [argument for setting in TINY for argument in ("--set", setting)]
     return [
-        "tune", "classifier-small", "--trials", "24", "--drawings", "3750", "--local", "--data", dataset,
+        "tune", "classifier-small", "--trials", "24", "--drawings", "1200", "--local", "--data", dataset,
         "--storage", str(runs), "--run", "cut", *sets, *more,
     ]  # fmt: skip
 
