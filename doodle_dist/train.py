@@ -71,7 +71,7 @@ def train(
             check_resources(need, wait_s)
         from ray.train import TrainingFailedError
 
-        from doodle_dist.training.worker import noted_reason
+        from doodle_dist.evaluation.runs import noted_reason
 
         board = progress.new_board()
         with progress.shown(board, quiet), asked_to_stop() as asked:
@@ -183,8 +183,8 @@ def _fit_into(ray_trainer: "TorchTrainer", fitting: "Future[None]") -> None:
 
 def _result(run_uri: str, total: int, *, was_asked: bool) -> TrainResult:
     """What a run that ended by itself, or was asked to, came to. Raises WorkFailedError where it went wrong."""
+    from doodle_dist.evaluation.runs import noted_reason
     from doodle_dist.training.checkpoint_store import stored_checkpoints
-    from doodle_dist.training.worker import noted_reason
 
     last = next(reversed(stored_checkpoints(run_uri)), None)
     if reason := noted_reason(run_uri):

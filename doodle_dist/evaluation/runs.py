@@ -14,6 +14,7 @@ import orjson
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, from_toml
 from doodle_dist.data import storage
+from doodle_dist.data.jsonl import read_lines
 from doodle_dist.evaluation.snapshot import EXPERIMENT, META, complete_checkpoints, load_saved_experiment
 
 # What the trainer writes into a run's folder beside its checkpoints. STOPPED is written where a run stopped itself:
@@ -66,7 +67,7 @@ def read_metrics_log(run: str) -> list[dict[str, float]]:
 
     A line cut short by a crash is left out.
     """
-    return [line for line in _json_lines(storage.join(run, METRICS_LOG)) if "drawings_seen" in line]
+    return [line for line in read_lines(storage.join(run, METRICS_LOG)) if "drawings_seen" in line]
 
 
 def read_events(run: str) -> list[dict[str, Any]]:
@@ -77,23 +78,15 @@ def read_events(run: str) -> list[dict[str, Any]]:
     kinds = {"event": str, "at": int | float, "drawings_seen": int | float}
     return [
         line
-        for line in _json_lines(storage.join(run, EVENTS))
+        for line in read_lines(storage.join(run, EVENTS))
         if all(isinstance(line.get(name), kind) for name, kind in kinds.items())
     ]
 
 
-def _json_lines(uri: str) -> list[dict[str, Any]]:
-    if not storage.exists(uri):
-        return []
-    lines = []
-    for text in storage.read_bytes(uri).splitlines():
-        try:
-            line = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(line, dict):
-            lines.append(line)
-    return lines
+def noted_reason(run: str) -> str:
+    """Why a run stopped itself; "" where it didn't."""
+    where = storage.join(run, STOPPED)
+    return orjson.loads(storage.read_bytes(where)).get("reason", "") if storage.exists(where) else ""
 
 
 def find_runs(where: str) -> list[str]:
@@ -133,7 +126,6 @@ def read_run(uri: str) -> RunInfo:
     newest = metas[-1][1] if metas else {}
     data = newest.get("data", {})
     rows = data.get("drawings") or newest.get("drawings", 0)
-    stopped = orjson.loads(storage.read_bytes(storage.join(uri, STOPPED))) if STOPPED in files else {}
     return RunInfo(
         uri=storage.public(uri),
         name=storage.basename(uri),
@@ -144,7 +136,7 @@ def read_run(uri: str) -> RunInfo:
         categories=tuple(newest.get("categories", ())),
         data=storage.public(experiment.data.uri) if experiment else "",
         data_sha256=data.get("manifest_sha256", ""),
-        stopped=stopped.get("reason", ""),
+        stopped=noted_reason(uri) if STOPPED in files else "",
         checkpoints=checkpoints,
         figures={name: value for name, value in figures.items() if name not in ("drawings_seen", "step")},
         files=_counted(files),

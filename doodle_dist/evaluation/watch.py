@@ -17,7 +17,7 @@ from rich.text import Text
 from doodle_dist.data import storage
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.progress_line import line
-from doodle_dist.evaluation.runs import STOPPED, RunInfo, read_metrics_log, read_run
+from doodle_dist.evaluation.runs import RunInfo, noted_reason, read_metrics_log, read_run
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,10 @@ class News:
 def look(uri: str, run: RunInfo) -> News:
     """The newest figure of each name, and whether the run has stopped itself. ``run`` says how long it is."""
     figures: dict[str, float] = {}
-    for one in read_metrics_log(
-        uri
-    ):  # a resumed run's file is shorter than it was: all of it counts, each time
+    # A resumed run's file is shorter than it was: all of it counts, each time.
+    for one in read_metrics_log(uri):
         figures |= one
-    stopped = storage.join(uri, STOPPED)
-    reason = orjson.loads(storage.read_bytes(stopped)).get("reason", "") if storage.exists(stopped) else ""
-    return News(figures, run.drawings, reason)
+    return News(figures, run.drawings, noted_reason(uri))
 
 
 def follow(uri: str, every_s: float, patience_s: float) -> Iterator[News]:

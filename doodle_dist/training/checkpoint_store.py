@@ -71,7 +71,7 @@ def new_name(drawings_seen: int, fence: int) -> str:
 def stored_checkpoints(run_uri: str) -> list[StoredCheckpoint]:
     """The run's committed checkpoints, oldest first, after those of a release that didn't commit."""
     folders = _folders(run_uri)
-    committed = [_read_commit(uri) for uri, files in folders.items() if COMMIT in files]
+    committed = [read_commit(uri) for uri, files in folders.items() if COMMIT in files]
     plain = [_read_plain(uri) for uri, files in folders.items() if _is_plain(uri, files)]
     return sorted(plain, key=_order) + sorted(committed, key=_order)
 
@@ -94,7 +94,8 @@ def _folders(run_uri: str) -> dict[str, set[str]]:
     }
 
 
-def _read_commit(uri: str) -> StoredCheckpoint:
+def read_commit(uri: str) -> StoredCheckpoint:
+    """The committed checkpoint at ``uri``; one that never verifies where its commit is damaged. Raises StorageError."""
     try:
         commit = orjson.loads(storage.read_bytes(storage.join(uri, COMMIT)))
         listed = {name: StoredFile(**about) for name, about in commit["files"].items()}

@@ -26,6 +26,25 @@ class Context(Protocol):
         """Hand over metrics and rank 0's checkpoint folder, uploaded and then deleted. A barrier."""
         ...
 
+    def agree(self, value: T) -> T:
+        """Rank 0's ``value``, on every rank. Every rank has to ask."""
+        ...
+
+
+class Alone:
+    """One rank by itself on a device: what contexts outside of Ray Train have in common."""
+
+    rank, world_size = 0, 1
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+        """Nobody is told."""
+
+    def agree(self, value: T) -> T:
+        return value
+
 
 class RayContext:
     """A worker of Ray Train. ``store`` is where rank 0's checkpoints go."""
@@ -65,7 +84,6 @@ class RayContext:
         return upload
 
     def agree(self, value: T) -> T:
-        """Rank 0's ``value``, on every rank. Every rank has to ask."""
         said = [value]
         if self.world_size > 1:
             dist.broadcast_object_list(said, src=0)

@@ -3,46 +3,18 @@
 ``metrics.jsonl`` is continuous over restarts: each figure once. ``events.jsonl`` is what happened, and when: starts,
 checkpoints, warnings, ends. Nothing is taken out of it again, so that it says what was lost and what a run cost.
 
-Where the run lies in an object store, whose files can't be appended to, lines are kept on a local disk and the
-whole file is put at every checkpoint: what a checkpoint counts has been put before it, wherever rank 0 starts next.
+Where the run lies in an object store, both are put at every checkpoint: what a checkpoint counts has been put before
+it, wherever rank 0 starts next.
 """
 
-import tempfile
 import time
-from collections.abc import Iterable
-from pathlib import Path
-
-import orjson
 
 from doodle_dist.data import storage
+from doodle_dist.data.jsonl import LinesFile
 from doodle_dist.evaluation.runs import EVENTS, METRICS_LOG, read_events, read_metrics_log
 
 # Between two signs of life: a run that is killed is known to have lived to the last one.
 _ALIVE_EVERY_S = 60.0
-
-
-class _Lines:
-    """A file of the run that lines are appended to, on a local disk where the run isn't on one."""
-
-    def __init__(self, run_uri: str, name: str, kept: Iterable[object]) -> None:
-        self.uri = storage.join(run_uri, name)
-        self.is_remote = "://" in run_uri
-        text = b"".join(orjson.dumps(line) + b"\n" for line in kept)
-        if self.is_remote:
-            self.path = Path(tempfile.mkdtemp(prefix="doodle-dist-metrics-")) / name
-            self.path.write_bytes(text)
-        else:
-            storage.write_atomic(self.uri, text)
-            self.path = Path(self.uri)
-        self.file = self.path.open("ab")
-
-    def add(self, line: object) -> None:
-        self.file.write(orjson.dumps(line) + b"\n")
-        self.file.flush()
-
-    def put(self) -> None:
-        if self.is_remote:
-            storage.put_file(self.path, self.uri)
 
 
 class MetricsLog:
@@ -56,10 +28,11 @@ class MetricsLog:
         """Go on from a checkpoint: figures past its ``drawings_seen``, and a line cut short, are dropped."""
         self.run_uri, self.seen = run_uri, drawings_seen
         before = read_metrics_log(run_uri) if drawings_seen else []
-        self.figures = _Lines(
-            run_uri, METRICS_LOG, (line for line in before if line["drawings_seen"] <= drawings_seen)
+        self.figures = LinesFile(
+            storage.join(run_uri, METRICS_LOG),
+            (line for line in before if line["drawings_seen"] <= drawings_seen),
         )
-        self.events: _Lines | None = None
+        self.events: LinesFile | None = None
         self.noted = 0.0
 
     def add(self, figures: dict[str, float], drawings_seen: int) -> None:
@@ -70,7 +43,7 @@ class MetricsLog:
     def note(self, event: str, **details: str | float) -> None:
         """Append an event, at the drawings of the last figures (or of the checkpoint gone on from)."""
         if self.events is None:
-            self.events = _Lines(self.run_uri, EVENTS, read_events(self.run_uri))
+            self.events = LinesFile(storage.join(self.run_uri, EVENTS), read_events(self.run_uri))
         self.noted = time.time()
         self.events.add({"at": self.noted, "event": event, "drawings_seen": self.seen, **details})
 
@@ -87,6 +60,6 @@ class MetricsLog:
 
     def close(self) -> None:
         self.flush()
-        self.figures.file.close()
+        self.figures.close()
         if self.events:
-            self.events.file.close()
+            self.events.close()

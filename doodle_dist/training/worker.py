@@ -7,7 +7,6 @@ from typing import TypedDict
 
 import orjson
 import torch
-import torch.distributed as dist
 from ray.actor import ActorHandle
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -28,7 +27,7 @@ from doodle_dist.data.stream import (
     stream_categories,
 )
 from doodle_dist.errors import one_line, root_cause
-from doodle_dist.evaluation.runs import CONFIG, STOPPED
+from doodle_dist.evaluation.runs import CONFIG, STOPPED, noted_reason
 from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state
@@ -126,12 +125,6 @@ def note_reason(run_uri: str, error: BaseException) -> None:
     storage.write_atomic(storage.join(run_uri, STOPPED), orjson.dumps({"reason": one_line(error)}))
 
 
-def noted_reason(run_uri: str) -> str:
-    """Why a run stopped itself; "" where it didn't."""
-    where = storage.join(run_uri, STOPPED)
-    return orjson.loads(storage.read_bytes(where)).get("reason", "") if storage.exists(where) else ""
-
-
 def forget_reason(run_uri: str) -> None:
     """Let a run that stopped itself try again."""
     where = storage.join(run_uri, STOPPED)
@@ -185,7 +178,8 @@ def prepare_run(
         batches.close()
         raise
 
-    attempt = _agreed_attempt(run_uri, context) if experiment.data.audit else 0
+    # Of this start of the worker group: rank 0 looks, and tells the others.
+    attempt = context.agree(next_attempt(run_uri) if context.rank == 0 else 0) if experiment.data.audit else 0
     run = Run(
         task=task,
         config=experiment.train,
@@ -293,14 +287,6 @@ def _wrap(context: Context) -> Wrap:
         return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
 
     return wrap
-
-
-def _agreed_attempt(run_uri: str, context: Context) -> int:
-    """The number of this start of the worker group: rank 0 looks, and tells the others."""
-    attempt = [next_attempt(run_uri) if context.rank == 0 else 0]
-    if context.world_size > 1:
-        dist.broadcast_object_list(attempt, src=0)
-    return attempt[0]
 
 
 def _tensorboard(run_uri: str, experiment: Experiment, cursor: Cursor) -> TensorBoard:

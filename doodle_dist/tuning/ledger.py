@@ -6,17 +6,17 @@ state is written every few seconds, and is pickled.
 
 import math
 import statistics
-import tempfile
 import time
 from bisect import bisect_right
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import orjson
 
 from doodle_dist.config.search import SearchConfig, Settings
 from doodle_dist.data import storage
+from doodle_dist.data.jsonl import LinesFile, read_lines
 
 LEDGER, REQUEST = "search.jsonl", "search.json"
 CONFIRM = "confirm"  # the search, below another, that trains its best again
@@ -87,7 +87,7 @@ class Request:
     seed: int
     confirms: list[int] = field(default_factory=list)
 
-    @property
+    @cached_property
     def config(self) -> SearchConfig:
         """The ``[search]`` table."""
         return SearchConfig.model_validate(self.search)
@@ -199,12 +199,7 @@ def read_search(uri: str) -> SearchRecord | None:
     except (orjson.JSONDecodeError, TypeError) as error:
         raise ValueError(f"{where} is damaged, or of another release: {error}") from None
     record = SearchRecord(uri, request)
-    ledger = storage.join(uri, LEDGER)
-    for line in storage.read_bytes(ledger).splitlines() if storage.exists(ledger) else ():
-        try:
-            entry = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue  # cut short by a crash; it is the last of its attempt
+    for entry in read_lines(storage.join(uri, LEDGER)):
         _apply(record, entry)
     if (again := read_search(storage.join(uri, CONFIRM))) is not None:
         record.confirmed = confirmed_by(again)
@@ -253,20 +248,10 @@ class Ledger:
         self.record.request = request  # more trials than before are the same search
         storage.write_atomic(
             storage.join(uri, REQUEST),
-            orjson.dumps(request, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY),
+            orjson.dumps(asdict(request), option=orjson.OPT_INDENT_2),
         )
-        self.uri = storage.join(uri, LEDGER)
-        self.is_remote = "://" in uri
-        kept = storage.read_bytes(self.uri) if storage.exists(self.uri) else b""
-        if kept and not kept.endswith(b"\n"):
-            kept += b"\n"
-        self.path = (
-            Path(tempfile.mkdtemp(prefix="doodle-dist-search-")) / LEDGER
-            if self.is_remote
-            else Path(self.uri)
-        )
-        self.path.write_bytes(kept)
-        self.file = self.path.open("ab")
+        where = storage.join(uri, LEDGER)
+        self.lines = LinesFile(where, read_lines(where))
         self.began = time.monotonic() - self.record.elapsed_s
         self.put = time.monotonic()
 
@@ -302,20 +287,17 @@ class Ledger:
 
     def _add(self, entry: dict) -> None:
         entry["elapsed_s"] = round(time.monotonic() - self.began, 3)
-        line = orjson.dumps(entry)
-        # Read back, so that what is held is what a later reader will find.
-        _apply(self.record, orjson.loads(line))
-        self.file.write(line + b"\n")
-        self.file.flush()
+        # As it will be read, so that what is held is what a later reader will find.
+        _apply(self.record, orjson.loads(orjson.dumps(entry)))
+        self.lines.add(entry)
         if time.monotonic() - self.put > _PUT_EVERY_S:
             self.flush()
 
     def flush(self) -> None:
         """Make what was written durable, where the search lies in an object store."""
-        if self.is_remote:
-            storage.put_file(self.path, self.uri)
+        self.lines.put()
         self.put = time.monotonic()
 
     def close(self) -> None:
         self.flush()
-        self.file.close()
+        self.lines.close()

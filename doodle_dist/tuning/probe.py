@@ -5,27 +5,18 @@ import torch
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.stream import stream_categories
+from doodle_dist.training.context import Alone
 from doodle_dist.training.task import Clock, LaneRandom, StepInput
 from doodle_dist.training.worker import build_task
 
 _STEPS = 3  # the first has the lazy penalties; the allocator settles in the next
 
 
-class _Here:
-    """One rank on a given device, which reports to nobody. The contract is training/context.py's."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.rank, self.world_size, self.device = 0, 1, device
-
-    def report(self, metrics: dict[str, float], checkpoint: object) -> None:
-        """Nothing is checkpointed here."""
-
-
 def peak_gpu_bytes(experiment: Experiment, device: torch.device) -> int:
     """The most memory that torch reserved on ``device`` in a few steps on made-up pictures; 0 on a CPU."""
     manifest = load_manifest(experiment.data.uri)
     categories = stream_categories(manifest, experiment.data.categories)
-    task = build_task(experiment, manifest, categories, _Here(device))
+    task = build_task(experiment, manifest, categories, Alone(device))
     rows, total = (
         experiment.train.global_batch,
         experiment.train.total_drawings(manifest.splits["train"].rows),

@@ -24,7 +24,8 @@ from doodle_dist.config.search import Settings, experiment_with
 from doodle_dist.data import storage
 from doodle_dist.data.stream import RowGroupsInMemory
 from doodle_dist.errors import one_line
-from doodle_dist.training.checkpoint_store import fetch, new_name, store, stored_checkpoints
+from doodle_dist.training.checkpoint_store import fetch, new_name, read_commit, store
+from doodle_dist.training.context import Alone
 from doodle_dist.training.loop import StoppedError, train
 from doodle_dist.training.worker import close_run, prepare_run
 from doodle_dist.tuning.ledger import trial_name, trial_number
@@ -127,12 +128,11 @@ def _train(
         close_run(run, batches)
 
 
-class _TrialContext:
-    """One rank, whose reports go to Ray Tune. The contract is training/context.py's."""
+class _TrialContext(Alone):
+    """One rank, whose reports go to Ray Tune."""
 
     def __init__(self, number: int, run_uri: str, job: Job, start: Pointer | None) -> None:
-        self.rank, self.world_size = 0, 1
-        self.device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+        super().__init__(torch.device("cuda" if ray.get_gpu_ids() else "cpu"))
         self.number, self.run_uri, self.job = number, run_uri, job
         self.copied = start if start is not None and start.trial != number else None
         self.mine: list[str] = []
@@ -183,10 +183,8 @@ def _fetched(start: Pointer | None) -> Iterator[Path | None]:
     if start is None:
         yield None
         return
-    run_uri = start.uri.rpartition("/")[0]
-    stored = next((one for one in stored_checkpoints(run_uri) if one.uri == start.uri), None)
-    if stored is None:
+    if not storage.exists(start.uri):
         raise ValueError(f"{storage.public(start.uri)} is gone: the trial can't go on from it")
     with tempfile.TemporaryDirectory(prefix="doodle-dist-resume-") as folder:
-        fetch(stored, Path(folder))
+        fetch(read_commit(start.uri), Path(folder))
         yield Path(folder)
