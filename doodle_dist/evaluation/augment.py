@@ -40,6 +40,7 @@ from doodle_dist.evaluation.augment_results import (
     summarise,
 )
 from doodle_dist.evaluation.augment_training import Made, Score, train_classifier, train_gan
+from doodle_dist.evaluation.progress_line import duration
 from doodle_dist.models.registry import build_generator
 from doodle_dist.ray_cluster import Need, check_resources, connect
 
@@ -372,9 +373,8 @@ class _Progress:
         elif job in world.gans:
             what = f"drew {world.gans[job].per_category:,} of each category"
         # Kinds of tasks take different times but come in turn, so their mean serves.
-        left = int((time.monotonic() - self.began) / (self.done - self.before) * (self.total - self.done))
-        eta = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
-        self._say(f"{self.done}/{self.total} tasks  ETA {eta}  {job.name}  {what}")
+        left = (time.monotonic() - self.began) / (self.done - self.before) * (self.total - self.done)
+        self._say(f"{self.done}/{self.total} tasks  ETA {duration(left)}  {job.name}  {what}")
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)

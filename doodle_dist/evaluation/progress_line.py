@@ -3,6 +3,12 @@
 import time
 
 
+def duration(seconds: float) -> str:
+    """``1:02:03``"""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
 def line(figures: dict[str, float], began_seen: float, began: float) -> str:
     """``320,000/1,000,000  32 %  412 drawings/s  ETA 27:30  loss/critic 0.69 …`` for a terminal.
 
@@ -14,8 +20,7 @@ def line(figures: dict[str, float], began_seen: float, began: float) -> str:
     if rate := figures.get("speed/drawings_per_s"):
         parts.append(f"{rate:,.0f}/s")
     if average > 0:
-        left = int((total - seen) / average)
-        parts.append(f"ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}")
+        parts.append(f"ETA {duration((total - seen) / average)}")
     parts += [
         f"{name} {value:.3f}"
         for name, value in figures.items()

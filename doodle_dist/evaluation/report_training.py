@@ -11,6 +11,7 @@ from doodle_dist.evaluation.attempts import Attempt, Cost, cost_of, repeated_dra
 from doodle_dist.evaluation.history import PANELS, Curve
 from doodle_dist.evaluation.line_chart import Series, chart
 from doodle_dist.evaluation.markup import Content, Markup, el, facts, folded, join, picture, scrolling, table
+from doodle_dist.evaluation.progress_line import duration
 from doodle_dist.evaluation.runs import EVENTS, RunInfo
 
 SPEED, WAIT = "speed/drawings_per_s", "speed/data_wait_fraction"
@@ -192,7 +193,7 @@ def cost(
             "asked for; starting, evaluations and lost work are left out."
         )
     rows: list[tuple[str, Content]] = [
-        ("wall time", _span(spent.wall_hours * 3600)),
+        ("wall time", duration(round(spent.wall_hours * 3600))),
         ("worker-hours", f"{spent.worker_hours:.3f}"),
         ("CPU-hours", f"{spent.cpu_hours:.3f}"),
         ("GPU-hours", f"{spent.gpu_hours:.3f}" if spent.gpu_hours else "none"),
@@ -213,11 +214,6 @@ def _hours_of_training(found: Mapping[str, Curve]) -> float:
             seconds += (drawings - before) / rate
             before = drawings
     return seconds / 3600
-
-
-def _span(seconds: float) -> str:
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 # --- failures -------------------------------------------------------------------------------------------
@@ -274,7 +270,7 @@ def _starts(attempts: Sequence[Attempt]) -> Markup:
             workers += f" + {one.gpus_per_worker:g} GPU ({one.device})"
         began = datetime.fromtimestamp(one.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
         drawings = f"{one.first_drawing:,} to {one.last_drawing:,}"
-        rows.append([str(k + 1), ended, drawings, _span(one.seconds), workers, began])
+        rows.append([str(k + 1), ended, drawings, duration(round(one.seconds)), workers, began])
     return table(
         "Starts of the workers, and how each ended",
         ("start", "ended", "drawings seen", "lasted", "workers", "began (UTC)"),

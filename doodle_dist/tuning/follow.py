@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from doodle_dist.errors import WorkFailedError, one_line
+from doodle_dist.evaluation.progress_line import duration
 from doodle_dist.tuning.ledger import Ledger, trial_number
 from doodle_dist.tuning.naming import short
 from doodle_dist.tuning.resources import TrialResources
@@ -105,9 +106,6 @@ class Follower(Callback):
         self.running = {_number(trial) for trial in trials if trial.status == Trial.RUNNING}
         self.show()
 
-    def on_experiment_end(self, trials: list[Trial], **info: object) -> None:
-        self.close()
-
     def _ended(self, number: int, status: str, reason: str = "") -> None:
         self.running.discard(number)
         self.ledger.trial_ended(number, status, reason)  # type: ignore[arg-type]
@@ -151,8 +149,7 @@ class Follower(Callback):
         if len(over) >= 2:
             # Trials differ in length, and those to come will as those before did.
             left = record.request.trials - len(over)
-            seconds = int(left * self.ledger.record.elapsed_s / len(over))
-            parts.append(f"ETA {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}")
+            parts.append(f"ETA {duration(left * record.elapsed_s / len(over))}")
         if record.best:
             trial, result = record.best
             parts.append(

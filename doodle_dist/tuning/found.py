@@ -176,12 +176,6 @@ def figure(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
-def duration(seconds: float) -> str:
-    """``1:02:03``"""
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-
-
 def flattered(record: SearchRecord) -> str:
     """Why the best trial's objective is better than its settings are, and what was done about it."""
     trials = len(record.ranked())

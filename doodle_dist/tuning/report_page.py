@@ -18,6 +18,7 @@ from doodle_dist.evaluation.markup import (
     section,
     table,
 )
+from doodle_dist.evaluation.progress_line import duration
 from doodle_dist.evaluation.report_style import STYLE
 from doodle_dist.tuning.found import (
     BEST,
@@ -28,7 +29,6 @@ from doodle_dist.tuning.found import (
     Found,
     Row,
     counted,
-    duration,
     figure,
     flattered,
     retrain_command,
