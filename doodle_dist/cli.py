@@ -83,14 +83,16 @@ def train(
     """Train a preset, or go on with a run of the same name."""
     from doodle_dist.config.load import load_run, parse_workers
 
-    given = parse_workers(workers) | {
-        "scaling.gpus_per_worker": gpus,
-        "scaling.cpus_per_worker": cpus,
-        "run": run or None,
-        "storage": storage or None,
-        "data.uri": data or None,
-    }
-    experiment = load_run(preset, overrides or (), {k: v for k, v in given.items() if v is not None})
+    given = parse_workers(workers) | _given(
+        {
+            "scaling.gpus_per_worker": gpus,
+            "scaling.cpus_per_worker": cpus,
+            "run": run,
+            "storage": storage,
+            "data.uri": data,
+        }
+    )
+    experiment = load_run(preset, overrides or (), given)
 
     from doodle_dist import log
     from doodle_dist import train as driver
@@ -159,13 +161,13 @@ def tune(
     name = Path(preset).stem
     given = {
         "run": run or f"{name}-{'pbt' if scheduler == 'pbt' else 'search'}",
-        "storage": storage or None,
-        "data.uri": data or None,
-        "gan.judge": judge or None,
+        "storage": storage,
+        "data.uri": data,
+        "gan.judge": judge,
         "scaling.cpus_per_worker": cpus,
         "scaling.workers": workers_per_trial,
     }
-    experiment = load_run(preset, overrides or (), {k: v for k, v in given.items() if v is not None})
+    experiment = load_run(preset, overrides or (), _given(given))
     config = load_search(
         preset, experiment, space=space, scheduler=scheduler, extra=axes or (), drawings=drawings
     )
@@ -512,13 +514,13 @@ def doctor(
         "scaling.workers": workers,
         "scaling.gpus_per_worker": gpus,
         "scaling.cpus_per_worker": cpus,
-        "storage": storage or None,
-        "data.uri": data or None,
+        "storage": storage,
+        "data.uri": data,
     }
     can_start = examine(
         preset,
         overrides or [],
-        {key: value for key, value in given.items() if value is not None},
+        _given(given),
         address=address,
         local=local,
         wait_s=wait,
@@ -814,6 +816,11 @@ def bench_scale(
         as_json=as_json,
         output=output,
     )
+
+
+def _given(options: dict[str, object]) -> dict[str, object]:
+    """The settings of options that were given: neither None nor an empty text."""
+    return {key: value for key, value in options.items() if value not in (None, "")}
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -52,12 +52,11 @@ class JsonFormatter(logging.Formatter):
 
 def use_json(stream: TextIO | None = None) -> None:
     """Make every logger of this process write JSON lines (to stderr). Called again, it changes nothing more."""
-    root = logging.getLogger()
-    if any(isinstance(handler.formatter, JsonFormatter) for handler in root.handlers):
+    if is_json():
         return
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
-    root.addHandler(handler)
+    logging.getLogger().addHandler(handler)
     logging.getLogger(LOGGER).setLevel(logging.INFO)
 
 

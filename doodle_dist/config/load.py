@@ -51,7 +51,7 @@ def _preset_tree(preset: str) -> dict[str, Any]:
     own, *bases = _lineage(preset)
     tree: dict[str, Any] = bases[-1] if bases else own
     for above in [*reversed(bases[:-1]), own] if bases else []:
-        tree = overlay(tree, _flat(above))
+        tree = overlay(tree, flattened(above))
     return {key: value for key, value in tree.items() if key != SEARCH_TABLE}
 
 
@@ -82,12 +82,12 @@ def _lineage(preset: str) -> list[dict[str, Any]]:
     return trees
 
 
-def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def flattened(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} -> {"a.b": 1}"""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{above}{key}.")
+            flat |= flattened(value, f"{above}{key}.")
         else:
             flat[above + key] = value
     return flat

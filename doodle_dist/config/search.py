@@ -24,6 +24,7 @@ from doodle_dist.config.load import (
     SEARCH_TABLE,
     ConfigError,
     build,
+    flattened,
     nearest,
     overlay,
     preset_search,
@@ -220,20 +221,9 @@ def setting(base: Experiment, key: str) -> Any:
     node: Any = base
     for part in key.split("."):
         if node is None or not hasattr(type(node), "model_fields") or part not in type(node).model_fields:
-            raise ConfigError(f"{key} is not a setting{nearest(key, _leaves(base))}")
+            raise ConfigError(f"{key} is not a setting{nearest(key, list(flattened(base.model_dump())))}")
         node = getattr(node, part)
     return node
-
-
-def _leaves(base: Experiment) -> list[str]:
-    def walk(node: Mapping[str, Any], above: str) -> Iterator[str]:
-        for name, value in node.items():
-            if isinstance(value, Mapping):
-                yield from walk(value, f"{above}{name}.")
-            else:
-                yield above + name
-
-    return list(walk(base.model_dump(), ""))
 
 
 def _holds(axis: Axis, base: Experiment, drawn: Settings) -> bool:
