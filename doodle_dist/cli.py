@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -818,7 +819,7 @@ def bench_scale(
     )
 
 
-def _given(options: dict[str, object]) -> dict[str, object]:
+def _given(options: Mapping[str, object]) -> dict[str, object]:
     """The settings of options that were given: neither None nor an empty text."""
     return {key: value for key, value in options.items() if value not in (None, "")}
 
