@@ -30,6 +30,7 @@ ALLOWED = {
     "evaluation.pictures": set(),
     "evaluation.snapshot": {"config", "data.storage", "models"},
     "evaluation": {"config", "data", "evaluation", "models", "ray_cluster", "training.audit"},
+    "evaluation.in_memory": {"evaluation.pictures", "training.task"},
     # Trains a classifier to judge samples by it.
     "evaluation.classification_accuracy": {
         "config",

@@ -29,7 +29,7 @@ from doodle_dist.models.latents import draw_latents
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.gan import GanTask
-from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput
+from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput, as_it_is
 
 PRESETS = ("cdcgan", "dcgan", "doodle-gan-small", "classifier-small")
 _CATEGORIES = 12
@@ -137,7 +137,7 @@ def our_step(experiment: Experiment, categories: int = _CATEGORIES) -> Step:
     """A step of the task itself, as the loop takes it."""
     kind: type[GanTask] | type[ClassifierTask] = GanTask if experiment.task == "gan" else ClassifierTask
     data = DataShape(tuple(f"c{k:03}" for k in range(categories)), (100,) * categories)
-    task = kind(experiment, data, device=torch.device("cpu"), world_size=1, wrap=lambda module: module)
+    task = kind(experiment, data, device=torch.device("cpu"), world_size=1, wrap=as_it_is)
     lanes = experiment.data.lanes
     rows = experiment.train.global_batch // lanes
 

@@ -16,12 +16,13 @@ from doodle_dist.data.order import step_seed
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.augment_drawings import Drawings, arm_batches, endless
 from doodle_dist.evaluation.classifier_metrics import Confusion
+from doodle_dist.evaluation.in_memory import take_step
 from doodle_dist.evaluation.pictures import to_images, to_pixels
 from doodle_dist.evaluation.sample import latents_of
 from doodle_dist.evaluation.snapshot import best_device
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.gan import GanTask
-from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput, Task
+from doodle_dist.training.task import Clock, DataShape, Task, as_it_is
 
 _BATCH = 256
 _DROPOUT_LANE = 1 << 20  # above the one lane that batches have here
@@ -58,7 +59,7 @@ def train_gan(
     began, device = time.monotonic(), best_device()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        task = GanTask(experiment, _shape(real, categories), device=device, world_size=1, wrap=_as_it_is)
+        task = GanTask(experiment, _shape(real, categories), device=device, world_size=1, wrap=as_it_is)
         batch = experiment.train.global_batch
         steps = steps_of(experiment)
         batches = ((real.pixels[r], real.labels[r]) for r in endless(len(real), batch, steps, seed))
@@ -102,7 +103,7 @@ def train_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         task = ClassifierTask(
-            experiment, _shape(real, categories), device=device, world_size=1, wrap=_as_it_is
+            experiment, _shape(real, categories), device=device, world_size=1, wrap=as_it_is
         )
         batches = arm_batches(real, generated, batch=batch, steps=steps, share=share, seed=seed)
         seen = _train(task, batches, steps * batch, seed, device)
@@ -128,9 +129,7 @@ def _train(
     seen = 0
     for step, (pixels, labels) in enumerate(batches):
         torch.manual_seed(step_seed(seed, step, _DROPOUT_LANE))
-        random = LaneRandom(seed, step, ((0, len(labels)),), device)
-        images, wanted = to_images(pixels, device), torch.from_numpy(labels).to(device)
-        task.step(StepInput(images, wanted, len(labels), random), Clock(step, seen, total))
+        take_step(task, pixels, labels, Clock(step, seen, total), seed, device)
         if not math.isfinite(float(task.health())):
             raise WorkFailedError(f"a loss or gradient is not finite at step {step}, drawing {seen:,}")
         seen += len(labels)
@@ -151,7 +150,3 @@ def _read(net: nn.Module, test: Drawings, categories: int, device: torch.device)
 def _shape(real: Drawings, categories: tuple[str, ...]) -> DataShape:
     _, channels, side, _ = real.pixels.shape
     return DataShape(categories, real.counts(len(categories)), side, channels)
-
-
-def _as_it_is(module: nn.Module) -> nn.Module:
-    return module

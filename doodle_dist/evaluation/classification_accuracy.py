@@ -15,10 +15,11 @@ from doodle_dist.config.load import load_experiment
 from doodle_dist.data.stream import StreamPlan
 from doodle_dist.evaluation.classifier_metrics import Confusion
 from doodle_dist.evaluation.drawings import chunks, pictures_of
+from doodle_dist.evaluation.in_memory import take_step
 from doodle_dist.evaluation.pictures import to_images
 from doodle_dist.evaluation.snapshot import best_device
 from doodle_dist.training.classifier import ClassifierTask
-from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput
+from doodle_dist.training.task import Clock, DataShape, as_it_is
 
 _EPOCHS = 8
 
@@ -45,15 +46,13 @@ def accuracy_after_training_on(
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        task = ClassifierTask(experiment, shape, device=device, world_size=1, wrap=_as_it_is)
+        task = ClassifierTask(experiment, shape, device=device, world_size=1, wrap=as_it_is)
         batch, step, seen = experiment.train.global_batch, 0, 0
         order = np.random.default_rng(seed)
         for _ in range(epochs):
             shuffled = order.permutation(len(labels))
             for rows in np.split(shuffled, range(batch, len(shuffled), batch)):
-                random = LaneRandom(seed, step, ((0, len(rows)),), device)
-                images, wanted = to_images(pixels[rows], device), torch.from_numpy(labels[rows]).to(device)
-                task.step(StepInput(images, wanted, len(rows), random), Clock(step, seen, total))
+                take_step(task, pixels[rows], labels[rows], Clock(step, seen, total), seed, device)
                 step, seen = step + 1, seen + len(rows)
     return _top1(task.ema.average, test, len(categories), device)
 
@@ -67,7 +66,3 @@ def _top1(net: nn.Module, plan: StreamPlan, categories: int, device: torch.devic
     figures = confusion.figures()
     assert figures is not None
     return figures.scalars["top1"]
-
-
-def _as_it_is(module: nn.Module) -> nn.Module:
-    return module

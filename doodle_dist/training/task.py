@@ -20,6 +20,11 @@ from doodle_dist.data.order import step_seed
 Wrap = Callable[[nn.Module], nn.Module]
 
 
+def as_it_is(module: nn.Module) -> nn.Module:
+    """The `Wrap` of one rank by itself."""
+    return module
+
+
 @dataclass(frozen=True)
 class DataShape:
     """What a task must know of its data: ``counts`` are training drawings per category."""

@@ -43,7 +43,7 @@ from doodle_dist.training.plan import task_cpus, training_plan
 from doodle_dist.training.progress import StopQuestion
 from doodle_dist.training.ray_metrics import telemetry
 from doodle_dist.training.stopping import Lookout
-from doodle_dist.training.task import DataShape, Task, Wrap
+from doodle_dist.training.task import DataShape, Task, Wrap, as_it_is
 from doodle_dist.training.tensorboard import TensorBoard
 
 _HELD_OUT_ROWS_PER_RANK = 512
@@ -279,7 +279,7 @@ def build_task(
 
 def _wrap(context: Context) -> Wrap:
     if context.world_size == 1:
-        return lambda module: module
+        return as_it_is
     devices = [context.device] if context.device.type == "cuda" else None
 
     def wrap(module: nn.Module) -> nn.Module:
