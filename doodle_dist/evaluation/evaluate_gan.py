@@ -26,7 +26,7 @@ from doodle_dist.evaluation.features import (
 )
 from doodle_dist.evaluation.moments import frechet, kernel_distance
 from doodle_dist.evaluation.neighbourhoods import NEIGHBOURS, Neighbourhoods, Overlap, overlap
-from doodle_dist.evaluation.neighbours import nearest_drawings, over_nearest
+from doodle_dist.evaluation.neighbours import Nearest, nearest_drawings, over_nearest
 from doodle_dist.evaluation.pictures import named_rows, png
 from doodle_dist.evaluation.results import CategoryFigures, Figure, GanEvaluation, ReaderInfo, Share
 from doodle_dist.evaluation.snapshot import Snapshot
@@ -167,9 +167,7 @@ class Protocol:
         drawn = samples(snapshot.generator, _generator_config(snapshot), numbers, labels, request.seed)
         limit = min(self.train.rows, request.reference)
         work = partial(nearest_drawings, self.train, limit, self.evaluator.net, drawn, labels)
-        found, *others = in_parts(work, request.workers, local=request.local)
-        for other in others:
-            found.merge(other)
+        found = reduce(Nearest.merged, in_parts(work, request.workers, local=request.local))
         ends = np.cumsum([len(row) for row in rows])[:-1]
         parts = zip(every[places], np.split(drawn, ends), np.split(found.pictures, ends), strict=True)
         sheet = [row for label, *both in parts for row in over_nearest(self.categories[label], *both)]

@@ -15,7 +15,7 @@ from doodle_dist.models.classifiers import Classifier
 _BATCH = 512
 
 
-@dataclass
+@dataclass(frozen=True)
 class Nearest:
     """For each of N samples the nearest drawing found: its distance [N], infinite for none yet, and its picture,
     uint8 [N, C, H, W]."""
@@ -23,11 +23,13 @@ class Nearest:
     distances: NDArray[np.float32]
     pictures: NDArray[np.uint8]
 
-    def merge(self, other: "Nearest") -> None:
-        """Take what was nearer among other drawings."""
+    def merged(self, other: "Nearest") -> "Nearest":
+        """With what was nearer among other drawings. A new one: what comes back from a Ray task can't be written to."""
         closer = other.distances < self.distances
-        self.distances[closer] = other.distances[closer]
-        self.pictures[closer] = other.pictures[closer]
+        return Nearest(
+            np.where(closer, other.distances, self.distances),
+            np.where(closer[:, None, None, None], other.pictures, self.pictures),
+        )
 
 
 @torch.no_grad()
@@ -55,7 +57,7 @@ def nearest_drawings(
             distances = torch.cdist(wanted, net.features(to_images(pixels, device))).cpu()
             distances[of[:, None] != torch.from_numpy(few.labels)] = float("inf")
             least, index = (one.numpy() for one in distances.min(dim=1))
-            found.merge(Nearest(least, pixels[index]))
+            found = found.merged(Nearest(least, pixels[index]))
     return found
 
 

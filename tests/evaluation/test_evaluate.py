@@ -306,8 +306,8 @@ def test_the_nearest_training_drawings_are_drawn_under_the_samples(world: World)
         for part in (0, 1)
     ]
     assert not any((half.distances < 1e-3).all() for half in halves), "neither half has all of them"
-    halves[0].merge(halves[1])
-    assert np.array_equal(halves[0].pictures, pixels[copied])
+    both = halves[0].merged(halves[1])
+    assert np.array_equal(both.pictures, pixels[copied])
     others = nearest_drawings(protocol.train, every, net, pixels[copied], (labels[copied] + 1) % 3)
     of_label = {k: {picture.tobytes() for picture in pixels[labels == k]} for k in range(3)}
     for picture, label in zip(others.pictures, (labels[copied] + 1) % 3, strict=True):
