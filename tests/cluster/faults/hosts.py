@@ -189,6 +189,10 @@ class Job:
 
         return wait_for(newer, f"a checkpoint of {self.run} after {after:,} drawings", timeout_s)
 
+    def wait_for_the_next_checkpoint(self, timeout_s: float = 150.0) -> dict[str, int]:
+        """Wait until there is a newer checkpoint than at this moment."""
+        return self.wait_for_checkpoint(after=self.registered()["drawings_seen"], timeout_s=timeout_s)
+
     def attempt_starts(self) -> dict[int, int]:
         """The first step of each start of the worker group that got as far as to write its audit."""
         starts: dict[int, int] = {}
