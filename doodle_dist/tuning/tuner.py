@@ -27,7 +27,9 @@ from doodle_dist.tuning.trial import POINT, TRIAL, Job, Pointer, run_trial
 
 STATE = "ray-tune"  # Ray Tune's own files, below a search's folder; made anew at every start
 _RETRIES = 2  # of a trial whose process or node died
-_KEPT, _KEPT_FOR_OTHERS = 1, 1000  # checkpoints of a trial; population based training hands them to others
+# Checkpoints of a trial: the newest, and the one before, which is the newest that Ray Tune knows of until the report
+# of the newest is through. Population based training hands them to others.
+_KEPT, _KEPT_FOR_OTHERS = 2, 1000
 
 
 @dataclass(frozen=True)
