@@ -1,19 +1,27 @@
 """The failure that is nobody's typing: it exits with 1, where a wrong request (ValueError) exits with 2."""
 
+from collections.abc import Iterator
+
 
 class WorkFailedError(Exception):
     """Work that was under way could not go on. The message is one line for a person."""
 
 
-def root_cause(error: BaseException) -> BaseException:
-    """What a chain of wrappers (Ray's, mostly) was raised about."""
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and in turn what each wrapper (Ray's, mostly) was raised about, to the root."""
     seen: set[int] = set()
     while id(error) not in seen:
         seen.add(id(error))
+        yield error
         # Ray Train keeps each worker's own error; Ray's task errors keep theirs as `cause`.
         of_workers = list(getattr(error, "worker_failures", {}).values())
         error = next(iter(of_workers), None) or getattr(error, "cause", None) or error.__cause__ or error
-    return error
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What a chain of wrappers was raised about."""
+    *_, root = causes(error)
+    return root
 
 
 # What Ray Data appends to the message of every error in one of its tasks, with the settings of its retries.

@@ -26,7 +26,7 @@ from doodle_dist.data.stream import (
     rank_batches,
     stream_categories,
 )
-from doodle_dist.errors import one_line, root_cause
+from doodle_dist.errors import causes, one_line
 from doodle_dist.evaluation.runs import CONFIG, STOPPED, noted_reason
 from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.training.audit import AuditWriter, next_attempt
@@ -92,8 +92,10 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
     except StoppedError as error:
         _note_reason(run_uri, context, error)
     except Exception as error:
-        if isinstance(cause := root_cause(error), DamagedError):
-            note_reason(run_uri, cause)
+        # Itself about an error of the file's reader, and wrapped where it was met in a task of Ray Data.
+        damage = next((cause for cause in causes(error) if isinstance(cause, DamagedError)), None)
+        if damage is not None:
+            note_reason(run_uri, damage)
         raise
     finally:
         close_run(run, batches)
