@@ -49,12 +49,12 @@ def write_drawings(folder: Path, counts: dict[str, int], first_key: int = 1) -> 
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """One Ray for all tests that need one: four CPUs, on fewer cores on purpose."""
+    """One Ray for all tests that need one: four CPUs, on fewer cores on purpose, the dashboard for searches."""
     import ray
 
     from doodle_dist.ray_cluster import quiet_ray_data
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=4, include_dashboard=True, log_to_driver=False, logging_level="ERROR")
     quiet_ray_data()
     yield
     ray.shutdown()

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from ray.util.state import list_actors
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_run
 from doodle_dist.config.search import SearchConfig, load_search
-from doodle_dist.ray_cluster import Need, connect
 from doodle_dist.tune import Options, plan_search, tune
 from doodle_dist.tuning.ledger import SearchRecord, read_search
 from tests.cluster.test_train import children, doodle_dist, kill_tree, name_of
@@ -50,13 +48,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
     return prepare_here(
         tmp_path_factory.mktemp("tune"), {"cat": 150, "dog": 120, "fish": 90}, (70.0, 20.0, 10.0)
     )
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    connect(Need(3, 1.0, 0.0), local=True, dashboard=True)
-    yield
-    ray.shutdown()
 
 
 def search_of(
@@ -96,7 +87,7 @@ def left_behind() -> tuple[int, int]:
     return len(groups), len(actors)
 
 
-def test_64_trials_of_asha_leave_nothing_behind(cluster: None, dataset: str, tmp_path: Path) -> None:
+def test_64_trials_of_asha_leave_nothing_behind(local_ray: None, dataset: str, tmp_path: Path) -> None:
     experiment, search = search_of(dataset, tmp_path, "many")
     record = tune(plan_search(experiment, search, trials=64), Options(quiet=True))
     assert sorted(record.trials) == list(range(64))
@@ -114,7 +105,7 @@ def test_64_trials_of_asha_leave_nothing_behind(cluster: None, dataset: str, tmp
 
 
 def test_the_best_are_trained_again_with_seeds_that_the_search_has_not_used(
-    cluster: None, dataset: str, tmp_path: Path
+    local_ray: None, dataset: str, tmp_path: Path
 ) -> None:
     experiment, search = search_of(
         dataset, tmp_path, "again", "optim.classifier.lr=loguniform(1e-4, 1e-2)", scheduler="none",
@@ -137,7 +128,7 @@ def test_the_best_are_trained_again_with_seeds_that_the_search_has_not_used(
 
 
 def test_trials_that_go_wrong_are_recorded_and_the_search_goes_on(
-    cluster: None, dataset: str, tmp_path: Path
+    local_ray: None, dataset: str, tmp_path: Path
 ) -> None:
     experiment, search = search_of(
         dataset, tmp_path, "faults",
@@ -163,7 +154,7 @@ def test_trials_that_go_wrong_are_recorded_and_the_search_goes_on(
     assert left_behind() == (0, 0)
 
 
-def test_a_population_takes_over_what_is_better(cluster: None, dataset: str, tmp_path: Path) -> None:
+def test_a_population_takes_over_what_is_better(local_ray: None, dataset: str, tmp_path: Path) -> None:
     experiment, search = search_of(
         dataset, tmp_path, "pbt", "optim.classifier.lr=loguniform(1e-6, 1e-1)",
         scheduler="pbt", drawings=320, perturb_every=32,
@@ -184,7 +175,7 @@ def test_a_population_takes_over_what_is_better(cluster: None, dataset: str, tmp
 
 
 def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
-    cluster: None, dataset: str, tmp_path: Path
+    local_ray: None, dataset: str, tmp_path: Path
 ) -> None:
     experiment, search = search_of(
         dataset, tmp_path, "killed", "optim.classifier.lr=loguniform(1e-4, 1e-2)",
@@ -215,7 +206,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
         assert len(set(seen)) == len(seen)  # it began at its last report and repeated none
 
 
-def test_more_workers_a_trial_train_through_ray_train(cluster: None, dataset: str, tmp_path: Path) -> None:
+def test_more_workers_a_trial_train_through_ray_train(local_ray: None, dataset: str, tmp_path: Path) -> None:
     experiment, search = search_of(
         dataset,
         tmp_path,
@@ -231,7 +222,7 @@ def test_more_workers_a_trial_train_through_ray_train(cluster: None, dataset: st
 
 
 def test_a_gan_is_judged_by_an_evaluator_that_the_search_trains_first(
-    cluster: None, dataset: str, tmp_path: Path
+    local_ray: None, dataset: str, tmp_path: Path
 ) -> None:
     experiment, search = search_of(dataset, tmp_path, "gan", preset="doodle-gan-small", drawings=64)
     record = tune(plan_search(experiment, search, trials=2), Options(quiet=True))
