@@ -48,7 +48,7 @@ class TrainConfig(Section):
     global_batch: int = Field(256, ge=1, description="drawings a step, over all workers")
     epochs: float | None = Field(None, gt=0, description="length, in passes over the training split")
     drawings: int | None = Field(None, gt=0, description="length, in drawings seen")
-    log_every_drawings: int = Field(5_000, ge=1)
+    log_every_drawings: int = Field(5_000, ge=1, description="drawings between two lines of the log")
     checkpoint_every_drawings: int = Field(
         100_000, ge=0, description="evaluate and checkpoint; 0: only at the end"
     )
@@ -130,8 +130,8 @@ class ScalingConfig(Section):
     workers_min: int = Field(
         0, ge=0, description="elastic: as many workers as the cluster holds, at least so many; 0: always all"
     )
-    cpus_per_worker: float = Field(1.0, gt=0)
-    gpus_per_worker: float = Field(0.0, ge=0)
+    cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker")
+    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs that Ray reserves for a worker")
     threads_per_worker: int = Field(1, ge=1, description="torch's CPU threads in a worker")
 
     @property
@@ -159,9 +159,11 @@ PARTS = {"classifier": ("classifier",), "gan": ("generator", "critic"), "critic"
 class Experiment(Section):
     """A resolved experiment: everything a run does follows from it and from the dataset."""
 
-    task: Literal["classifier", "gan", "critic"]
+    task: Literal["classifier", "gan", "critic"] = Field(
+        description="what is trained: a classifier, a generator and its critic, or a critic alone"
+    )
     preset: str = Field("", description="where it came from; for people")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of the weights, the order of drawings, and every random draw")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where a GPU has it")
     data: DataConfig = DataConfig()
     model: ModelConfig
