@@ -1,6 +1,7 @@
-"""What the README shows is what works: its module and preset of one's own are taken from it and trained."""
+"""What the README and the how-tos show is what works: the files in them are taken from them and used."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,17 +9,21 @@ import pytest
 import torch
 
 from doodle_dist.config.load import load_experiment, preset_names
+from doodle_dist.config.search import load_search
 from doodle_dist.training.gan import GanTask
 from doodle_dist.training.task import DataShape
+from tests.runs import save_run
 from tests.training.test_tasks import CATEGORIES, CPU, run_steps, weights
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
-def block(language: str, name: str) -> str:
-    """The README's code block that begins with a comment naming the file."""
-    found = re.search(rf"```{language}\n(# {re.escape(name)}\n.*?)```", README, re.DOTALL)
-    assert found, f"README has no {name}"
+def block(page: str, language: str, name: str) -> str:
+    """The code block of a how-to that begins with a comment naming the file."""
+    text = (ROOT / "docs" / "how-to" / page).read_text()
+    found = re.search(rf"```{language}\n(# {re.escape(name)}\b.*?)```", text, re.DOTALL)
+    assert found, f"{page} has no {name}"
     return found[1]
 
 
@@ -26,7 +31,7 @@ def test_a_system_of_ones_own_needs_one_module_and_one_preset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for language, name in (("python", "my_gan.py"), ("toml", "my-gan.toml")):
-        (tmp_path / name).write_text(block(language, name))
+        (tmp_path / name).write_text(block("own-generator.md", language, name))
     monkeypatch.syspath_prepend(str(tmp_path))
     small = ["train.global_batch=16", "data.lanes=4"]
     experiment = load_experiment(str(tmp_path / "my-gan.toml"), small)
@@ -41,6 +46,29 @@ def test_a_system_of_ones_own_needs_one_module_and_one_preset(
     )
     assert type(task.generator).__module__ == "my_gan"
     sys.modules.pop("my_gan")
+
+
+def test_a_search_space_of_ones_own_is_read(tmp_path: Path) -> None:
+    (tmp_path / "space.toml").write_text(block("own-search-space.md", "toml", "space.toml"))
+    experiment = load_experiment("doodle-gan-small")
+    search = load_search(
+        "doodle-gan-small",
+        experiment,
+        space=str(tmp_path / "space.toml"),
+        extra=["ema.halflife_drawings=loguniform(2_000, 50_000)"],
+    )
+    assert {"optim.generator.lr", "train.global_batch", "ema.halflife_drawings"} <= set(search.space)
+
+
+def test_a_metric_of_ones_own_reads_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    save_run(run, "doodle-gan-small", CATEGORIES)
+    (tmp_path / "ink.py").write_text(block("own-metric.md", "python", "ink.py"))
+    found = subprocess.run(
+        [sys.executable, tmp_path / "ink.py", run], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert [line.split()[0] for line in found.stdout.splitlines()] == list(CATEGORIES)
 
 
 def test_the_readme_lists_every_preset() -> None:
