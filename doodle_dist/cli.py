@@ -230,7 +230,8 @@ def evaluate(
 
     Several GAN runs and no --evaluator: compare what was found before.
     """
-    from doodle_dist.evaluation.evaluate import Request, evaluate_runs, print_evaluations
+    from doodle_dist.evaluation.evaluate import evaluate_runs, print_evaluations
+    from doodle_dist.evaluation.evaluate_gan import Request
 
     request = Request(
         evaluator=evaluator,

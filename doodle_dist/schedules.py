@@ -125,7 +125,7 @@ def noise_sigma(config: NoiseConfig, drawings_seen: float) -> float:
         return config.sigma_start
     if config.decay == "linear":
         return linear(config.sigma_start, 0.0, drawings_seen, config.decay_drawings)
-    return config.sigma_start * 0.5 ** (drawings_seen / config.decay_drawings)
+    return config.sigma_start * math.exp2(-drawings_seen / config.decay_drawings)
 
 
 def ema_halflife(config: EmaConfig, drawings_seen: float) -> float:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import torch
 import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, ValidationError
+from torch.multiprocessing.spawn import spawn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
@@ -289,7 +290,7 @@ def measure_loopback() -> float:
     2(n - 1)/n of the gradients (Patarasuk & Yuan 2009, ring all-reduce)."""
     with tempfile.TemporaryDirectory(prefix="doodle-dist-loopback-") as folder:
         result = f"{folder}/seconds"
-        torch.multiprocessing.spawn(_add_up, (f"{folder}/meeting", result), nprocs=2)
+        spawn(_add_up, (f"{folder}/meeting", result), nprocs=2)
         return _LOOPBACK_BYTES / float(Path(result).read_text())
 
 

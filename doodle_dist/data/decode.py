@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Box = tuple[float, float, float, float]  # x, y of the top left corner, width, height; pixels
 
@@ -66,7 +66,7 @@ def _open(data: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except Image.DecompressionBombError:
             raise ValueError(f"more than {MAX_PIXELS // 1_000_000} million pixels") from None
-        except Image.UnidentifiedImageError:
+        except UnidentifiedImageError:
             raise ValueError("not a PNG or JPEG picture") from None
         except Exception as error:  # as above
             raise ValueError(f"damaged picture ({_short(error)})") from None

@@ -81,7 +81,8 @@ def load_group_counts(uri: str, split: SplitInfo) -> NDArray[np.uint16]:
     data = storage.read_bytes(where)
     if hashlib.sha256(data).hexdigest() != split.group_counts_sha256:
         raise ValueError(f"{where}: its checksum differs from the manifest's")
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    array: NDArray[np.uint16] = np.load(io.BytesIO(data), allow_pickle=False)
+    return array
 
 
 def verify_shard(uri: str, shard: ShardInfo) -> tuple[list[str], NDArray[np.int64]]:

@@ -68,7 +68,7 @@ class _Lanes(types.Type):
 
 @register_model(_Lanes)
 class _LanesModel(models.PrimitiveModel):
-    def __init__(self, dmm, fe_type) -> None:
+    def __init__(self, dmm: object, fe_type: types.Type) -> None:
         super().__init__(dmm, fe_type, _LANES_IR)
 
 
@@ -704,7 +704,10 @@ def rasterize(
     """Rasterise one drawing, ``[(x, y), ...]`` of integers in 0..255 -> uint8[side, side]."""
     packed = np.frombuffer(pack_strokes(strokes), np.uint8)
     offsets = np.array([0, len(packed)])
-    return rasterize_packed(packed, offsets, side=side, line_width=line_width, padding=padding)[0]
+    picture: npt.NDArray[np.uint8] = rasterize_packed(
+        packed, offsets, side=side, line_width=line_width, padding=padding
+    )[0]
+    return picture
 
 
 def _check_recipe(side: int, line_width: float, padding: float) -> None:

@@ -222,7 +222,7 @@ def parse_key_id(value: Any) -> int:
         raise ValueError(f"key_id {_short(value)} is not a number")
     if not 0 <= value <= MAX_KEY_ID:
         raise ValueError("key_id does not fit into 64 bits")
-    return value
+    return int(value)
 
 
 def _short(value: Any) -> str:

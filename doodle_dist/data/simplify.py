@@ -92,7 +92,7 @@ def _simplify_flat(x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArr
     out = simplify_kernel(x, y, counts, EPSILON)
     if not len(out):
         raise ValueError("too long to be a drawing")
-    return out.tobytes()
+    return bytes(out)
 
 
 @numba.njit(cache=True)

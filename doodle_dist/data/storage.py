@@ -457,7 +457,7 @@ def read_bytes(uri: str, start: int = 0, length: int | None = None) -> bytes:
     with errors_about(uri), open_input(uri) as file:
         if start:
             file.seek(start)
-        return file.read() if length is None else file.read(length)
+        return bytes(file.read() if length is None else file.read(length))
 
 
 @_patiently

@@ -171,7 +171,7 @@ def _stream(seed: int, epoch: int) -> np.uint64:
     mixed = splitmix64(np.array([_PURPOSE], np.uint64))
     for part in (seed, epoch):
         mixed = splitmix64(mixed ^ np.array([part], np.uint64))
-    return mixed[0]
+    return np.uint64(mixed[0])
 
 
 # --- kernels ------------------------------------------------------------------------------------------

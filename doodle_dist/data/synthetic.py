@@ -204,7 +204,7 @@ def _order(n: int, state: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 @numba.njit(cache=True)
-def _shaky_copy(points, strokes, first, last, state):  # type: ignore[no-untyped-def]
+def _shaky_copy(points, strokes, first, last, state):
     """(x, y, points per stroke) of a copy of the prototype with strokes ``first`` to ``last``."""
     n = last - first
     most = 2 * (strokes[last] - strokes[first]) + 4 * n
@@ -347,7 +347,7 @@ def _key_id(number: int) -> int:
 
 
 @numba.njit(cache=True)
-def _draw_batch(  # type: ignore[no-untyped-def]
+def _draw_batch(
     points, strokes, drawings, categories, index, word, shares, codes, seed, first_key, start, count
 ):
     """The lines of drawings ``start`` to ``start + count`` of a category, as text."""

@@ -106,7 +106,8 @@ def examine_by_job(address: str, arguments: list[str]) -> dict[str, Any]:
     logs = client.get_job_logs(job).splitlines()
     for line in reversed(logs):
         if line.startswith('{"would_fail"'):
-            return orjson.loads(line)
+            answer: dict[str, Any] = orjson.loads(line)
+            return answer
     last = logs[-1] if logs else "it said nothing"
     ended = "ended" if status == JobStatus.SUCCEEDED else "failed"
     raise WorkFailedError(f"the job {job} at {address} {ended} without an answer: {last}")

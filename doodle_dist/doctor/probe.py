@@ -74,7 +74,8 @@ def _ask_torch() -> dict[str, Any]:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
         return {"error": lines[-1]}
-    return json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def _of_parent(variable: str) -> str | None:

@@ -92,7 +92,9 @@ def category_scores(matrix: NDArray[np.int64]) -> CategoryScores:
     right, true, read = np.diag(matrix).astype(float), matrix.sum(axis=1), matrix.sum(axis=0)
 
     def share(of: NDArray[np.int64], times: int = 1) -> NDArray[np.float64]:
-        return np.divide(times * right, of, out=np.full(len(right), np.nan), where=of > 0)
+        shares = np.full(len(right), np.nan)
+        np.divide(times * right, of, out=shares, where=of > 0)
+        return shares
 
     return CategoryScores(share(true), share(read), share(true + read, 2))
 

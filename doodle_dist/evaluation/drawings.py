@@ -26,7 +26,7 @@ class Chunk:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        return self.table["label"].to_numpy().astype(np.int64)
+        return np.asarray(self.table["label"].to_numpy(), np.int64)
 
 
 def plan_drawings(
@@ -97,7 +97,8 @@ def in_parts(work: Callable[[int, int], T], workers: int, *, local: bool) -> lis
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0
     task = ray.remote(_run).options(num_cpus=1, num_gpus=gpus)
     shared = ray.put(work)  # nets and all, once
-    return ray.get([task.remote(shared, part, workers) for part in range(workers)])
+    parts: list[T] = ray.get([task.remote(shared, part, workers) for part in range(workers)])
+    return parts
 
 
 def _run(work: Callable[[int, int], T], part: int, parts: int) -> T:

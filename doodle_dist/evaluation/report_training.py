@@ -1,7 +1,6 @@
 """What a report says of the way of a run: its samples, curves, checkpoints, speed, cost and failures."""
 
 import math
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from statistics import fmean, median
@@ -65,13 +64,13 @@ def samples(grids: Mapping[int, bytes], categories: Sequence[str], side: int) ->
 def _rows_of(png: bytes, categories: Sequence[str], side: int) -> str:
     if not side:
         return ""
-    count = (struct.unpack(">I", png[20:24])[0] - _GAP) // (side + _GAP)
+    count = (int.from_bytes(png[20:24], "big") - _GAP) // (side + _GAP)
     named = list(categories[: min(count, _ROWS_NAMED)])
     return ", ".join(named) + (" and so on" if count > _ROWS_NAMED else "")
 
 
 def _width(png: bytes) -> int:
-    return max(1, struct.unpack(">I", png[16:20])[0])  # of the file's IHDR, in pixels
+    return max(1, int.from_bytes(png[16:20], "big"))  # of the file's IHDR, in pixels
 
 
 # --- curves ---------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def _checkpoint(uri: str, metrics: dict[str, float]) -> CheckpointInfo:
     return CheckpointInfo(uri, int(metrics.get("drawings_seen", 0)), metrics.get("score"), metrics)
 
 
-def _experiment(uri: str, metas: list[tuple[str, dict]], has_config: bool) -> Experiment | None:
+def _experiment(uri: str, metas: list[tuple[str, dict[str, Any]]], has_config: bool) -> Experiment | None:
     if metas:
         return load_saved_experiment(storage.join(metas[-1][0], EXPERIMENT))
     if not has_config:

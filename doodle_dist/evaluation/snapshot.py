@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import orjson
 import torch
@@ -86,7 +86,7 @@ def load_snapshot(run: str, *, device: torch.device | None = None, which: str = 
     if not found:
         raise ValueError(f"{run} has no snapshot: it is no run, or it has not reached its first checkpoint")
 
-    def rank(item: tuple[str, dict]) -> tuple[float, float]:
+    def rank(item: tuple[str, dict[str, Any]]) -> tuple[float, float]:
         metrics = item[1]["metrics"]
         score = metrics.get("score", float("-inf")) if which == "best" else 0.0
         return score, metrics.get("drawings_seen", 0.0)
@@ -144,7 +144,7 @@ def build_net(experiment: Experiment, categories: int, side: int, channels: int)
             return build_critic(model.critic, **shape)
 
 
-def complete_checkpoints(run: str) -> list[tuple[str, dict]]:
+def complete_checkpoints(run: str) -> list[tuple[str, dict[str, Any]]]:
     """(URI, meta) of every complete checkpoint at ``run``, which may be one itself, sorted by URI.
 
     Raises ValueError for one of a version that this release doesn't read.
@@ -164,7 +164,7 @@ def complete_checkpoints(run: str) -> list[tuple[str, dict]]:
 _META_KEYS = {"categories": list, "side": int, "channels": int, "metrics": dict}
 
 
-def _checked_meta(uri: str, meta: object) -> dict:
+def _checked_meta(uri: str, meta: object) -> dict[str, Any]:
     version = meta.get("format_version", 1) if isinstance(meta, dict) else None
     if not isinstance(meta, dict) or not isinstance(version, int):
         raise ValueError(f"{uri} is no snapshot's description: it should be an object with a format_version")

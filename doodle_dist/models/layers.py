@@ -158,7 +158,11 @@ class _SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> Tensor:
-        return _SumOverRanks.apply(gradients[0])
+        return _sum_over_ranks(gradients[0])
+
+
+def _sum_over_ranks(x: Tensor) -> Tensor:
+    return _SumOverRanks.apply(x)  # type: ignore[no-untyped-call]
 
 
 class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -175,18 +179,18 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         alone = not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
         if alone or not self.training:
             return super().forward(x)
-        self._check_input_dim(x)
+        self._check_input_dim(x)  # type: ignore[no-untyped-call]
         channels = x.shape[1]
         axes = [0, *range(2, x.dim())]
         shape = [1, channels] + [1] * (x.dim() - 2)
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # as torch's own statistics
         count = wide.new_tensor([x.numel() // channels])
-        totals = _SumOverRanks.apply(torch.cat([wide.sum(axes), count]))  # [C + 1]
+        totals = _sum_over_ranks(torch.cat([wide.sum(axes), count]))  # [C + 1]
         total = totals[-1].detach()
         mean = totals[:-1] / total
         centred = wide - mean.view(shape)
         # A second reduction rather than a sum of squares: E[x²] - E[x]² cancels in float32.
-        variance = _SumOverRanks.apply(centred.square().sum(axes)) / total  # [C]
+        variance = _sum_over_ranks(centred.square().sum(axes)) / total  # [C]
         self._track(mean.detach(), variance.detach(), total)
         normal = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:

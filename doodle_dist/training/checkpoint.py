@@ -63,7 +63,8 @@ def save_checkpoint(
 
 def load_state(folder: Path, device: torch.device) -> dict[str, object]:
     """The state of a checkpoint; nothing but tensors and plain values is ever unpickled."""
-    return torch.load(folder / STATE, map_location=device, weights_only=True)
+    state: dict[str, object] = torch.load(folder / STATE, map_location=device, weights_only=True)
+    return state
 
 
 def load_cursor(folder: Path, seed: int, global_batch: int) -> Cursor:

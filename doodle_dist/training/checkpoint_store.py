@@ -52,7 +52,8 @@ class StoredCheckpoint:
 
     def metrics(self) -> dict[str, float]:
         """The metrics that it was made with. Raises StorageError."""
-        return orjson.loads(storage.read_bytes(storage.join(self.uri, META)))["metrics"]
+        meta: dict[str, dict[str, float]] = orjson.loads(storage.read_bytes(storage.join(self.uri, META)))
+        return meta["metrics"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from doodle_dist.evaluation.gan_metrics import conditional_accuracy, diversity_ratios, gaussian_of
 from doodle_dist.evaluation.moments import Gaussian, Moments, frechet
-from doodle_dist.evaluation.snapshot import Classifier, load_snapshot
+from doodle_dist.evaluation.snapshot import load_snapshot
+from doodle_dist.models.classifiers import Classifier
 from doodle_dist.training.metrics import sum_over_ranks
 from doodle_dist.training.task import StepInput
 
