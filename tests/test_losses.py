@@ -153,6 +153,11 @@ def test_wasserstein() -> None:
     torch.testing.assert_close(losses.wasserstein_generator(FAKE), -FAKE)
 
 
+def test_the_entropy_of_targets_is_nought_at_and_beyond_both_ends() -> None:
+    entropy = losses.target_entropy(torch.tensor([0.0, 0.5, 1.0, 1.2, -0.1]))
+    torch.testing.assert_close(entropy, torch.tensor([0.0, math.log(2), 0.0, 0.0, 0.0]))
+
+
 def test_the_gradient_penalty_of_a_linear_critic_and_of_a_flat_one() -> None:
     torch.manual_seed(0)
     x = torch.randn(5, 1, 4, 4, dtype=torch.float64, requires_grad=True)
@@ -167,9 +172,9 @@ def test_the_gradient_penalty_of_a_linear_critic_and_of_a_flat_one() -> None:
 
 
 def test_pictures_between_are_on_the_line() -> None:
-    real, fake = torch.full((3, 1, 2, 2), 1.0), torch.full((3, 1, 2, 2), -1.0)
+    real, fake = torch.full((3, 1, 2, 2), 8.0), torch.full((3, 1, 2, 2), -4.0)
     middle = losses.between(real, fake, torch.tensor([0.0, 0.25, 1.0]))
-    assert middle[:, 0, 0, 0].tolist() == [-1.0, -0.5, 1.0]
+    assert middle[:, 0, 0, 0].tolist() == [-4.0, -1.0, 8.0]
 
 
 @pytest.mark.parametrize("name", losses.ADVERSARIAL)

@@ -88,6 +88,7 @@ def test_what_does_not_divide_is_refused_by_name() -> None:
 
 
 def test_step_seeds_do_not_collide() -> None:
+    assert max(step_seed(seed, 1, 1) for seed in range(100)).bit_length() == 63
     seeds = {step_seed(s, k, lane) for s in range(3) for k in range(200) for lane in range(8)}
     assert len(seeds) == 3 * 200 * 8
     assert np.log2(max(seeds)) > 55

@@ -43,6 +43,13 @@ def test_percents_that_do_not_add_up_are_refused() -> None:
         split_of(KEYS, (98, 1, 2))
 
 
+def test_shards_are_even() -> None:
+    shard = shard_of(KEYS, 7)
+    assert shard.dtype == np.int64
+    assert np.allclose(np.bincount(shard, minlength=7) / len(KEYS), 1 / 7, atol=0.005)
+    assert set(np.unique(shard).tolist()) == set(range(7))
+
+
 def test_split_shard_and_place_are_independent() -> None:
     split, shard, place = split_of(KEYS, (50, 25, 25)), shard_of(KEYS, 4), place_of(KEYS)
     table = np.histogram2d(split, shard, bins=(3, 4))[0] / len(KEYS)

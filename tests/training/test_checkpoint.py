@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import orjson
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -37,6 +38,19 @@ def test_a_run_does_not_go_on_in_another_order(tmp_path: Path, seed: int, batch:
     save(tmp_path, Cursor(seed=1, global_batch=64))
     with pytest.raises(ValueError, match=named):
         load_cursor(tmp_path, seed=seed, global_batch=batch)
+
+
+def test_a_cursor_counts_what_was_consumed() -> None:
+    cursor = Cursor(seed=1, global_batch=64, epoch=1, consumed=100, step=7, drawings_seen=420)
+    assert cursor.after(epoch=2, consumed=40, rows=40) == Cursor(
+        seed=1, global_batch=64, epoch=2, consumed=40, step=8, drawings_seen=460
+    )
+
+
+def test_the_experiment_and_what_it_was_trained_on_lie_beside_the_weights(tmp_path: Path) -> None:
+    save(tmp_path, Cursor(seed=1, global_batch=64))
+    assert orjson.loads((tmp_path / "experiment.json").read_bytes()) == {"task": "gan"}
+    assert orjson.loads((tmp_path / "meta.json").read_bytes()) == {"format_version": 1, "metrics": {}}
 
 
 def test_a_state_with_code_in_it_is_refused(tmp_path: Path) -> None:
