@@ -64,7 +64,7 @@ audit: $(TOOLS)
 # The inner loop: nothing that starts a cluster or takes long.
 quick: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/pytest -q -m 'not cluster and not slow and not presets and not faults'
+	$(BIN)/pytest -q -n 2 -m 'not cluster and not slow and not presets and not faults'
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

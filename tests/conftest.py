@@ -1,6 +1,10 @@
 """Fixtures for all tests."""
 
 import os
+
+# Before anything imports torch: tests run side by side, and threads that wait for each other's cores cost tenfold.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Iterator
 from pathlib import Path
 
