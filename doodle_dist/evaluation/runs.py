@@ -120,7 +120,8 @@ def read_run(uri: str) -> RunInfo:
     checkpoints = tuple(_checkpoint(where, meta["metrics"]) for where, meta in metas)
     log = read_metrics_log(uri)
     figures: dict[str, float] = {}
-    for line in [*(dict(one.metrics) for one in checkpoints), *log]:
+    seen = [*(dict(one.metrics) for one in checkpoints), *log]
+    for line in seen:
         figures |= line
     experiment = _experiment(uri, metas, CONFIG in files)
     newest = metas[-1][1] if metas else {}
@@ -131,7 +132,9 @@ def read_run(uri: str) -> RunInfo:
         name=storage.basename(uri),
         task=experiment.task if experiment else "",
         preset=experiment.preset if experiment else "",
-        drawings_seen=int(figures.get("drawings_seen", 0)),
+        drawings_seen=int(
+            max((line["drawings_seen"] for line in seen if "drawings_seen" in line), default=0)
+        ),
         drawings=_length(experiment, int(rows)),
         categories=tuple(newest.get("categories", ())),
         data=storage.public(experiment.data.uri) if experiment else "",

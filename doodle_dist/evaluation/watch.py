@@ -17,16 +17,20 @@ from rich.text import Text
 from doodle_dist.data import storage
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.progress_line import line
-from doodle_dist.evaluation.runs import RunInfo, noted_reason, read_metrics_log, read_run
+from doodle_dist.evaluation.runs import RunInfo, noted_reason, read_events, read_metrics_log, read_run
 
 
 @dataclass(frozen=True)
 class News:
-    """What a look at a run found. ``total`` is 0 while its length is not known; ``stopped`` is why it stopped."""
+    """What a look at a run found. ``total`` is 0 while its length is not known; ``stopped`` is why it stopped itself.
+
+    ``is_resting``: it was told to stop, saved, and may go on at any time.
+    """
 
     figures: dict[str, float]
     total: int
     stopped: str
+    is_resting: bool
 
     @property
     def seen(self) -> int:
@@ -38,12 +42,17 @@ class News:
 
 
 def look(uri: str, run: RunInfo) -> News:
-    """The newest figure of each name, and whether the run has stopped itself. ``run`` says how long it is."""
+    """The newest figure of each name, and whether the run has stopped. ``run`` says how long it is."""
     figures: dict[str, float] = {}
     # A resumed run's file is shorter than it was: all of it counts, each time.
     for one in read_metrics_log(uri):
         figures |= one
-    return News(figures, run.drawings, noted_reason(uri))
+    events = read_events(uri)
+    if events:  # a checkpoint that is made between two logs is further on than either
+        figures["drawings_seen"] = max(events[-1]["drawings_seen"], figures.get("drawings_seen", 0))
+    stopped = noted_reason(uri)
+    is_resting = bool(events) and events[-1]["event"] == "stopped" and not stopped
+    return News(figures, run.drawings, stopped, is_resting)
 
 
 def follow(uri: str, every_s: float, patience_s: float) -> Iterator[News]:
@@ -118,6 +127,11 @@ def watch_run(run: str, *, every_s: float, patience_s: float, as_json: bool) -> 
 def _said(news: News, began_seen: float, began: float) -> str:
     if not news.figures:
         return "nothing logged yet"
+    if news.is_resting:
+        length = f" of {news.total:,}" if news.total else ""
+        return (
+            f"stopped at drawing {news.seen:,}{length}, as it was told to; the same command goes on with it"
+        )
     if not news.total:
         return f"{news.seen:,} drawings"
     return line(news.figures | {"total": news.total}, began_seen, began)

@@ -275,6 +275,7 @@ def _checkpoint(run: Run, cursor: Cursor, *, is_judged: bool) -> None:
         figures = {name: value for name, value in metrics.items() if name not in _CLOCK}
         if figures:
             run.metrics_log.add(figures, cursor.drawings_seen)
+        run.metrics_log.seen = cursor.drawings_seen  # where nothing was judged there were no figures
         run.metrics_log.note("checkpoint")
         with _missable(run):
             run.metrics_log.flush()

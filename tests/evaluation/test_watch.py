@@ -98,6 +98,22 @@ def test_a_run_that_stopped_itself_ends_with_its_reason(run: Path) -> None:
     assert not look(str(run), read_run(str(run))).is_over
 
 
+def test_a_run_that_was_told_to_stop_says_where_and_may_go_on(run: Path) -> None:
+    log = MetricsLog(str(run), 0)
+    log.add({"loss/critic": 0.7}, 1000)
+    news = follow(str(run), SOON, 20)
+    assert not next(news).is_resting
+    log.add({"judge/frechet_distance": 40.0}, 1500)  # of the checkpoint that it makes before it stops
+    log.note("stopped", reason="it was asked to")
+    log.close()
+    rests = next(one for one in news if one.is_resting)
+    assert (rests.seen, rests.is_over) == (1500, False)
+    again = MetricsLog(str(run), 1500)
+    again.note("started")
+    again.add({"loss/critic": 0.6}, 3000)
+    assert [one.seen for one in news][-1] == 3000
+
+
 def test_silence_ends_it_when_it_is_asked_to(run: Path) -> None:
     with pytest.raises(WorkFailedError, match=r"nothing new for 0\.2 s at drawing 0"):
         watch_run(str(run), every_s=SOON, patience_s=0.2, as_json=False)

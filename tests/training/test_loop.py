@@ -266,8 +266,12 @@ def test_who_is_asked_to_stop_or_save_does_so_at_once_and_judges_nothing(tmp_pat
     run = new_run(task, context, tmp_path, 100, checkpoint_every_drawings=0)
     looks = iter([Look.GO_ON, Look.GO_ON, look])
     run.look = lambda: next(looks, Look.GO_ON)
+    run.metrics_log = MetricsLog(str(tmp_path), 0)
     end = train(run, stream(begin()), begin())
     stopped = look == Look.STOP
+    noted = [(line["event"], line["drawings_seen"]) for line in read_events(str(tmp_path))]
+    assert ("checkpoint", 30) in noted
+    assert noted[-1] == (("stopped", 30) if stopped else ("finished", 105))
     assert end.drawings_seen == (30 if stopped else 105)
     assert [report["drawings_seen"] for report, _ in context.reports] == ([30] if stopped else [30, 105])
     assert task.judged == ([] if stopped else [(105, 30)])
