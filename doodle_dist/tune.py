@@ -10,7 +10,8 @@ import ray
 from doodle_dist import train as train_driver
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, build, overlay
-from doodle_dist.config.search import SearchConfig, checked_space
+from doodle_dist.config.search import SearchConfig
+from doodle_dist.config.search_check import checked_space
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.stream import RowGroupsInMemory

@@ -7,7 +7,8 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from doodle_dist.config.load import ConfigError, load_experiment
-from doodle_dist.config.search import checked_space, experiment_with, load_search
+from doodle_dist.config.search import experiment_with, load_search
+from doodle_dist.config.search_check import checked_space
 from doodle_dist.tuning.ledger import Result, TrialRecord
 from doodle_dist.tuning.schedulers import build_scheduler, check_population, repaired, report_at
 from doodle_dist.tuning.trial import TRIAL
