@@ -24,8 +24,9 @@ from doodle_dist.tuning import evaluator, report
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import CONFIRM, Ledger, Request, SearchRecord, confirmed_by, read_search
 from doodle_dist.tuning.naming import shown
+from doodle_dist.tuning.population import check_population
 from doodle_dist.tuning.resources import TrialResources, fits_in_memory, measured_gpu_share
-from doodle_dist.tuning.schedulers import check_population, report_at
+from doodle_dist.tuning.schedulers import report_at
 from doodle_dist.tuning.tuner import Search, run_search
 
 # The objective of a task, and whether it should be low or high.

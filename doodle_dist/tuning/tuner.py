@@ -20,6 +20,7 @@ from doodle_dist.data.stream import RowGroupsInMemory
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import SearchRecord, TrialRecord, trial_name
 from doodle_dist.tuning.on_workers import run_trial_on_workers
+from doodle_dist.tuning.population import Population, Turns
 from doodle_dist.tuning.resources import TrialResources
 from doodle_dist.tuning.schedulers import build_scheduler, report_at
 from doodle_dist.tuning.tpe import TpeSearcher
@@ -146,10 +147,12 @@ def _trials(
     resources: TrialResources,
 ) -> dict[str, object]:
     """The points to try, those that were begun first, and what they are tried under: arguments of a Tuner."""
-    # What a begun trial has reported it won't report again.
-    scheduler = build_scheduler(search.scheduler, search.config, search.space, search.base, [*over, *begun])
+    turns = Turns(concurrent)
     common = {
-        "scheduler": scheduler,
+        "scheduler": Population(search.config, search.space, search.base, search.seed, turns)
+        if search.scheduler == "pbt"
+        # What a begun trial has reported it won't report again.
+        else build_scheduler(search.scheduler, search.config, [*over, *begun]),
         # A trial that waits for workers of its own can't be stopped from inside: its actor ends with it.
         "reuse_actors": resources.workers == 1,
         "trial_name_creator": _name_of,
@@ -187,13 +190,10 @@ def _trials(
         {TRIAL: number} | (known_settings[number] if number in known_settings else points[number])
         for number in numbers
     ]
-    # Population based training keeps all its trials alive, and lets them take turns.
-    limit = 0 if search.scheduler == "pbt" else concurrent
+    one_by_one = turns if search.scheduler == "pbt" else BasicVariantGenerator(max_concurrent=concurrent)
     return {
         "param_space": {POINT: ray.tune.grid_search(todo)},
-        "tune_config": ray.tune.TuneConfig(
-            **common, search_alg=BasicVariantGenerator(max_concurrent=limit), num_samples=1
-        ),
+        "tune_config": ray.tune.TuneConfig(**common, search_alg=one_by_one, num_samples=1),
     }
 
 
