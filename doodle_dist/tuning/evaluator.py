@@ -10,6 +10,7 @@ from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.snapshot import complete_checkpoints
+from doodle_dist.training.lease import HeldError, newest_lease
 from doodle_dist.training.plan import training_plan
 
 PRESET = "evaluator"
@@ -25,7 +26,10 @@ def evaluator_uri(experiment: Experiment) -> str:
 
 
 def train_if_missing(uri: str, experiment: Experiment, *, workers: int, quiet: bool, debug: bool) -> bool:
-    """Train the evaluator at ``uri`` on an experiment's dataset, or go on with it; False where it was there."""
+    """Train the evaluator at ``uri`` on an experiment's dataset, or go on with it; False where it was there.
+
+    One that another search trains at this moment is waited for.
+    """
     where, _, name = uri.rpartition("/")
     options = {
         "run": name,
@@ -37,11 +41,24 @@ def train_if_missing(uri: str, experiment: Experiment, *, workers: int, quiet: b
     }
     wanted = load_run(PRESET, (), options)
     length = wanted.train.total_drawings(_training_drawings(wanted))
-    if any(meta["metrics"].get("drawings_seen", 0) >= length for _, meta in complete_checkpoints(uri)):
-        return False
-    if train_driver.train(wanted, quiet=quiet, debug=debug).stopped_at is not None:
-        raise WorkFailedError("stopped while the evaluator was trained; the same command goes on")
-    return True
+    said = False
+    while not _is_trained(uri, length):
+        try:
+            if train_driver.train(wanted, quiet=quiet, debug=debug).stopped_at is not None:
+                raise WorkFailedError("stopped while the evaluator was trained; the same command goes on")
+        except HeldError:  # its heartbeat was seen, which took seconds
+            if not said:
+                train_driver.say(
+                    f"waiting for the evaluator, which another search trains: {newest_lease(uri)}"
+                )
+                said = True
+        else:
+            return True
+    return False
+
+
+def _is_trained(uri: str, length: int) -> bool:
+    return any(meta["metrics"].get("drawings_seen", 0) >= length for _, meta in complete_checkpoints(uri))
 
 
 def _training_drawings(experiment: Experiment) -> int:
