@@ -8,7 +8,6 @@ from doodle_dist.config.load import load_run
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST
-from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.snapshot import complete_checkpoints
 from doodle_dist.training.lease import HeldError, newest_lease
 from doodle_dist.training.plan import training_plan
@@ -28,7 +27,7 @@ def evaluator_uri(experiment: Experiment) -> str:
 def train_if_missing(uri: str, experiment: Experiment, *, workers: int, quiet: bool, debug: bool) -> bool:
     """Train the evaluator at ``uri`` on an experiment's dataset, or go on with it; False where it was there.
 
-    One that another search trains at this moment is waited for.
+    One that another search trains at this moment is waited for. Raises KeyboardInterrupt where it is told to stop.
     """
     where, _, name = uri.rpartition("/")
     options = {
@@ -45,7 +44,7 @@ def train_if_missing(uri: str, experiment: Experiment, *, workers: int, quiet: b
     while not _is_trained(uri, length):
         try:
             if train_driver.train(wanted, quiet=quiet, debug=debug).stopped_at is not None:
-                raise WorkFailedError("stopped while the evaluator was trained; the same command goes on")
+                raise KeyboardInterrupt  # as if the search itself had been interrupted
         except HeldError:  # its heartbeat was seen, which took seconds
             if not said:
                 train_driver.say(

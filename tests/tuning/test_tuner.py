@@ -1,0 +1,21 @@
+"""How a search is run, as far as that goes without a cluster."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from doodle_dist.tuning.tuner import terminated_is_interrupted
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+def test_a_search_that_is_told_to_terminate_is_interrupted_and_leaves_no_handlers_behind() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(KeyboardInterrupt), terminated_is_interrupted():
+        for number in (signal.SIGINT, signal.SIGUSR1):  # as Ray Tune does
+            signal.signal(number, signal.default_int_handler)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
