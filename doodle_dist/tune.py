@@ -134,7 +134,9 @@ def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Ev
         )
     manifest = load_manifest(base.data.uri)
     plans = [training_plan(base, manifest), held_out_plan(base, manifest)]
-    memory = RowGroupsInMemory(plans) if options.workers_per_trial == 1 and fits_in_memory(plans) else None
+    # Put once: Ray Tune keeps what trials are given until the driver ends, and would put it for each part anew.
+    is_shared = options.workers_per_trial == 1 and fits_in_memory(plans)
+    memory = ray.put(RowGroupsInMemory(plans)) if is_shared else None
     resources = TrialResources(
         cpus=base.scaling.cpus_per_worker,
         gpus=_gpus_per_trial(base, options),

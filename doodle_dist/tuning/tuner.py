@@ -77,12 +77,12 @@ def run_search(
     follower: Follower,
     resources: TrialResources,
     concurrent: int,
-    memory: RowGroupsInMemory | None,
+    memory: "ray.ObjectRef[RowGroupsInMemory] | None",
     lease: Lease,
 ) -> None:
     """Run the trials that are not over yet, and return when all are, or when the driver was told to stop.
 
-    ``record`` is what was found before. Raises LeaseLostError where another driver has taken ``lease``.
+    ``record`` is what was found before, ``memory`` the dataset where trials share it. Raises LeaseLostError where another driver has taken ``lease``.
     """
     over = [trial for trial in record.trials.values() if trial.is_over]
     begun = [trial for trial in record.trials.values() if not trial.is_over]
@@ -123,7 +123,7 @@ def _trainable(
     search: Search,
     resources: TrialResources,
     begun: list[TrialRecord],
-    memory: RowGroupsInMemory | None,
+    memory: "ray.ObjectRef[RowGroupsInMemory] | None",
     lease: Lease,
 ) -> object:
     keeps = _KEPT_FOR_OTHERS if search.scheduler == "pbt" else _KEPT
