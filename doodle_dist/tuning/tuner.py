@@ -82,7 +82,8 @@ def run_search(
 ) -> None:
     """Run the trials that are not over yet, and return when all are, or when the driver was told to stop.
 
-    ``record`` is what was found before, ``memory`` the dataset where trials share it. Raises LeaseLostError where another driver has taken ``lease``.
+    ``record`` is what was found before, ``memory`` the dataset where trials share it. Raises LeaseLostError where
+    another driver has taken ``lease``.
     """
     over = [trial for trial in record.trials.values() if trial.is_over]
     begun = [trial for trial in record.trials.values() if not trial.is_over]
