@@ -26,6 +26,7 @@ from doodle_dist.errors import WorkFailedError
 from doodle_dist.training import lease
 from doodle_dist.training.lease import Lease
 from doodle_dist.tune import Options, plan_search, tune
+from doodle_dist.tuning import follow
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import SearchRecord, read_search
 from tests.cluster.test_train import children, doodle_dist, kill_tree, name_of
@@ -105,8 +106,13 @@ def objects() -> int:
 
 
 def test_64_trials_of_asha_leave_nothing_behind(
-    local_ray: None, dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    local_ray: None,
+    dataset: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(follow, "_PLAIN_EVERY_S", 0.5)
     experiment, search = search_of(dataset, tmp_path, "many")
     before = objects()
     record = tune(plan_search(experiment, search, trials=64), Options())
@@ -116,7 +122,7 @@ def test_64_trials_of_asha_leave_nothing_behind(
     assert ended["stopped"] >= 16  # half at each of two rungs, were all judged at once
     assert left_behind() == (0, 0)
     assert objects() <= before + PARAMETERS
-    assert re.search(r"6\d wait for one of 4 places of 1 CPU\b", capsys.readouterr().err)
+    assert re.search(r"\d\d wait for one of 4 places of 1 CPU\b", capsys.readouterr().err)
     for trial in record.trials.values():
         reached = [result.drawings_seen for result in trial.results]
         assert reached == [32, 64, 128][: len(reached)]
