@@ -109,8 +109,7 @@ def tune(search: Search, options: Options) -> SearchRecord:
     Raises ValueError for a request that can't be met, StorageError, and WorkFailedError where no trial came to
     anything, or another driver has taken the search over.
     """
-    if search.scheduler == "pbt":
-        check_population(search.space, search.trials, options.workers_per_trial)
+    _refuse_population(search, options)
     refuse_another(search.uri, _request(search), options.resume)
     with held(search.uri, train_driver.say) as (mine, is_lost):
         try:
@@ -119,6 +118,11 @@ def tune(search: Search, options: Options) -> SearchRecord:
             raise WorkFailedError(
                 f"search {search.base.run} was taken over by {newest_lease(search.uri)}; this one writes no more"
             ) from None
+
+
+def _refuse_population(search: Search, options: Options) -> None:
+    if search.scheduler == "pbt":
+        check_population(search.space, search.trials, options.workers_per_trial)
 
 
 def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Event) -> SearchRecord:
@@ -202,7 +206,8 @@ def _evaluator_workers(base: Experiment) -> int:
 
 
 def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
-    """`tune --dry-run`: every point that a random search has, and what the search would take."""
+    """`tune --dry-run`: every point that a random search has, and what the search would take. Raises ConfigError."""
+    _refuse_population(search, options)
     points = search.points() if search.searcher == "random" else []
     takes = {
         "trials": search.trials,
