@@ -115,12 +115,17 @@ def tune(
     ] = "",
     search: Annotated[str, typer.Option(help="where to look next: random, or optuna (TPE)")] = "random",
     space: Annotated[
-        str, typer.Option(help="gan, classifier, pbt or a .toml file (default: the preset's, or its task's)")
+        str,
+        typer.Option(
+            help="gan, classifier, pbt, pbt-classifier or a .toml file (default: the preset's, or its task's)"
+        ),
     ] = "",
     axes: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            "--search-space", metavar="KEY=DRAW", help="another axis: optim.critic.lr=loguniform(1e-5,1e-2)"
+            "--search-space",
+            metavar="KEY=DRAW",
+            help="another axis, or another draw of one: optim.critic.lr=loguniform(1e-5,1e-2)",
         ),
     ] = None,
     overrides: Overrides = None,
@@ -154,7 +159,8 @@ def tune(
     in a classifier's features, a classifier by its accuracy. Never by a GAN's loss: each side's loss is measured
     against the other, falls when the other is weak, and says nothing of the drawings.
 
-    The same command goes on with a search that was cut off; trials that were over are not run again.
+    The same command goes on with a search that was cut off; trials that were over are not run again. One that was
+    told to stop before its end says what it found, and exits with 130.
     """
     from doodle_dist.config.load import load_run, parse_override
     from doodle_dist.config.search import load_search
@@ -189,7 +195,10 @@ def tune(
     if dry_run:
         driver.print_plan(plan, options, as_json=as_json)
         return
-    driver.print_found(driver.tune(plan, options), as_json=as_json)
+    record = driver.tune(plan, options)
+    driver.print_found(record, as_json=as_json)
+    if record.was_stopped:
+        raise typer.Exit(130)
 
 
 @app.command()

@@ -2,39 +2,46 @@
 
 import os
 import threading
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import orjson
 import ray
+import torch
 
 from doodle_dist import train as train_driver
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, build, overlay
-from doodle_dist.config.search import SearchConfig, checked_space
+from doodle_dist.config.search import SearchConfig
+from doodle_dist.config.search_check import check_points, checked_space
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import check_files, load_manifest
-from doodle_dist.data.stream import RowGroupsInMemory
+from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
+from doodle_dist.data.stream import RowGroupsInMemory, stream_categories
 from doodle_dist.errors import WorkFailedError
-from doodle_dist.ray_cluster import DATA_CPUS, Need, NotEnoughResourcesError, connect
-from doodle_dist.training.lease import held
+from doodle_dist.ray_cluster import DATA_CPUS, Need, connect
+from doodle_dist.training.gan_judge import Judge
+from doodle_dist.training.lease import Lease, LeaseLostError, check, held, newest_lease
 from doodle_dist.training.plan import training_plan
 from doodle_dist.training.worker import held_out_plan
 from doodle_dist.tuning import evaluator, report
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import CONFIRM, Ledger, Request, SearchRecord, confirmed_by, read_search
 from doodle_dist.tuning.naming import shown
-from doodle_dist.tuning.resources import TrialResources, fits_in_memory, measured_gpu_share
-from doodle_dist.tuning.schedulers import check_population, report_at
+from doodle_dist.tuning.objectives import JUDGED, with_objective
+from doodle_dist.tuning.population import check_population
+from doodle_dist.tuning.resources import (
+    TrialResources,
+    fits_in_memory,
+    measured_gpu_share,
+    nodes_of_cluster,
+    places,
+)
+from doodle_dist.tuning.same_search import refuse_another
+from doodle_dist.tuning.schedulers import report_at
 from doodle_dist.tuning.tuner import Search, run_search
 
-# The objective of a task, and whether it should be low or high.
-OBJECTIVES = {
-    "gan": ("judge/frechet_distance", "min"),
-    "classifier": ("val/top1", "max"),
-    "critic": ("val/balanced_accuracy", "max"),
-}
 SEARCHERS = ("random", "optuna")
-_JUDGED = "judge/"  # figures that a classifier's run gives
+_CHECKED_POINTS = 2_000  # built before a search starts, each in a tenth of a millisecond
 
 
 @dataclass(frozen=True)
@@ -69,19 +76,19 @@ def plan_search(
     if searcher == "optuna" and config.scheduler == "pbt":
         raise ConfigError("--search optuna has no use with --scheduler pbt, which changes settings by itself")
     experiment = train_driver.with_absolute_locations(experiment)
-    check_files(experiment.data.uri, load_manifest(experiment.data.uri))
-    if not config.objective:
-        objective, mode = OBJECTIVES[experiment.task]
-        config = SearchConfig.model_validate(config.model_dump() | {"objective": objective, "mode": mode})
-    length: dict[str, int | str] = {
-        "train.drawings": config.drawings,
-        "train.checkpoint_every_drawings": 0,
-        "train.log_every_drawings": max(1, config.drawings // 20),
-    }
-    if config.objective.startswith(_JUDGED) and not experiment.gan.judge:
-        length |= {"gan.judge": evaluator.evaluator_uri(experiment)}
-    base = build(overlay(experiment.model_dump(exclude_unset=True), length))
-    return Search(
+    manifest = load_manifest(experiment.data.uri)
+    check_files(experiment.data.uri, manifest)
+    training_plan(experiment, manifest)
+    config = with_objective(config, experiment, manifest)
+    ours: dict[str, object] = {"train.drawings": config.drawings}
+    if config.objective.startswith(JUDGED):
+        if experiment.gan.judge:
+            categories = stream_categories(manifest, experiment.data.categories)
+            Judge(experiment.gan.judge, categories, torch.device("cpu"))
+        else:
+            ours["gan.judge"] = evaluator.evaluator_uri(experiment)
+    base = build(overlay(experiment.model_dump(exclude_unset=True), ours))
+    search = Search(
         uri=storage.join(experiment.storage, experiment.run),
         base=base,
         config=config,
@@ -91,22 +98,34 @@ def plan_search(
         searcher=searcher,
         seed=seed,
     )
+    if searcher == "random":
+        check_points(search.points()[:_CHECKED_POINTS], base)
+    return search
 
 
 def tune(search: Search, options: Options) -> SearchRecord:
-    """Search, or go on with a search where it was left.
+    """Search, or go on with a search where it was left; ``was_stopped`` says that it was told to end before it was.
 
     Raises ValueError for a request that can't be met, StorageError, and WorkFailedError where no trial came to
-    anything.
+    anything, or another driver has taken the search over.
     """
+    _refuse_population(search, options)
+    refuse_another(search.uri, _request(search), options.resume)
+    with held(search.uri, train_driver.say) as (mine, is_lost):
+        try:
+            return _search(search, options, mine, is_lost)
+        except LeaseLostError:
+            raise WorkFailedError(
+                f"search {search.base.run} was taken over by {newest_lease(search.uri)}; this one writes no more"
+            ) from None
+
+
+def _refuse_population(search: Search, options: Options) -> None:
     if search.scheduler == "pbt":
         check_population(search.space, search.trials, options.workers_per_trial)
-    _refuse_another(search.uri, _request(search), options.resume)
-    with held(search.uri, train_driver.say) as (_, is_lost):
-        return _search(search, options, is_lost)
 
 
-def _search(search: Search, options: Options, is_lost: threading.Event) -> SearchRecord:
+def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Event) -> SearchRecord:
     base, cores = search.base, os.cpu_count() or 1
     most = options.concurrent or search.trials
     # Without a dashboard Ray leaves the placement groups of stopped trials behind.
@@ -119,40 +138,44 @@ def _search(search: Search, options: Options, is_lost: threading.Event) -> Searc
         )
     manifest = load_manifest(base.data.uri)
     plans = [training_plan(base, manifest), held_out_plan(base, manifest)]
-    memory = RowGroupsInMemory(plans) if options.workers_per_trial == 1 and fits_in_memory(plans) else None
+    # Put once: Ray Tune keeps what trials are given until the driver ends, and would put it for each part anew.
+    is_shared = options.workers_per_trial == 1 and fits_in_memory(plans)
+    memory = ray.put(RowGroupsInMemory(plans)) if is_shared else None
     resources = TrialResources(
         cpus=base.scaling.cpus_per_worker,
         gpus=_gpus_per_trial(base, options),
         workers=options.workers_per_trial,
         data_cpus=DATA_CPUS if memory is None else 0.0,
     )
-    concurrent = _places(resources, most)
+    concurrent = places(resources, nodes_of_cluster(), most)
 
     def run(part: Search) -> SearchRecord:
-        ledger = Ledger(part.uri, _request(part))
+        ledger = Ledger(part.uri, _request(part), mine, train_driver.say)
         follower = Follower(ledger, concurrent, resources, is_lost, quiet=options.quiet)
         try:
-            run_search(part, ledger.record, follower, resources, concurrent, memory)
+            run_search(part, ledger.record, follower, resources, concurrent, memory, mine)
         finally:
             follower.close()
             ledger.close()
         return ledger.record
 
     record = run(search)
-    if record.best is None:
+    record.was_stopped = not record.is_over
+    if record.best is None and record.is_over:
         reasons = "; ".join(sorted({trial.reason for trial in record.trials.values() if trial.reason}))
         raise WorkFailedError(
             f"search {base.run}: no trial came to anything{': ' if reasons else ''}{reasons}"
         )
-    if not record.is_over:
-        train_driver.say("stopped; the same command goes on")
-    elif (again := confirmation(search, record)) is not None:
+    if record.is_over and (again := confirmation(search, record)) is not None:
         earlier = read_search(again.uri)
         if earlier is not None and earlier.request.confirms != list(again.confirms):
+            check(mine)
             storage.delete_prefix(again.uri)  # of fewer trials, whose best were others
         if not options.quiet:
             train_driver.say(f"the best, {len(again.given)} times with seeds that the search has not used:")
-        record.confirmed = confirmed_by(run(again))
+        confirmed = run(again)
+        record.confirmed = confirmed_by(confirmed)
+        record.was_stopped = not confirmed.is_over
     return record
 
 
@@ -182,19 +205,9 @@ def _evaluator_workers(base: Experiment) -> int:
     return max(1, min(2, int(cpus / base.scaling.cpus_per_worker)))
 
 
-def _places(resources: TrialResources, most: int) -> int:
-    """How many trials run at once. Raises NotEnoughResourcesError for none."""
-    have = ray.cluster_resources()
-    if places := resources.concurrent(have, most):
-        return places
-    raise NotEnoughResourcesError(
-        f"no trial fits: one takes {resources}, and the cluster has {have.get('CPU', 0):g} CPUs and "
-        f"{have.get('GPU', 0):g} GPUs"
-    )
-
-
 def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
-    """`tune --dry-run`: every point that a random search has, and what the search would take."""
+    """`tune --dry-run`: every point that a random search has, and what the search would take. Raises ConfigError."""
+    _refuse_population(search, options)
     points = search.points() if search.searcher == "random" else []
     takes = {
         "trials": search.trials,
@@ -219,8 +232,11 @@ def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
 
 def print_found(record: SearchRecord, *, as_json: bool) -> None:
     """Write what the search found into its folder, and say it."""
-    report.write_report(record, record.uri)
+    with patience(TRAINING_PATIENCE_S):
+        report.write_report(record, record.uri)
     report.print_leaderboard(record, as_json=as_json)
+    if record.was_stopped:
+        train_driver.say("stopped before its end; the same command goes on")
 
 
 def _request(search: Search) -> Request:
@@ -233,21 +249,6 @@ def _request(search: Search) -> Request:
         seed=search.seed,
         confirms=list(search.confirms),
     )
-
-
-def _refuse_another(uri: str, request: Request, resume: bool) -> None:
-    """Raise ConfigError where another search has the name; more trials than before are the same search."""
-    found = read_search(uri)
-    if found is None:
-        if resume:
-            raise ConfigError(f"--resume: there is no search at {storage.public(uri)}")
-        return
-    had, asked = asdict(found.request), asdict(request)
-    differing = [name for name in had if name != "trials" and had[name] != asked[name]]
-    if differing:
-        raise ConfigError(
-            f"{storage.public(uri)} holds another search, of another {' and '.join(differing)}; give --run another name"
-        )
 
 
 def _gpus_per_trial(base: Experiment, options: Options) -> float:

@@ -61,7 +61,7 @@ ALLOWED = {
     "doctor.__main__": {"cli"},
     "tuning": {"config", "data", "errors", "evaluation", "ray_cluster", "training", "tuning"},
     # A search trains its evaluator first, and trials of several workers, as `train` does.
-    "tuning.evaluator": {"config", "data", "errors", "evaluation.snapshot", "train", "training.plan"},
+    "tuning.evaluator": {"config", "data", "errors", "evaluation.snapshot", "train", "training"},
     "tuning.on_workers": {"config", "data", "errors", "evaluation.runs", "train", "tuning"},
     "tune": {"cli", "config", "data", "errors", "ray_cluster", "train", "training", "tuning"},
     "bench": {"bench", "config", "data", "losses", "models", "ray_cluster", "training"},

@@ -37,6 +37,7 @@ Settings = dict[str, Value]
 Kind = Literal["uniform", "loguniform", "int", "logint", "choice", "grid"]
 _NUMERIC: tuple[Kind, ...] = ("uniform", "loguniform", "int", "logint")
 KINDS: tuple[Kind, ...] = (*_NUMERIC, "choice", "grid")
+_INSIDE = 32  # values of a range that are tried before a search starts
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,15 @@ class Draw:
         return float(self.values[1])
 
     @property
-    def ends(self) -> tuple[Value, ...]:
-        """The values at which a config is most likely to be refused: a range's ends, or all of a list."""
-        return tuple(map(self._typed, self.values)) if self.is_numeric else self.values
+    def probes(self) -> tuple[Value, ...]:
+        """Values that stand for all: a list's, or a range's ends, what lies next to them, and some between."""
+        if not self.is_numeric:
+            return self.values
+        inside = [self.at(k / _INSIDE) for k in range(_INSIDE)]
+        if self.kind in ("int", "logint"):
+            inside += [near for k in range(1, 4) for near in (self.low + k, self.high - k)]
+        found = [self._typed(value) for value in (*self.values, *inside)]
+        return tuple(dict.fromkeys(value for value in found if self.holds(value)))
 
     def at(self, share: float) -> Value:
         """The value at ``share`` in [0, 1) of the way through the range or the list."""
@@ -166,8 +173,11 @@ class SearchSpace:
                 drawn |= dict.fromkeys((axis.key, *axis.also), value)
         return drawn
 
-    def sampled(self, base: Experiment, seed: int, trial: int) -> Settings:
-        """The random point number ``trial`` of a search: the same one whenever it is asked for."""
+    def sampled(
+        self, base: Experiment, seed: int, trial: int, given: Mapping[str, Value] | None = None
+    ) -> Settings:
+        """The random point number ``trial`` of a search: the same one whenever it is asked for. Axes that are
+        ``given`` a value have that."""
         grid = [axis for axis in self.axes if axis.draw.kind == "grid"]
         places = dict(zip((axis.key for axis in grid), _digits(trial, grid), strict=True))
         rng = random.Random(f"{seed}/{trial}")
@@ -175,6 +185,8 @@ class SearchSpace:
         shares = {axis.key: rng.random() for axis in self.axes}
 
         def pick(axis: Axis) -> Value:
+            if given and axis.key in given:
+                return given[axis.key]
             if axis.key in places:
                 return axis.draw.values[places[axis.key]]
             return axis.draw.at(shares[axis.key])
@@ -314,6 +326,13 @@ def _axis(key: str, axis: str | AxisTable) -> Axis:
     return Axis(key, Draw.parse(axis.draw), axis.also, when)
 
 
+# The spaces that ship, by task: of a search, and of population based training.
+SPACES = {
+    "gan": {"search": "gan", "pbt": "pbt"},
+    "classifier": {"search": "classifier", "pbt": "pbt-classifier"},
+}
+
+
 def search_names() -> list[str]:
     """The search spaces that ship with the package."""
     folder = resources.files("doodle_dist.config") / "searches"
@@ -331,8 +350,8 @@ def load_search(
 ) -> SearchConfig:
     """The search of ``space``, a shipped name or a file; by default the preset's own ``[search]``, else its task's.
 
-    ``extra`` are axes as ``key=draw``, which replace those of the same key; ``scheduler`` replaces the table's, and
-    ``drawings`` stretches its trials.
+    ``extra`` are axes as ``key=draw``; where the space has the key, its draw alone is replaced, and its conditions and
+    the settings that follow it stay. ``scheduler`` replaces the table's, and ``drawings`` stretches its trials.
     Raises ConfigError.
     """
     table = _table(space, preset, base, scheduler)
@@ -343,7 +362,8 @@ def load_search(
             raise ConfigError(
                 f"--search-space {text!r} is not key=draw, such as optim.lr=loguniform(1e-5,1e-2)"
             )
-        axes[key.strip()] = draw.strip()
+        had = axes.get(key.strip())
+        axes[key.strip()] = {**had, "draw": draw.strip()} if isinstance(had, dict) else draw.strip()
     table = {**table, "space": axes}
     table |= {"scheduler": scheduler} if scheduler else {}
     try:
@@ -358,11 +378,12 @@ def _table(space: str, preset: str, base: Experiment, scheduler: str) -> dict[st
         own = preset_search(preset)
         if own is not None:
             return own
-        space = "pbt" if scheduler == "pbt" and base.task == "gan" else base.task
-        if space not in search_names():
+        spaces = SPACES.get(base.task, {})
+        if not spaces:
             raise ConfigError(
-                f"preset {preset} has no [search], and a {base.task} no shipped space: give --space"
+                f"preset {preset} has no [search], and a {base.task} no shipped space: give --space FILE.toml"
             )
+        space = spaces["pbt" if scheduler == "pbt" else "search"]
     if space.endswith(".toml"):
         path = Path(space)
         if not path.is_file():
@@ -379,49 +400,6 @@ def _table(space: str, preset: str, base: Experiment, scheduler: str) -> dict[st
     if not isinstance(table, dict):
         raise ConfigError(f"--space {space}: it has no [{SEARCH_TABLE}] table")
     return table
-
-
-def checked_space(search: SearchConfig, base: Experiment, fixed: Iterable[str] = ()) -> SearchSpace:
-    """The axes that a search of ``base`` has, each tried at its ends; ``fixed`` settings are not searched.
-
-    Raises ConfigError naming the axis for a key that is no setting, a condition that comes before its axis,
-    and a value that the experiment refuses.
-    """
-    space = search.axes().without(fixed)
-    before: set[str] = set()
-    searched = {axis.key for axis in space.axes}
-    for axis in space.axes:
-        for key in (axis.key, *axis.also):
-            setting(base, key)
-        for key, _ in axis.when:
-            setting(base, key)
-            if key in searched and key not in before:
-                raise ConfigError(f"search: {axis.key} depends on {key}, which should stand before it")
-        before.add(axis.key)
-    space = space.possible(base)
-    if not space.axes:
-        raise ConfigError("search: no axis is left, since all are fixed or belong to other presets")
-    for axis in space.axes:
-        for value in axis.draw.ends:
-            _try(space, axis, value, base)
-    return space
-
-
-def _try(space: SearchSpace, axis: Axis, value: Value, base: Experiment) -> None:
-    """Build the experiment with one axis at one of its ends, and its conditions met."""
-    needed: Settings = {}
-    for key, values in axis.when:
-        if setting(base, key) not in values:
-            needed[key] = values[0]
-    # What an end makes active has to be there too: a decay without its length is refused.
-    asked: Settings = {**needed, axis.key: value} | dict.fromkeys(axis.also, value)
-    for other in space.axes:
-        if other.key not in asked and other.when and _holds(other, base, asked):
-            asked |= dict.fromkeys((other.key, *other.also), other.draw.ends[0])
-    try:
-        experiment_with(base, asked)
-    except ConfigError as error:
-        raise ConfigError(f"search: {axis.key} = {axis.draw}: at {value!r}, {error}") from None
 
 
 def experiment_with(base: Experiment, settings: Mapping[str, Value]) -> Experiment:

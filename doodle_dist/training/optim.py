@@ -45,7 +45,11 @@ class Optimizer:
         return self.inner.state_dict()
 
     def load_state_dict(self, state: dict[str, object]) -> None:
+        """Take over the moments of a checkpoint; decay, betas and eps stay the config's, which may have changed."""
+        own = [{k: v for k, v in group.items() if k != "params"} for group in self.inner.param_groups]
         self.inner.load_state_dict(state)
+        for group, settings in zip(self.inner.param_groups, own, strict=True):
+            group.update(settings)
 
 
 def _build(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:

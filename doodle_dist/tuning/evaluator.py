@@ -1,6 +1,7 @@
 """The classifier in whose features a search's GANs are judged, trained once where there is none."""
 
 import hashlib
+import time
 
 from doodle_dist import train as train_driver
 from doodle_dist.config.experiment import Experiment
@@ -8,11 +9,13 @@ from doodle_dist.config.load import load_run
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST
-from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.snapshot import complete_checkpoints
+from doodle_dist.training import lease
+from doodle_dist.training.lease import HeldError, newest_lease
 from doodle_dist.training.plan import training_plan
 
 PRESET = "evaluator"
+_LOOK_EVERY_S = 1.0
 
 
 def evaluator_uri(experiment: Experiment) -> str:
@@ -25,7 +28,10 @@ def evaluator_uri(experiment: Experiment) -> str:
 
 
 def train_if_missing(uri: str, experiment: Experiment, *, workers: int, quiet: bool, debug: bool) -> bool:
-    """Train the evaluator at ``uri`` on an experiment's dataset, or go on with it; False where it was there."""
+    """Train the evaluator at ``uri`` on an experiment's dataset, or go on with it; False where it was there.
+
+    One that another search trains at this moment is waited for. Raises KeyboardInterrupt where it is told to stop.
+    """
     where, _, name = uri.rpartition("/")
     options = {
         "run": name,
@@ -37,11 +43,37 @@ def train_if_missing(uri: str, experiment: Experiment, *, workers: int, quiet: b
     }
     wanted = load_run(PRESET, (), options)
     length = wanted.train.total_drawings(_training_drawings(wanted))
-    if any(meta["metrics"].get("drawings_seen", 0) >= length for _, meta in complete_checkpoints(uri)):
-        return False
-    if train_driver.train(wanted, quiet=quiet, debug=debug).stopped_at is not None:
-        raise WorkFailedError("stopped while the evaluator was trained; the same command goes on")
-    return True
+    said = False
+    while not _is_trained(uri, length):
+        try:
+            if train_driver.train(wanted, quiet=quiet, debug=debug).stopped_at is not None:
+                raise KeyboardInterrupt  # as if the search itself had been interrupted
+        except HeldError:
+            if not said:
+                train_driver.say(
+                    f"waiting for the evaluator, which another search trains: {newest_lease(uri)}"
+                )
+                said = True
+            _wait_while_held(uri)
+        else:
+            return True
+    return False
+
+
+def _wait_while_held(uri: str) -> None:
+    """Return once who trains the evaluator has ended, or hasn't been heard of for the length of a lease."""
+    held, heard_at = newest_lease(uri), time.monotonic()
+    while held and not held.released and not lease.is_known_dead(held):
+        time.sleep(_LOOK_EVERY_S)
+        now = newest_lease(uri)
+        if now != held:
+            held, heard_at = now, time.monotonic()
+        elif time.monotonic() - heard_at > lease.LEASE_S:
+            return
+
+
+def _is_trained(uri: str, length: int) -> bool:
+    return any(meta["metrics"].get("drawings_seen", 0) >= length for _, meta in complete_checkpoints(uri))
 
 
 def _training_drawings(experiment: Experiment) -> int:

@@ -6,18 +6,18 @@ import threading
 import time
 from collections import Counter
 
-import ray
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from doodle_dist.errors import WorkFailedError, one_line
+from doodle_dist.errors import one_line
 from doodle_dist.evaluation.progress_line import duration
+from doodle_dist.training.lease import LeaseLostError
 from doodle_dist.tuning.ledger import Ledger, trial_number
 from doodle_dist.tuning.naming import short
-from doodle_dist.tuning.resources import TrialResources
+from doodle_dist.tuning.resources import TrialResources, nodes_now
 from doodle_dist.tuning.trial import (
     CHECKPOINT,
     COPIED_AT,
@@ -44,7 +44,7 @@ class Follower(Callback):
         *,
         quiet: bool,
     ) -> None:
-        """``is_lost`` is set where another driver takes the search over."""
+        """``is_lost`` is set where another driver takes the search over: then Ray Tune's loop ends, with an error."""
         self.ledger, self.concurrent, self.resources, self.is_lost = ledger, concurrent, resources, is_lost
         self.console = Console(file=sys.stderr, quiet=quiet)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
@@ -102,7 +102,8 @@ class Follower(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
         if self.is_lost.is_set():
-            raise WorkFailedError("the search was taken over by another driver")
+            raise LeaseLostError("the search was taken over by another driver")
+        self.ledger.flush_if_due()
         self.running = {_number(trial) for trial in trials if trial.status == Trial.RUNNING}
         self.show()
 
@@ -167,7 +168,7 @@ class Follower(Callback):
             return ""
         if self.running:
             return f"{waiting} wait for one of {self.concurrent} places of {self.resources}"
-        if self.resources.concurrent(ray.available_resources(), 1):
+        if self.resources.concurrent(nodes_now(), 1):
             return f"{waiting} wait while the first starts"
         return f"{waiting} wait for {self.resources}: others on this cluster have all"
 

@@ -196,4 +196,7 @@ def retrain_command(record: SearchRecord) -> str:
     seeds = " ".join(str(max(used) + k) for k in range(1, FRESH_SEEDS + 1))
     local = "://" not in record.uri
     preset = shlex.quote(storage.join(record.uri, BEST)) if local else BEST
-    return f"for seed in {seeds}; do doodle-dist train {preset} --set seed=$seed --run best-seed-$seed; done"
+    name = shlex.quote(storage.basename(record.uri))
+    return (
+        f"for seed in {seeds}; do doodle-dist train {preset} --set seed=$seed --run {name}-best-$seed; done"
+    )

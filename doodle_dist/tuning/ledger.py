@@ -6,8 +6,10 @@ state is written every few seconds, and is pickled.
 
 import math
 import statistics
+import sys
 import time
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -17,10 +19,15 @@ import orjson
 from doodle_dist.config.search import SearchConfig, Settings
 from doodle_dist.data import storage
 from doodle_dist.data.jsonl import LinesFile, read_lines
+from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
+from doodle_dist.data.storage import StorageError
+from doodle_dist.training.lease import Lease, check
 
 LEDGER, REQUEST = "search.jsonl", "search.json"
 CONFIRM = "confirm"  # the search, below another, that trains its best again
 _PUT_EVERY_S = 10.0
+# While a store is away trials wait for the driver that waits for it: seldom, and not for long. At the end it waits.
+_PATIENCE_S, _LONGEST_PAUSE_S, _INTERRUPTED_PATIENCE_S = 2.0, 60.0, 15.0
 
 Status = Literal["waiting", "running", "finished", "stopped", "failed"]
 
@@ -103,6 +110,7 @@ class SearchRecord:
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     elapsed_s: float = 0.0
     confirmed: dict[int, list[Result]] = field(default_factory=dict)
+    was_stopped: bool = False  # in this process, before it was through
 
     @property
     def objective(self) -> str:
@@ -239,11 +247,30 @@ def _apply(record: SearchRecord, entry: dict) -> None:
             trial.status, trial.reason = entry["status"], entry["reason"]
 
 
-class Ledger:
-    """Writes a search's record as it goes, and holds it: the driver's alone."""
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
-    def __init__(self, uri: str, request: Request) -> None:
-        """Go on with the search at ``uri``, or begin it."""
+
+class Ledger:
+    """Writes a search's record as it goes, and holds it: the driver's alone.
+
+    An object store that is away for a while is told of once, and what was written meanwhile is kept on this machine.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        request: Request,
+        lease: Lease | None = None,
+        warn: Callable[[str], object] = _to_stderr,
+    ) -> None:
+        """Go on with the search at ``uri``, or begin it. Nothing is written to a store once ``lease`` is lost.
+
+        Raises LeaseLostError, and StorageError where the store is away from the beginning.
+        """
+        self.lease, self.warn = lease, warn
+        if lease is not None:
+            check(lease)
         self.record = read_search(uri) or SearchRecord(uri, request)
         self.record.request = request  # more trials than before are the same search
         storage.write_atomic(
@@ -253,7 +280,9 @@ class Ledger:
         where = storage.join(uri, LEDGER)
         self.lines = LinesFile(where, read_lines(where))
         self.began = time.monotonic() - self.record.elapsed_s
-        self.put = time.monotonic()
+        self.next_put = time.monotonic() + _PUT_EVERY_S
+        self.pause_s = _PUT_EVERY_S
+        self.is_away = False
 
     def trial_began(self, number: int, settings: Settings) -> None:
         self._add({"event": "began", "trial": number, "settings": settings})
@@ -283,21 +312,56 @@ class Ledger:
 
     def trial_ended(self, number: int, status: Status, reason: str = "") -> None:
         self._add({"event": "ended", "trial": number, "status": status, "reason": reason})
-        self.flush()
+        if not self.is_away:
+            self.flush()
 
     def _add(self, entry: dict) -> None:
         entry["elapsed_s"] = round(time.monotonic() - self.began, 3)
         # As it will be read, so that what is held is what a later reader will find.
         _apply(self.record, orjson.loads(orjson.dumps(entry)))
         self.lines.add(entry)
-        if time.monotonic() - self.put > _PUT_EVERY_S:
+        self.flush_if_due()
+
+    def flush_if_due(self) -> None:
+        """`flush`, where some time has passed since the last."""
+        if time.monotonic() > self.next_put:
             self.flush()
 
     def flush(self) -> None:
-        """Make what was written durable, where the search lies in an object store."""
+        """Make what was written durable, where the search lies in an object store.
+
+        A store that is away is told of, and tried again later. Raises LeaseLostError.
+        """
+        try:
+            with patience(_PATIENCE_S):
+                self._put()
+        except StorageError as error:
+            if not self.is_away:
+                self.warn(
+                    f"{error}; the search goes on, and its record is kept in {self.lines.path} meanwhile"
+                )
+                self.is_away = True
+            self.pause_s = min(2 * self.pause_s, _LONGEST_PAUSE_S)
+        else:
+            if self.is_away:
+                self.warn(f"{storage.public(self.lines.uri)} is written again")
+            self.is_away, self.pause_s = False, _PUT_EVERY_S
+        self.next_put = time.monotonic() + self.pause_s
+
+    def _put(self) -> None:
+        if self.lines.is_remote and self.lease is not None:
+            check(self.lease)
         self.lines.put()
-        self.put = time.monotonic()
 
     def close(self) -> None:
-        self.flush()
-        self.lines.close()
+        """Write what is left, with patience. Raises StorageError, naming where it is kept, and LeaseLostError."""
+        try:
+            with patience(TRAINING_PATIENCE_S if self.record.is_over else _INTERRUPTED_PATIENCE_S):
+                self._put()
+        except StorageError as error:
+            raise StorageError(
+                f"{error}; the search's record is in {self.lines.path}: copy it to "
+                f"{storage.public(self.lines.uri)}, and the same command goes on"
+            ) from error
+        finally:
+            self.lines.close()

@@ -21,7 +21,12 @@ def run_trial_on_workers(config: dict, job: Job) -> None:
         experiment = experiment.model_copy(update={"storage": job.search_uri, "run": trial_name(number)})
         run_uri = storage.join(job.search_uri, trial_name(number))
         train_driver.trainer(
-            experiment, run_uri, None, report_at=job.report_at, callbacks=[TuneReportCallback()]
+            experiment,
+            run_uri,
+            None,
+            report_at=job.report_at,
+            callbacks=[TuneReportCallback()],
+            lease=job.lease,
         ).fit()
     except Exception as error:
         ray.tune.report({REASON: f"{type(error).__name__}: {one_line(error)}"})

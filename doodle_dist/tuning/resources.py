@@ -1,13 +1,17 @@
 """What a trial takes of a cluster, and so how many run at once."""
 
 import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import ray
 import torch
+from ray._private import state
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data.stream import StreamPlan
+from doodle_dist.ray_cluster import NotEnoughResourcesError
 from doodle_dist.tuning.probe import peak_gpu_bytes
 
 # A shared GPU is left this much of its memory: fragmentation, and CUDA's own context of each process.
@@ -25,18 +29,70 @@ class TrialResources:
     workers: int
     data_cpus: float
 
-    def concurrent(self, have: dict[str, float], most: int) -> int:
-        """How many fit into ``have``, a cluster's resources, at once: at most ``most``."""
-        fit = math.floor((have.get("CPU", 0.0) - self.data_cpus) / (self.cpus * self.workers) + 1e-9)
+    def concurrent(self, nodes: Iterable[Mapping[str, float]], most: int) -> int:
+        """How many fit at once on ``nodes``, each with its own resources: at most ``most``.
+
+        A worker is on one node; those of a trial may be on several.
+        """
+        places = [(dict(node), self._workers_on(node)) for node in nodes]
+        total = sum(fit for _, fit in places)
+        if self.data_cpus:
+            # Ray Data's share is taken where it costs the least.
+            costs = [
+                fit - self._workers_on(node | {"CPU": node["CPU"] - self.data_cpus})
+                for node, fit in places
+                if node.get("CPU", 0.0) >= self.data_cpus
+            ]
+            total -= min(costs, default=total)
+        return max(0, min(total // self.workers, most))
+
+    def _workers_on(self, node: Mapping[str, float]) -> int:
+        fit = math.floor(node.get("CPU", 0.0) / self.cpus + 1e-9)
         if self.gpus:
-            fit = min(fit, math.floor(have.get("GPU", 0.0) / (self.gpus * self.workers) + 1e-9))
-        return max(0, min(fit, most))
+            have = node.get("GPU", 0.0)
+            # A share is of one GPU: two hold four workers of 0.4, not five.
+            whole = math.floor(have + 1e-9)
+            on_gpus = math.floor(have / self.gpus + 1e-9)
+            if self.gpus < 1:
+                parts = (*[1.0] * whole, have - whole)
+                on_gpus = sum(math.floor(part / self.gpus + 1e-9) for part in parts)
+            fit = min(fit, on_gpus)
+        return max(0, fit)
 
     def __str__(self) -> str:
-        parts = [f"{self.cpus * self.workers:g} CPU{'s' if self.cpus * self.workers != 1 else ''}"]
-        if self.gpus:
-            parts.append(f"{self.gpus * self.workers:g} GPU")
-        return " and ".join(parts)
+        return _listed(self.cpus * self.workers, self.gpus * self.workers)
+
+
+def _listed(cpus: float, gpus: float) -> str:
+    parts = [f"{cpus:g} CPU{'s' if cpus != 1 else ''}"]
+    if gpus:
+        parts.append(f"{gpus:g} GPU{'s' if gpus > 1 else ''}")
+    return " and ".join(parts)
+
+
+def nodes_of_cluster() -> list[dict[str, float]]:
+    """The resources of each node that is alive, taken or not."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def nodes_now() -> list[dict[str, float]]:
+    """Of each node what nobody has taken."""
+    return list(state.available_resources_per_node().values())
+
+
+def places(resources: TrialResources, nodes: list[dict[str, float]], most: int) -> int:
+    """How many trials run at once on a cluster's ``nodes``. Raises NotEnoughResourcesError for none."""
+    if found := resources.concurrent(nodes, most):
+        return found
+    worker = _listed(resources.cpus, resources.gpus)
+    takes = f"{resources.workers} workers of {worker}, each" if resources.workers > 1 else f"{worker}, all"
+    beside = f", beside {_listed(resources.data_cpus, 0)} for Ray Data" if resources.data_cpus else ""
+    kinds = Counter(_listed(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes)
+    have = " and ".join(f"{count} node{'s' * (count > 1)} of {kind}" for kind, count in kinds.items())
+    raise NotEnoughResourcesError(
+        f"no trial fits: one takes {takes} on one node{beside}, and the cluster has {have or 'no nodes'}; "
+        "--cpus, --gpus-per-trial and --workers-per-trial say what it takes"
+    )
 
 
 def fits_in_memory(plans: list[StreamPlan]) -> bool:

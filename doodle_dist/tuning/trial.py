@@ -21,11 +21,12 @@ import torch
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import build
 from doodle_dist.config.search import Settings, experiment_with
-from doodle_dist.data import storage
+from doodle_dist.data import retry, storage
 from doodle_dist.data.stream import RowGroupsInMemory
 from doodle_dist.errors import one_line
 from doodle_dist.training.checkpoint_store import fetch, new_name, read_commit, store
 from doodle_dist.training.context import Alone
+from doodle_dist.training.lease import Lease, LeaseLostError, check
 from doodle_dist.training.loop import StoppedError, train
 from doodle_dist.training.worker import close_run, prepare_run
 from doodle_dist.tuning.ledger import trial_name, trial_number
@@ -45,7 +46,8 @@ _POINTER = "pointer.json"
 @dataclass(frozen=True)
 class Job:
     """What every trial of a search is given. ``experiment`` is the base that a trial's settings are laid over;
-    ``starts`` are the checkpoints of the trials that an earlier attempt has begun."""
+    ``starts`` are the checkpoints of the trials that an earlier attempt has begun. Once ``lease`` is lost no trial
+    stores or deletes any."""
 
     experiment: dict[str, object]
     search_uri: str
@@ -53,6 +55,7 @@ class Job:
     objective: str
     keep_checkpoints: int
     starts: dict[int, "Pointer"]
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def run_trial(config: dict, job: Job, memory: RowGroupsInMemory | None) -> None:
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # of the trial before: others share the GPU
+    retry.be_patient(retry.TRAINING_PATIENCE_S)
     number, settings = this_trial(), settings_of(config[POINT])
     run_uri = storage.join(job.search_uri, trial_name(number))
     try:
@@ -82,7 +86,7 @@ def run_trial(config: dict, job: Job, memory: RowGroupsInMemory | None) -> None:
         _train(experiment, settings, number, run_uri, job, memory)
     except storage.DamagedError as error:
         _fail(one_line(error))
-    except (storage.StorageError, ray.exceptions.RayError):
+    except (storage.StorageError, ray.exceptions.RayError, LeaseLostError):
         raise
     except (StoppedError, ValueError) as error:
         _fail(one_line(error))
@@ -149,8 +153,8 @@ class _TrialContext(Alone):
         seen = int(metrics[DRAWINGS])
         if not math.isfinite(objective):
             raise StoppedError(f"{self.job.objective} is {objective} at drawing {seen:,}")
-        uri = storage.join(self.run_uri, new_name(seen, fence=0))
-        store(checkpoint, uri)
+        uri = storage.join(self.run_uri, new_name(seen, self.job.lease.fence if self.job.lease else 0))
+        store(checkpoint, uri, self._check_lease)
         shutil.rmtree(checkpoint)
         self._sweep(uri)
         figures: dict[str, object] = {DRAWINGS: seen, self.job.objective: objective, CHECKPOINT: uri}
@@ -161,6 +165,10 @@ class _TrialContext(Alone):
             pointer = {"trial": self.number, DRAWINGS: seen, "uri": uri}
             (Path(folder) / _POINTER).write_bytes(orjson.dumps(pointer))
             ray.tune.report(figures, checkpoint=ray.tune.Checkpoint.from_directory(folder))
+
+    def _check_lease(self) -> None:
+        if self.job.lease is not None:
+            check(self.job.lease)
 
     def _sweep(self, newest: str) -> None:
         self.mine.append(newest)

@@ -17,9 +17,11 @@ from doodle_dist.config.load import overlay
 from doodle_dist.config.search import SearchConfig, SearchSpace, Settings
 from doodle_dist.data import storage
 from doodle_dist.data.stream import RowGroupsInMemory
+from doodle_dist.training.lease import Lease
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import SearchRecord, TrialRecord, trial_name
 from doodle_dist.tuning.on_workers import run_trial_on_workers
+from doodle_dist.tuning.population import Population, Turns
 from doodle_dist.tuning.resources import TrialResources
 from doodle_dist.tuning.schedulers import build_scheduler, report_at
 from doodle_dist.tuning.tpe import TpeSearcher
@@ -30,6 +32,7 @@ _RETRIES = 2  # of a trial whose process or node died
 # Checkpoints of a trial: the newest, and the one before, which is the newest that Ray Tune knows of until the report
 # of the newest is through. Population based training hands them to others.
 _KEPT, _KEPT_FOR_OTHERS = 2, 1000
+_LOGS = 20  # of a trial's curves
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,13 @@ def run_search(
     follower: Follower,
     resources: TrialResources,
     concurrent: int,
-    memory: RowGroupsInMemory | None,
+    memory: "ray.ObjectRef[RowGroupsInMemory] | None",
+    lease: Lease,
 ) -> None:
     """Run the trials that are not over yet, and return when all are, or when the driver was told to stop.
 
-    ``record`` is what was found before.
+    ``record`` is what was found before, ``memory`` the dataset where trials share it. Raises LeaseLostError where
+    another driver has taken ``lease``.
     """
     over = [trial for trial in record.trials.values() if trial.is_over]
     begun = [trial for trial in record.trials.values() if not trial.is_over]
@@ -90,7 +95,7 @@ def run_search(
     # A trial on workers of its own only waits for them.
     takes = {"cpu": resources.cpus, "gpu": resources.gpus} if resources.workers == 1 else {"cpu": 0.01}
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(_trainable(search, resources, begun, memory), takes),
+        ray.tune.with_resources(_trainable(search, resources, begun, memory, lease), takes),
         **_trials(search, over, begun, concurrent, resources),
         run_config=ray.tune.RunConfig(
             name=STATE,
@@ -101,7 +106,7 @@ def run_search(
             failure_config=ray.tune.FailureConfig(max_failures=_RETRIES),
         ),
     )
-    with _terminated_is_interrupted():
+    with terminated_is_interrupted():
         tuner.fit()
 
 
@@ -116,7 +121,11 @@ def _set_environment() -> None:
 
 
 def _trainable(
-    search: Search, resources: TrialResources, begun: list[TrialRecord], memory: RowGroupsInMemory | None
+    search: Search,
+    resources: TrialResources,
+    begun: list[TrialRecord],
+    memory: "ray.ObjectRef[RowGroupsInMemory] | None",
+    lease: Lease,
 ) -> object:
     keeps = _KEPT_FOR_OTHERS if search.scheduler == "pbt" else _KEPT
     starts = {
@@ -124,14 +133,20 @@ def _trainable(
         for trial in begun
         if trial.results and trial.results[-1].checkpoint and storage.exists(trial.results[-1].checkpoint)
     }
-    workers_take = {"scaling.gpus_per_worker": resources.gpus} if resources.workers > 1 else {}
+    ours: dict[str, object] = {
+        "train.checkpoint_every_drawings": 0,  # `report_at` says when
+        "train.log_every_drawings": max(1, search.config.drawings // _LOGS),
+    }
+    if resources.workers > 1:
+        ours["scaling.gpus_per_worker"] = resources.gpus
     job = Job(
-        experiment=overlay(search.base.model_dump(mode="json", exclude_unset=True), workers_take),
+        experiment=overlay(search.base.model_dump(mode="json", exclude_unset=True), ours),
         search_uri=search.uri,
         report_at=report_at(search.config, search.scheduler),
         objective=search.config.objective,
         keep_checkpoints=keeps,
         starts=starts,
+        lease=lease,
     )
     if resources.workers > 1:
         return ray.tune.with_parameters(run_trial_on_workers, job=job)
@@ -146,10 +161,12 @@ def _trials(
     resources: TrialResources,
 ) -> dict[str, object]:
     """The points to try, those that were begun first, and what they are tried under: arguments of a Tuner."""
-    # What a begun trial has reported it won't report again.
-    scheduler = build_scheduler(search.scheduler, search.config, search.space, search.base, [*over, *begun])
+    turns = Turns(concurrent)
     common = {
-        "scheduler": scheduler,
+        "scheduler": Population(search.config, search.space, search.base, search.seed, turns)
+        if search.scheduler == "pbt"
+        # What a begun trial has reported it won't report again.
+        else build_scheduler(search.scheduler, search.config, [*over, *begun]),
         # A trial that waits for workers of its own can't be stopped from inside: its actor ends with it.
         "reuse_actors": resources.workers == 1,
         "trial_name_creator": _name_of,
@@ -187,13 +204,10 @@ def _trials(
         {TRIAL: number} | (known_settings[number] if number in known_settings else points[number])
         for number in numbers
     ]
-    # Population based training keeps all its trials alive, and lets them take turns.
-    limit = 0 if search.scheduler == "pbt" else concurrent
+    one_by_one = turns if search.scheduler == "pbt" else BasicVariantGenerator(max_concurrent=concurrent)
     return {
         "param_space": {POINT: ray.tune.grid_search(todo)},
-        "tune_config": ray.tune.TuneConfig(
-            **common, search_alg=BasicVariantGenerator(max_concurrent=limit), num_samples=1
-        ),
+        "tune_config": ray.tune.TuneConfig(**common, search_alg=one_by_one, num_samples=1),
     }
 
 
@@ -207,13 +221,19 @@ def _settings_now(trial: TrialRecord) -> Settings:
 
 
 @contextmanager
-def _terminated_is_interrupted() -> Iterator[None]:
-    """Ray Tune ends at once, and in order, when it is interrupted; told to terminate, it is to do the same."""
+def terminated_is_interrupted() -> Iterator[None]:
+    """Ray Tune ends at once, and in order, when it is interrupted; told to terminate, it is to do the same.
+
+    Signals are taken afterwards as they were before: Ray Tune leaves handlers of its own behind.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

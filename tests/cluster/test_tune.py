@@ -8,17 +8,26 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import orjson
 import pytest
 import ray
 from ray.util import placement_group_table
-from ray.util.state import list_actors
+from ray.util.state import list_actors, list_objects
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.load import load_run
+from doodle_dist.config.load import from_toml, load_run
 from doodle_dist.config.search import SearchConfig, load_search
+from doodle_dist.data import storage
+from doodle_dist.errors import WorkFailedError
+from doodle_dist.training import lease
+from doodle_dist.training.lease import Lease
 from doodle_dist.tune import Options, plan_search, tune
+from doodle_dist.tuning import follow
+from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import SearchRecord, read_search
 from tests.cluster.test_train import children, doodle_dist, kill_tree, name_of
 from tests.datasets import prepare_here
@@ -48,6 +57,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
     return prepare_here(
         tmp_path_factory.mktemp("tune"), {"cat": 150, "dog": 120, "fish": 90}, (70.0, 20.0, 10.0)
     )
+
+
+# What Ray Tune keeps of a search until the driver ends: the dataset and the base of all trials, each once.
+PARAMETERS = 2
 
 
 def search_of(
@@ -87,14 +100,29 @@ def left_behind() -> tuple[int, int]:
     return len(groups), len(actors)
 
 
-def test_64_trials_of_asha_leave_nothing_behind(local_ray: None, dataset: str, tmp_path: Path) -> None:
+def objects() -> int:
+    """Objects that somebody still refers to."""
+    return len(list_objects(address=ray.get_runtime_context().gcs_address, limit=10_000))
+
+
+def test_64_trials_of_asha_leave_nothing_behind(
+    local_ray: None,
+    dataset: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follow, "_PLAIN_EVERY_S", 0.5)
     experiment, search = search_of(dataset, tmp_path, "many")
-    record = tune(plan_search(experiment, search, trials=64), Options(quiet=True))
+    before = objects()
+    record = tune(plan_search(experiment, search, trials=64), Options())
     assert sorted(record.trials) == list(range(64))
     ended = Counter(trial.status for trial in record.trials.values())
     assert ended["finished"] + ended["stopped"] == 64
     assert ended["stopped"] >= 16  # half at each of two rungs, were all judged at once
     assert left_behind() == (0, 0)
+    assert objects() <= before + PARAMETERS
+    assert re.search(r"\d\d wait for one of 4 places of 1 CPU\b", capsys.readouterr().err)
     for trial in record.trials.values():
         reached = [result.drawings_seen for result in trial.results]
         assert reached == [32, 64, 128][: len(reached)]
@@ -154,24 +182,85 @@ def test_trials_that_go_wrong_are_recorded_and_the_search_goes_on(
     assert left_behind() == (0, 0)
 
 
-def test_a_population_takes_over_what_is_better(local_ray: None, dataset: str, tmp_path: Path) -> None:
+def once(uri: str, is_so: Callable[[SearchRecord], bool], do: Callable[[], object]) -> threading.Thread:
+    """Do something to a search that runs, once its record says so; joined, it has been done."""
+
+    def watch() -> None:
+        while (record := read_search(uri)) is None or not is_so(record):
+            time.sleep(0.05)
+        do()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    return watcher
+
+
+def test_a_population_takes_over_what_is_better_and_goes_on_where_it_was_told_to_stop(
+    local_ray: None, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     experiment, search = search_of(
         dataset, tmp_path, "pbt", "optim.classifier.lr=loguniform(1e-6, 1e-1)",
         scheduler="pbt", drawings=320, perturb_every=32,
     )  # fmt: skip
-    record = tune(plan_search(experiment, search, trials=4), Options(quiet=True))
+    at_once: list[int] = []
+    monkeypatch.setattr(Follower, "show", lambda follower: at_once.append(len(follower.running)))
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    plan, uri = plan_search(experiment, search, trials=5), str(tmp_path / "pbt")
+    once(
+        uri,
+        lambda record: sum(len(trial.results) for trial in record.trials.values()) >= 12,
+        lambda: os.kill(os.getpid(), signal.SIGTERM),
+    )
+    first = tune(plan, Options(quiet=True, concurrent=2))
+    assert first.was_stopped
+    assert not first.is_over
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == handlers
+
+    record = tune(plan, Options(quiet=True, concurrent=2, resume=True))
+    assert not record.was_stopped
+    assert max(at_once) == 2, "as many as there are places, though the cluster has more CPUs"
+    assert left_behind() == (0, 0)
     copies = [r for trial in record.trials.values() for r in trial.results if r.copied_from is not None]
-    assert copies
+    assert len(copies) >= 3
+    assert sorted(record.trials) == list(range(5))
     for trial in record.trials.values():
         assert trial.status == "finished"
         assert trial.results[-1].drawings_seen >= 320
         assert all(1e-6 <= result.settings["optim.classifier.lr"] <= 1e-1 for result in trial.results)
+        had = len(first.trials[trial.number].results)
+        last, *more = trial.results[had - 1 :]
+        assert not more or more[0].drawings_seen > last.drawings_seen, "what it had reported it did not again"
     for copy in copies:
         assert copy.copied_from in record.trials
         assert copy.copied_at is not None
         assert copy.copied_at < copy.drawings_seen
     changed = {r.settings["optim.classifier.lr"] for t in record.trials.values() for r in t.results}
-    assert len(changed) > 4
+    assert len(changed) > 5
+
+
+def test_a_search_that_another_driver_takes_over_ends_and_says_who_has_it(
+    local_ray: None, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "BEAT_S", 0.2)
+    experiment, search = search_of(
+        dataset,
+        tmp_path,
+        "taken",
+        "optim.classifier.lr=loguniform(1e-4, 1e-2)",
+        scheduler="none",
+        drawings=640,
+    )
+    uri = str(tmp_path / "taken")
+    theirs = Lease(uri, fence=2, host="far-away", pid=4711, machine="another boot")
+    once(
+        uri,
+        lambda record: any(trial.is_over for trial in record.trials.values()),
+        lambda: storage.write_atomic(theirs.uri, lease._as_json(theirs)),
+    )
+    with pytest.raises(WorkFailedError, match="search taken was taken over by process 4711 on far-away"):
+        tune(plan_search(experiment, search, trials=200), Options(quiet=True))
+    assert lease.newest_lease(uri) == theirs
+    assert left_behind() == (0, 0)
 
 
 def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
@@ -206,18 +295,15 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
         assert len(set(seen)) == len(seen)  # it began at its last report and repeated none
 
 
-def test_more_workers_a_trial_train_through_ray_train(local_ray: None, dataset: str, tmp_path: Path) -> None:
+def test_trials_of_several_workers_train_through_ray_train_and_are_stopped_too(
+    local_ray: None, dataset: str, tmp_path: Path
+) -> None:
     experiment, search = search_of(
-        dataset,
-        tmp_path,
-        "wide",
-        "optim.classifier.lr=loguniform(1e-4, 1e-2)",
-        scheduler="none",
-        first_rung=64,
+        dataset, tmp_path, "wide", "optim.classifier.lr=grid(3e-3, 1e-9)", first_rung=64
     )
-    record = tune(plan_search(experiment, search, trials=1), Options(quiet=True, workers_per_trial=2))
-    (trial,) = record.trials.values()
-    assert (trial.status, trial.drawings_seen) == ("finished", 128)
+    record = tune(plan_search(experiment, search, trials=2), Options(quiet=True, workers_per_trial=2))
+    ends = [(trial.status, trial.drawings_seen) for _, trial in sorted(record.trials.items())]
+    assert ends == [("finished", 128), ("stopped", 64)]
     assert left_behind() == (0, 0)
 
 
@@ -232,40 +318,84 @@ def test_a_gan_is_judged_by_an_evaluator_that_the_search_trains_first(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("evaluator-")]
 
 
-def search_command(dataset: str, runs: Path, *more: str) -> list[str]:
+def search_command(dataset: str, runs: str, *more: str, trials: int = 16) -> list[str]:
     sets = [argument for setting in TINY for argument in ("--set", setting)]
     return [
-        "tune", "classifier-small", "--trials", "24", "--drawings", "1200", "--local", "--data", dataset,
-        "--storage", str(runs), "--run", "cut", *sets, *more,
+        "tune", "classifier-small", "--trials", str(trials), "--drawings", "800", "--local", "--data", dataset,
+        "--storage", runs, "--run", "cut", *sets, *more,
     ]  # fmt: skip
 
 
-def test_a_killed_search_goes_on_with_the_same_command(dataset: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "doodle_dist.cli", *search_command(dataset, tmp_path)]
-    uri = str(tmp_path / "cut")
-    with (tmp_path / "log").open("wb") as log:
-        driver = subprocess.Popen(command, stdout=log, stderr=log)
+@contextmanager
+def running_until(command: list[str], log: Path, uri: str, over: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A search's driver, once so many of its trials are over."""
+    with log.open("wb") as file:
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "doodle_dist.cli", *command], stdout=file, stderr=file
+        )
         deadline = time.monotonic() + 180
-        while (
-            len(over := ended(read_search(uri))) < 8 and driver.poll() is None and time.monotonic() < deadline
-        ):
-            time.sleep(0.1)
-        kill_tree(driver)
-    assert 8 <= len(over) < 24, (tmp_path / "log").read_text()
-    done = doodle_dist(*search_command(dataset, tmp_path, "--resume"))
-    assert done.returncode == 0, done.stderr
+        try:
+            while len(ended(read_search(uri))) < over:
+                assert driver.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
+            yield driver
+        finally:
+            kill_tree(driver)
+
+
+def check_none_ran_twice(uri: str, over: dict[int, tuple[str, int]], trials: int) -> None:
+    """All trials are over and distinct, each begun once; those that were over before are as they were."""
     record = read_search(uri)
     assert record is not None
-    assert sorted(ended(record)) == list(range(24))
-    lines = (tmp_path / "cut" / "search.jsonl").read_text()
+    assert sorted(ended(record)) == list(range(trials))
+    assert len({tuple(sorted(trial.settings.items())) for trial in record.trials.values()}) == trials
+    lines = storage.read_bytes(f"{uri}/search.jsonl").decode()
     began = Counter(re.findall(r'"event":"began","trial":(\d+)', lines))
     assert set(began.values()) == {1}
-    # What was over is as it was: no trial of before has reported again.
     for number, (status, results) in over.items():
         assert ended(record)[number] == (status, results)
-    other = doodle_dist(*search_command(dataset, tmp_path), "--seed", "5")
-    assert other.returncode == 2
-    assert "holds another search, of another seed" in other.stderr
+
+
+def test_a_killed_search_goes_on_with_the_same_command(dataset: str, tmp_path: Path) -> None:
+    command, uri = search_command(dataset, str(tmp_path)), str(tmp_path / "cut")
+    with running_until(command, tmp_path / "log", uri, over=5) as driver:
+        kill_tree(driver)
+        over = ended(read_search(uri))
+    assert 5 <= len(over) < 16, (tmp_path / "log").read_text()
+    done = doodle_dist(*command, "--resume")
+    assert done.returncode == 0, done.stderr
+    check_none_ran_twice(uri, over, 16)
+
+
+def test_a_search_in_an_object_store_by_optuna_stops_when_it_is_told_to_and_goes_on(
+    dataset: str, s3_bucket: str, tmp_path: Path
+) -> None:
+    command = search_command(dataset, s3_bucket, "--search", "optuna", "--json", trials=12)
+    uri, log = f"{s3_bucket}/cut", tmp_path / "log"
+    with running_until(command, log, uri, over=4) as driver:
+        driver.send_signal(signal.SIGTERM)
+        assert driver.wait(60) == 130, log.read_text()
+    assert "stopped before its end; the same command goes on" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    over = ended(read_search(uri))
+    assert 4 <= len(over) < 12
+    assert storage.exists(f"{uri}/report.html"), "what it had found"
+
+    done = doodle_dist(*command)
+    assert done.returncode == 0, done.stderr
+    check_none_ran_twice(uri, over, 12)
+    found = orjson.loads(done.stdout)
+    assert found["searcher"] == "optuna"
+    assert sum(found["trials"].values()) == 12
+    best = from_toml(storage.read_bytes(f"{uri}/best.toml").decode())
+    assert best.data.uri == dataset
+    assert (best.storage, best.run) == ("runs", "")
+    record = read_search(uri)
+    assert record is not None
+    for trial in record.trials.values():
+        assert storage.exists(f"{uri}/{trial.name}/metrics.jsonl")
+    assert record.confirmed
 
 
 def ended(record: SearchRecord | None) -> dict[int, tuple[str, int]]:
@@ -273,9 +403,3 @@ def ended(record: SearchRecord | None) -> dict[int, tuple[str, int]]:
     if record is None:
         return {}
     return {t.number: (t.status, len(t.results)) for t in record.trials.values() if t.is_over}
-
-
-def test_resuming_nothing_is_refused(dataset: str, tmp_path: Path) -> None:
-    done = doodle_dist(*search_command(dataset, tmp_path, "--resume"))
-    assert done.returncode == 2
-    assert "there is no search at" in done.stderr

@@ -11,11 +11,11 @@ from doodle_dist.config.search import (
     Draw,
     SearchConfig,
     SearchSpace,
-    checked_space,
     experiment_with,
     load_search,
     search_names,
 )
+from doodle_dist.config.search_check import checked_space
 
 BASE = load_experiment("doodle-gan-small")
 
@@ -156,12 +156,79 @@ def test_a_grid_is_gone_through_value_by_value() -> None:
         ("gan.noise.decay=choice('none', 'square')", "at 'square'"),
         ("train.global_batch=choice(64, 65)", "must be a multiple of data.lanes"),
         ("optim.generator.lr", "is not key=draw"),
+        # Both ends are taken, and most of what lies between is not.
+        ("model.generator.width=int(8, 96)", "model.generator.width = int.*: at .*multiple of 4"),
+        ("data.lanes=logint(1, 64)", "data.lanes = logint.*: at .*must be a multiple of data.lanes"),
+        (
+            "storage=choice('here', 'there')",
+            "storage can't be an axis: all trials lie in the search's folder",
+        ),
+        ("run=choice('a', 'b')", "run can't be an axis"),
+        ("train.drawings=int(100, 200)", "train.drawings can't be an axis: .*--drawings"),
+        ("data.uri=choice('a', 'b')", "data.uri can't be an axis: .*can't be compared"),
+        ("gan.judge=choice('a', 'b')", "gan.judge can't be an axis"),
+        ("scaling.workers=int(1, 2)", "scaling.workers can't be an axis: .*--workers-per-trial"),
+        ("seed=int(1, 100)", "seeds are not drawn, or luck would be searched for"),
     ],
 )
 def test_what_the_experiment_would_refuse_is_refused_before_anything_starts(axis: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         checked_space(load_search("doodle-gan-small", BASE, extra=[axis]), BASE)
     assert "\n" not in str(error.value)
+
+
+def test_settings_that_follow_an_axis_are_refused_like_the_axis() -> None:
+    space = {"gan.noise.sigma_start": {"draw": "uniform(0.0, 0.5)", "also": ["train.epochs"]}}
+    with pytest.raises(ConfigError, match=r"train\.epochs can't be an axis"):
+        checked_space(SearchConfig.model_validate({"space": space}), BASE)
+
+
+def test_axes_that_are_refused_together_are_found_before_anything_starts() -> None:
+    base = load_experiment("dcgan")
+    space = {"gan.labels.real_low": "uniform(0.0, 0.6)", "gan.labels.real_high": "uniform(0.5, 1.0)"}
+    with pytest.raises(
+        ConfigError, match=r"gan\.labels\.real_low = .* don't go together: .*is above real_high"
+    ) as error:
+        checked_space(SearchConfig.model_validate({"space": space}), base)
+    assert "\n" not in str(error.value)
+    # Not refused for what the preset has in an axis' place: no point has that.
+    space["gan.labels.real_low"] = "uniform(0.0, 0.5)"
+    checked_space(SearchConfig.model_validate({"space": space}), base)
+
+
+def test_a_grid_of_seeds_repeats_settings_on_purpose() -> None:
+    space = checked_space(SearchConfig.model_validate({"space": {"seed": "grid(11, 12, 13)"}}), BASE)
+    assert [space.sampled(BASE, 0, trial)["seed"] for trial in range(3)] == [11, 12, 13]
+
+
+def test_another_draw_keeps_an_axis_conditions_and_what_follows_it() -> None:
+    changed = load_search(
+        "doodle-gan-small", BASE,
+        extra=["gan.adversarial.r1_gamma_start=uniform(1.0, 2.0)", "gan.noise.decay_drawings=int(50, 60)"],
+    )  # fmt: skip
+    axes = {axis.key: axis for axis in checked_space(changed, BASE).axes}
+    shipped = {axis.key: axis for axis in load_search("doodle-gan-small", BASE).axes().axes}
+    for key in ("gan.adversarial.r1_gamma_start", "gan.noise.decay_drawings"):
+        assert axes[key].draw != shipped[key].draw
+        assert (axes[key].also, axes[key].when) == (shipped[key].also, shipped[key].when)
+    assert axes["gan.adversarial.r1_gamma_start"].also == ("gan.adversarial.r2_gamma_start",)
+    assert str(axes["gan.noise.decay_drawings"].draw) == "int(50, 60)"
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"), [("doodle-gan-small", "pbt"), ("classifier-small", "pbt-classifier")]
+)
+def test_population_based_training_has_a_space_for_each_task(preset: str, name: str) -> None:
+    base = load_experiment(preset)
+    search = load_search(preset, base, scheduler="pbt")
+    assert search == load_search(preset, base, space=name)
+    assert search.scheduler == "pbt"
+
+
+def test_a_task_without_a_shipped_space_says_what_to_give() -> None:
+    base = load_experiment("face-critic", ["pretraining.positive=['face']"])
+    with pytest.raises(ConfigError, match="a critic no shipped space: give --space"):
+        load_search("face-critic", base)
 
 
 def test_a_condition_stands_before_what_it_holds_for(tmp_path: Path) -> None:

@@ -196,6 +196,24 @@ def test_resumed_equals_uninterrupted(preset: str, tmp_path: Path) -> None:
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(second).items())
 
 
+def test_a_checkpoint_is_gone_on_from_with_the_configs_decay_and_betas() -> None:
+    """Population based training changes them on the way: what was in force before is not what is loaded."""
+    settings = ((0.0, 0.5), (0.25, 0.9))
+    first, second = (
+        build(experiment_for("doodle-cnn", f"optim.classifier.weight_decay={decay}", f"optim.classifier.beta1={b}"))
+        for decay, b in settings
+    )  # fmt: skip
+    run_steps(first, 0, 2)
+    second.load_state_dict(first.state_dict())
+    (group,) = second.optimizer.inner.param_groups  # type: ignore[union-attr]
+    assert (group["weight_decay"], group["betas"][0]) == settings[1]
+    before = weights(second)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(first).items())
+    run_steps(first, 2, 3)
+    run_steps(second, 2, 3)
+    assert any(not torch.equal(tensor, weights(second)[name]) for name, tensor in weights(first).items())
+
+
 @pytest.mark.parametrize("preset", list(SMALL))
 def test_training_changes_every_weight_and_health_stays_finite(preset: str) -> None:
     task = build(experiment_for(preset))

@@ -1,5 +1,6 @@
 """A search's record: what is written is what is read, whatever was cut off."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,12 @@ import pytest
 
 from doodle_dist.config.load import load_experiment
 from doodle_dist.config.search import load_search
+from doodle_dist.data import storage
+from doodle_dist.training import lease as lease_module
+from doodle_dist.training.lease import Lease, LeaseLostError, acquire
+from doodle_dist.tuning import ledger as ledger_module
 from doodle_dist.tuning.ledger import CONFIRM, LEDGER, REQUEST, Ledger, Request, read_search
+from tests.s3 import S3Server, free_port
 
 
 def request(mode: str = "min", trials: int = 8) -> Request:
@@ -135,3 +141,94 @@ def test_no_search_is_none_and_a_damaged_one_is_said(tmp_path: Path) -> None:
     (tmp_path / REQUEST).write_text("{")
     with pytest.raises(ValueError, match="is damaged"):
         read_search(str(tmp_path))
+
+
+# --- a store that is away, and a search that was taken over ---------------------------------------------------
+
+
+class Store:
+    """An S3 server that goes away and comes back, as far as this process sees."""
+
+    def __init__(self, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.server, self.monkeypatch = server, monkeypatch
+
+    def leaves(self) -> None:
+        self.monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+        storage.forget_filesystems()
+
+    def is_back(self) -> None:
+        self.monkeypatch.setenv("AWS_ENDPOINT_URL_S3", self.server.endpoint)
+        storage.forget_filesystems()
+
+
+@pytest.fixture
+def store(s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr(ledger_module, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(ledger_module, "_INTERRUPTED_PATIENCE_S", 0.2)
+    return Store(s3_env, monkeypatch)
+
+
+def test_a_store_that_is_away_for_a_while_loses_nothing(store: Store, s3_bucket: str) -> None:
+    uri, told = f"{s3_bucket}/search", []
+    ledger = Ledger(uri, request(), warn=told.append)
+    ledger.trial_began(0, {})
+    ledger.trial_ended(0, "finished")
+    store.leaves()
+    for number in (1, 2, 3):
+        ledger.trial_began(number, {})
+        ledger.result(number, 100, 5.0, {})
+        ledger.trial_ended(number, "stopped")
+    assert len(told) == 1, "once, and tried again later only"
+    assert "is unreachable; the search goes on, and its record is kept in /" in told[0]
+    assert ledger.next_put > time.monotonic() + ledger_module._PUT_EVERY_S
+    store.is_back()
+    ledger.next_put = 0.0
+    ledger.flush_if_due()
+    assert told[1:] == [f"{uri}/search.jsonl is written again"]
+    assert read_search(uri) == ledger.record
+    ledger.trial_ended(4, "failed", "at once again")
+    assert read_search(uri) == ledger.record
+    ledger.close()
+
+
+def test_a_store_that_stays_away_is_said_at_the_end_with_where_the_record_is(
+    store: Store, s3_bucket: str
+) -> None:
+    ledger = Ledger(f"{s3_bucket}/search", request(), warn=lambda _: None)
+    store.leaves()
+    ledger.trial_began(0, {"optim.generator.lr": 1e-3})
+    with pytest.raises(storage.StorageError, match="unreachable; the search's record is in /") as error:
+        ledger.close()
+    kept = str(error.value).split("record is in ")[1].split(":")[0]
+    assert b'"trial":0' in Path(kept).read_bytes()
+
+
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_who_was_taken_over_writes_no_more(
+    where: str, tmp_path: Path, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "SETTLE_S", 0.0)
+    uri = str(tmp_path / "search") if where == "local" else f"{s3_bucket}/search"
+    mine = acquire(uri, lambda _: None)
+    ledger = Ledger(uri, request(), mine)
+    ledger.trial_began(0, {})
+    ledger.flush()
+    theirs = Lease(uri, mine.fence + 1, host="far-away", pid=4711, machine="another boot")
+    storage.create(theirs.uri, lease_module._as_json(theirs))
+    later = Ledger(uri, request(), theirs)
+    later.trial_began(1, {})
+    later.close()
+    after = read_search(uri)
+    assert after is not None
+    assert set(after.trials) == {0, 1}
+    if where == "s3":
+        with pytest.raises(LeaseLostError, match="process 4711 on far-away"):
+            ledger.trial_ended(0, "finished")
+        with pytest.raises(LeaseLostError):
+            ledger.close()
+    else:  # what it goes on writing to is not the file that the other made anew
+        ledger.trial_ended(0, "finished")
+        ledger.close()
+    assert read_search(uri) == after
+    with pytest.raises(LeaseLostError):
+        Ledger(uri, request(), mine)

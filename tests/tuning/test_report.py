@@ -201,6 +201,10 @@ def test_the_command_trains_with_seeds_that_the_search_has_not_used() -> None:
     words = shlex.split(retrain_command(record))
     assert "/runs/my search/best.toml" in words
     assert words[3:6] == ["1", "2", "3;"]
+    assert "--run search-best-$seed;" in retrain_command(asha(16, uri="s3://bucket/runs/search"))
+    assert "--run pbt-best-$seed;" in retrain_command(asha(16, uri="s3://bucket/runs/pbt")), (
+        "not the same runs"
+    )
     record.trials[0].settings = record.trials[0].settings | {"seed": 41}
     assert "in 42 43 44;" in retrain_command(record)
 

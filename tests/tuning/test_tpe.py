@@ -3,7 +3,8 @@
 from ray.tune.search import Searcher
 
 from doodle_dist.config.load import load_experiment
-from doodle_dist.config.search import checked_space, experiment_with, load_search
+from doodle_dist.config.search import experiment_with, load_search
+from doodle_dist.config.search_check import checked_space
 from doodle_dist.tuning.ledger import Result, TrialRecord
 from doodle_dist.tuning.tpe import TpeSearcher
 from doodle_dist.tuning.trial import POINT, TRIAL, settings_of

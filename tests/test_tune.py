@@ -1,0 +1,37 @@
+"""A search as it is planned, before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from doodle_dist.config.load import ConfigError, load_run
+from doodle_dist.config.search import SearchConfig, load_search
+from doodle_dist.tune import plan_search
+from doodle_dist.tuning.report import best_experiment
+from tests.datasets import prepare_here
+from tests.tuning.records import asha
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return prepare_here(tmp_path_factory.mktemp("plans"), {"cat": 60, "dog": 60}, (60.0, 30.0, 10.0))
+
+
+def test_points_that_the_experiment_refuses_are_found_before_anything_starts(dataset: str) -> None:
+    experiment = load_run("classifier-small", (), {"data.uri": dataset})
+    space = {"data.lanes": "choice(8, 40)", "train.global_batch": "choice(64, 80)"}
+    with pytest.raises(ConfigError, match=r"don't go together: .*multiple of data\.lanes=40"):
+        plan_search(experiment, SearchConfig.model_validate({"space": space}), trials=4)
+
+
+def test_what_is_found_checkpoints_as_the_preset_does(dataset: str, tmp_path: Path) -> None:
+    """Trials checkpoint where they are judged, and nowhere else; who trains the best for longer wants more."""
+    own = ["train.checkpoint_every_drawings=2000", "train.log_every_drawings=300"]
+    experiment = load_run("doodle-gan-small", own, {"data.uri": dataset, "storage": str(tmp_path)})
+    plan = plan_search(experiment, load_search("doodle-gan-small", experiment), trials=4)
+    record = asha(16)
+    record.request.experiment.clear()
+    record.request.experiment.update(plan.base.model_dump(mode="json", exclude_unset=True))
+    best = best_experiment(record).train
+    assert (best.checkpoint_every_drawings, best.log_every_drawings) == (2000, 300)
+    assert best.drawings == plan.config.drawings
