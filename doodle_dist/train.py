@@ -234,7 +234,8 @@ def trainer(
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from doodle_dist.training.worker import forget_reason, train_loop_per_worker
+    from doodle_dist.training.reasons import forget_reason
+    from doodle_dist.training.worker import TellFailures, train_loop_per_worker
 
     forget_reason(run_uri)
     storage.delete_prefix(storage.join(run_uri, _RAYS_RECORD))
@@ -262,7 +263,7 @@ def trainer(
             name=experiment.run,
             storage_path=path,
             storage_filesystem=filesystem,
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, *([TellFailures(board)] if board else [])],
             failure_config=ray.train.FailureConfig(
                 max_failures=experiment.train.max_failures, controller_failure_limit=3
             ),

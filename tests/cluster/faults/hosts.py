@@ -48,13 +48,21 @@ def command(*arguments: str) -> str:
     return done.stdout
 
 
+NODES = ("node1", "node2")
+
+
 def make_whole() -> None:
-    """Every host running and plugged in again, the S3 server without faults."""
+    """The cluster as it was made: its hosts running and plugged in, no others, the S3 server without faults."""
     for host in json.loads(command("list", "--json")):
-        if not host["running"]:
-            command("start", host["host"])
-        elif host["cable"] != "up":
-            command("heal", host["host"])
+        name = host["host"]
+        if name.startswith("node") and name not in NODES:
+            command("remove", name)
+        elif (
+            not host["running"] or host["cable"] == "cut"
+        ):  # a node that was away for long ends once it is back
+            command("start", name)
+        elif host["cable"] == "slow":
+            command("heal", name)
     command("s3", "ok")
 
 
