@@ -264,8 +264,10 @@ def trainer(
             storage_path=path,
             storage_filesystem=filesystem,
             callbacks=[*callbacks, *([TellFailures(board)] if board else [])],
+            # Workers that die while they start count as the controller's failures, as does starvation.
             failure_config=ray.train.FailureConfig(
-                max_failures=experiment.train.max_failures, controller_failure_limit=3
+                max_failures=experiment.train.max_failures,
+                controller_failure_limit=max(3, experiment.train.max_failures),
             ),
         ),
     )

@@ -71,7 +71,7 @@ def new_name(drawings_seen: int, fence: int) -> str:
 def stored_checkpoints(run_uri: str) -> list[StoredCheckpoint]:
     """The run's committed checkpoints, oldest first, after those of a release that didn't commit."""
     folders = _folders(run_uri)
-    committed = [read_commit(uri) for uri, files in folders.items() if COMMIT in files]
+    committed = [one for uri, files in folders.items() if COMMIT in files and (one := _read_if_there(uri))]
     plain = [_read_plain(uri) for uri, files in folders.items() if _is_plain(uri, files)]
     return sorted(plain, key=_order) + sorted(committed, key=_order)
 
@@ -104,6 +104,16 @@ def read_commit(uri: str) -> StoredCheckpoint:
         return StoredCheckpoint(uri, 0, None, {COMMIT: StoredFile(0, "")})  # damaged: it verifies never
     assert all("/" not in name for name in listed), f"{uri} names files outside of it"
     return StoredCheckpoint(uri, seen, score, listed)
+
+
+def _read_if_there(uri: str) -> StoredCheckpoint | None:
+    """The committed checkpoint at ``uri``; None where the run's writer has swept it since it was listed."""
+    try:
+        return read_commit(uri)
+    except StorageError:
+        if storage.exists(storage.join(uri, COMMIT)):
+            raise
+        return None
 
 
 def _is_plain(uri: str, files: set[str]) -> bool:

@@ -52,5 +52,8 @@ def told(error: BaseException) -> str:
     text = " ".join(str(root_cause(error)).split())
     while found := _DETAIL.search(text):
         text = found.group(1)
-    text = text.split(" There are some potential root causes")[0]
+    if "unexpectedly exits with a connection error" in text:  # Ray's words for a process that is gone
+        text = (
+            "its process ended at once: killed, by a person or by the kernel for want of memory, or crashed"
+        )
     return one_line(ValueError(text or type(root_cause(error)).__name__), _LENGTH)

@@ -1,5 +1,6 @@
 """Rows of the fault table: workers that die, alone or with their node."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,7 +86,27 @@ def test_node_killed_and_started_elastic(submit: Submit, row: Row) -> None:
     row.recovered()
     assert len(train_workers()) == 1, "goes on with the node that is left"
     command("start", node)
+    began = time.monotonic()
     wait_for(lambda: len(train_workers()) == 2, "growth to two nodes", 150)
+    row.note = f"grown again {time.monotonic() - began:.0f} s after the node was there"
     job.succeeded()
     job.check(kept, attempts=3)
+    assert [job.ranks(attempt) for attempt in sorted(job.attempt_starts())][-1] == 2
+
+
+def test_node_killed_as_another_is_added(submit: Submit, row: Row) -> None:
+    """One node of two killed, and another added at the same time: elastic, `--workers 1:2`."""
+    job = submit(workers="1:2", cpus=2, drawings=60_000)
+    kept = job.wait_for_checkpoint(after=3000)
+    assert len(train_workers()) == 2, "a worker on each node"
+    node = next(iter(train_workers()))
+    row.strike()
+    command("kill", node)
+    added = command("add").strip()
+    job.wait_for_the_next_checkpoint()
+    row.recovered()
+    wait_for(lambda: added in train_workers() and len(train_workers()) == 2, "growth to the new node", 150)
+    row.note = f"two workers again after {time.monotonic() - row.struck:.0f} s"
+    job.succeeded()
+    job.check(kept)
     assert [job.ranks(attempt) for attempt in sorted(job.attempt_starts())][-1] == 2
