@@ -80,6 +80,14 @@ def processes_named(host: str, name: str) -> list[int]:
     return found
 
 
+def name_of(pid: int) -> str:
+    """The name of a process's program; "" where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def train_workers() -> dict[str, list[int]]:
     """The nodes with Ray Train's workers on them, and those workers' process ids."""
     nodes = [host for host in network.hosts() if host.startswith("node")]

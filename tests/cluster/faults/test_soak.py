@@ -1,0 +1,173 @@
+"""The fault table's soak: processes and hosts killed at random, for twenty minutes (DOODLE_SOAK_MINUTES)."""
+
+import json
+import os
+import random
+import signal
+import statistics
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ray.job_submission import JobStatus
+
+from tests.cluster.faults.conftest import Row
+from tests.cluster.faults.hosts import (
+    NODES,
+    Job,
+    command,
+    make_whole,
+    processes_named,
+    train_workers,
+    wait_for,
+)
+
+MINUTES = float(os.environ.get("DOODLE_SOAK_MINUTES", "20"))
+KILLS_A_MINUTE = 2
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.cluster,
+    pytest.mark.slow,
+    pytest.mark.timeout(MINUTES * 60 + 900),
+]
+
+# Ray's own, one of each in a cluster and detached on purpose: they outlive the runs that first needed them.
+_RAYS_OWN = {"_AutoscalingCoordinatorActor", "TrainStateActor", "_StatsActor", "_DatasetStateActor"}
+
+
+class Killer:
+    """Kills at random what belongs to a run, and does what a person or a cluster's manager would do about it."""
+
+    def __init__(self, job: Job, seed: int) -> None:
+        self.job, self.random = job, random.Random(seed)
+        self.kills: Counter[str] = Counter()
+
+    def strike(self) -> None:
+        """One of the ways, most often a worker."""
+        ways: dict[Callable[[], None], int] = {
+            self.worker: 12, self.all_workers: 2, self.task: 4, self.driver: 2, self.node: 2, self.store: 1,
+        }  # fmt: skip
+        (way,) = self.random.choices(list(ways), list(ways.values()))
+        way()
+
+    def _kill(self, kind: str, pids: list[int]) -> None:
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            self.kills[kind] += 1
+
+    def worker(self) -> None:
+        pids = [pid for pids in train_workers().values() for pid in pids]
+        self._kill("worker", self.random.sample(pids, min(1, len(pids))))
+
+    def all_workers(self) -> None:
+        self._kill("worker", [pid for pids in train_workers().values() for pid in pids])
+
+    def task(self) -> None:
+        """A process of Ray's for tasks: one that reads the run's data, or waits for work."""
+        pids = [
+            pid
+            for node in NODES
+            for name in ("ray::ReadN", "ray::IDLE")
+            for pid in processes_named(node, name)
+        ]
+        self._kill("task's process", self.random.sample(pids, min(1, len(pids))))
+
+    def driver(self) -> None:
+        """The run's driver; a person types the same command again."""
+        (pid, *_) = [
+            pid for pid in processes_named("head", self.job.run) if name_of(pid).startswith("python")
+        ]
+        self._kill("driver", [pid])
+        wait_for(lambda: self.job.status().is_terminal(), "end of a job whose driver was killed")
+        self.job.submit()
+
+    def node(self) -> None:
+        """A node, back after a moment."""
+        node = self.random.choice(NODES)
+        command("kill", node)
+        self.kills["node"] += 1
+        time.sleep(self.random.uniform(0, 10))
+        command("start", node)
+
+    def store(self) -> None:
+        """The S3 server, back after a moment."""
+        command("kill", "s3")
+        self.kills["S3 server"] += 1
+        time.sleep(self.random.uniform(0, 10))
+        command("start", "s3")
+
+
+def _listed(job: Job, what: str) -> list[dict]:
+    """Ray's list of actors or placement_groups, by its dashboard."""
+    request = urllib.request.Request(f"{os.environ['RAY_ADDRESS']}/api/v0/{what}?limit=10000&detail=1")
+    request.add_header("Authorization", f"Bearer {Path(os.environ['RAY_AUTH_TOKEN_PATH']).read_text()}")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)["data"]["result"]["result"]
+
+
+def left_behind(job: Job) -> list[str]:
+    """The actors and placement groups that outlived the cluster's last run."""
+    actors = [
+        f"actor {actor['class_name']} of job {actor['job_id']}"
+        for actor in _listed(job, "actors")
+        if actor["state"] != "DEAD" and actor["class_name"] not in _RAYS_OWN
+    ]
+    groups = [
+        f"placement group {group['placement_group_id']} ({group['state']})"
+        for group in _listed(job, "placement_groups")
+        if group["state"] != "REMOVED"
+    ]
+    return actors + groups
+
+
+def test_soak(submit: Callable[..., Job], row: Row) -> None:
+    """Random kills of workers, tasks, drivers, nodes and the S3 server."""
+    seed = int(os.environ.get("DOODLE_SOAK_SEED", time.time_ns() % 10_000))
+    job = submit(
+        workers="1:2",
+        cpus=2,
+        drawings=100_000_000,
+        settings={"train.max_failures": "100000", "train.checkpoint_every_drawings": "5000"},
+    )
+    seen = job.wait_for_checkpoint()["drawings_seen"]
+    killer, recoveries, ends = Killer(job, seed), [], time.monotonic() + MINUTES * 60
+    while time.monotonic() < ends:
+        struck = time.monotonic()
+        killer.strike()
+        if killer.random.random() < 0.2:  # the next one comes while this one is being recovered from
+            time.sleep(killer.random.uniform(0, 10))
+            continue
+        if (
+            job.status().is_terminal()
+        ):  # a command that starts while its store is away says so, and is typed again
+            assert "is unreachable" in job.last_line(), job.said()[-3000:]
+            job.submit()
+        found = job.wait_for_checkpoint(after=seen, timeout_s=240)["drawings_seen"]
+        assert found >= seen, "a checkpoint was lost"
+        seen = found
+        recoveries.append(time.monotonic() - struck)
+        time.sleep(killer.random.uniform(0, 5))
+    make_whole()
+    job.client.stop_job(job.submission)
+    assert job.ended(90) in (JobStatus.STOPPED, JobStatus.SUCCEEDED)
+    job.drawings = job.registered()["drawings_seen"] + 5000
+    job.submit().succeeded(300)
+
+    starts, kills = len(job.attempt_starts()), sum(killer.kills.values())
+    of_what = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in killer.kills.most_common())
+    row.recover_s = statistics.median(recoveries)
+    row.note = (
+        f"{kills} kills in {MINUTES:g} min ({of_what}; seed {seed}), {starts} starts of the workers, "
+        f"{job.drawings:,} drawings; the longest way to a checkpoint {max(recoveries):.0f} s"
+    )
+    print(row.note)
+    job.check({"step": 0, "drawings_seen": 0}, attempts=2)
+    assert kills >= KILLS_A_MINUTE * MINUTES
+    wait_for(lambda: not left_behind(job), f"an empty cluster, and not {left_behind(job)}", 60)
