@@ -20,6 +20,7 @@ from tests.cluster.faults.hosts import (
     Job,
     command,
     make_whole,
+    name_of,
     processes_named,
     train_workers,
     wait_for,
@@ -125,6 +126,22 @@ def left_behind(job: Job) -> list[str]:
         if group["state"] != "REMOVED"
     ]
     return actors + groups
+
+
+def _next_checkpoint(job: Job, seen: int) -> int:
+    """Wait for a checkpoint of more than ``seen`` drawings; how many it has."""
+
+    def newer() -> int:
+        found = job.registered()["drawings_seen"]
+        assert found >= seen, "a checkpoint was lost"
+        if (
+            job.status().is_terminal()
+        ):  # a command that starts while its store is away says so, and is typed again
+            assert "is unreachable" in job.last_line(), job.said()[-3000:]
+            job.submit()
+        return found if found > seen else 0
+
+    return wait_for(newer, f"a checkpoint after {seen:,} drawings", 240)
 
 
 def test_soak(submit: Callable[..., Job], row: Row) -> None:
