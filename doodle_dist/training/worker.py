@@ -9,6 +9,7 @@ import orjson
 import ray.train
 import torch
 from ray.actor import ActorHandle
+from ray.exceptions import RayError
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,7 +27,7 @@ from doodle_dist.data.stream import (
     rank_batches,
     stream_categories,
 )
-from doodle_dist.errors import one_line
+from doodle_dist.errors import one_line, root_cause
 from doodle_dist.evaluation.runs import CONFIG, noted_reason
 from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.training.audit import AuditWriter, next_attempt
@@ -135,7 +136,8 @@ class TellFailures(ray.train.UserCallback):
         self.board = board
 
     def after_exception(self, run_context: object, worker_exceptions: dict[int, Exception]) -> None:
-        rank, error = next(iter(worker_exceptions.items()))
+        # Where one worker's process dies, the others fail for want of it.
+        rank, error = max(worker_exceptions.items(), key=lambda one: isinstance(root_cause(one[1]), RayError))
         self.board.warn.remote(f"worker {rank} failed: {told(error)}")
 
 
