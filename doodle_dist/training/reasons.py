@@ -43,7 +43,9 @@ def reason_to_stop(error: BaseException) -> str:
 
 
 # Ray's own words come with advice of many lines; after these, what happened stands.
-_DETAIL = re.compile(r"(?:exit detail|death cause|The actor is dead because|Reason):?\s+(.+)", re.DOTALL)
+_DETAIL = re.compile(
+    r"(?:exit detail:|The actor (?:is dead|died) because|The actor's node was)\s+(.+)", re.DOTALL
+)
 _LENGTH = 240
 
 

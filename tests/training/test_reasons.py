@@ -66,6 +66,19 @@ def test_rays_pages_about_a_dead_worker_become_a_line(detail: str, said: str) ->
     assert told(wrapped(RuntimeError(RAYS_WORDS.format(detail=detail)))) == said
 
 
+class LostError(Exception):
+    """As Ray Train's, which keeps why it lost a worker beside its cause."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__("A worker health check failed. Worker info: …")
+        self.health_check_failure = failure
+
+
+def test_a_lost_worker_is_told_by_why_it_was_lost() -> None:
+    said = "The actor died unexpectedly.\n\tip: 10.0.0.3\nThe actor died because its node has died. Node Id: 95a1"
+    assert told(LostError(RuntimeError(said))) == "its node has died. Node Id: 95a1"
+
+
 def test_an_error_without_words_is_told_by_its_name() -> None:
     assert told(KeyError()) == "KeyError"
     assert len(told(ValueError("long " * 500))) <= 240
