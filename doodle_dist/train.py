@@ -5,6 +5,7 @@ Importing torch takes longer than all that is to be checked, and is done while R
 
 import errno
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -212,6 +213,8 @@ def with_absolute_locations(experiment: Experiment) -> Experiment:
     )
 
 
+ELASTIC_START_S = 15.0
+
 # Written by Ray Train at each report, not atomically; it refuses to start from one that is cut short.
 _RAYS_RECORD = "checkpoint_manager_snapshot.json"
 
@@ -237,6 +240,9 @@ def trainer(
     from doodle_dist.training.reasons import forget_reason
     from doodle_dist.training.worker import TellFailures, train_loop_per_worker
 
+    if experiment.scaling.is_elastic:
+        # For some seconds a cluster counts a node that has died: sooner than Ray's minute, fewer workers are tried.
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(ELASTIC_START_S))
     forget_reason(run_uri)
     storage.delete_prefix(storage.join(run_uri, _RAYS_RECORD))
     filesystem, path = storage.train_filesystem(experiment.storage)
@@ -256,6 +262,7 @@ def trainer(
         torch_config=TorchConfig(backend="nccl" if scaling.gpus_per_worker else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=(scaling.workers_min, scaling.workers) if scaling.is_elastic else scaling.workers,
+            elastic_resize_monitor_interval_s=scaling.grow_every_s,
             use_gpu=scaling.gpus_per_worker > 0,
             resources_per_worker=resources,
         ),
