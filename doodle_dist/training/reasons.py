@@ -43,19 +43,20 @@ def reason_to_stop(error: BaseException) -> str:
 
 
 # Ray's own words come with advice of many lines; after these, what happened stands.
-_DETAIL = re.compile(
-    r"(?:exit detail:|The actor (?:is dead|died) because|The actor's node was)\s+(.+)", re.DOTALL
-)
+_DETAIL = re.compile(r"(?:exit detail:|The actor (?:is dead|died) because|The actor's node was)\s+(.+)")
+_PLAINLY = {
+    "unexpectedly exits with a connection error": "its process ended at once: killed, by a person or by the kernel "
+    "for want of memory, or crashed",
+    "is temporarily unavailable": "it can't be reached: its node is cut off or gone",
+}
 _LENGTH = 240
 
 
 def told(error: BaseException) -> str:
     """In one line, why a worker died."""
-    text = " ".join(str(root_cause(error)).split())
+    root = root_cause(error)
+    text = " ".join(str(root).split()) or type(root).__name__
     while found := _DETAIL.search(text):
         text = found.group(1)
-    if "unexpectedly exits with a connection error" in text:  # Ray's words for a process that is gone
-        text = (
-            "its process ended at once: killed, by a person or by the kernel for want of memory, or crashed"
-        )
-    return one_line(ValueError(text or type(root_cause(error)).__name__), _LENGTH)
+    plain = (said for words, said in _PLAINLY.items() if words in text)
+    return next(plain, text if len(text) <= _LENGTH else text[: _LENGTH - 1] + "…")

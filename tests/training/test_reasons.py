@@ -77,6 +77,10 @@ class LostError(Exception):
 def test_a_lost_worker_is_told_by_why_it_was_lost() -> None:
     said = "The actor died unexpectedly.\n\tip: 10.0.0.3\nThe actor died because its node has died. Node Id: 95a1"
     assert told(LostError(RuntimeError(said))) == "its node has died. Node Id: 95a1"
+    said = (
+        "The actor e7028b is unavailable: The actor is temporarily unavailable: RpcError: failed to connect …"
+    )
+    assert told(LostError(RuntimeError(said))) == "it can't be reached: its node is cut off or gone"
 
 
 def test_an_error_without_words_is_told_by_its_name() -> None:
