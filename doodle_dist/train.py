@@ -22,6 +22,7 @@ import ray
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import check_files, load_manifest
+from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
 from doodle_dist.ray_cluster import Need, check_resources, connect
 from doodle_dist.training import progress
@@ -29,6 +30,7 @@ from doodle_dist.training.lease import Lease, held
 from doodle_dist.training.plan import training_plan
 
 if TYPE_CHECKING:
+    import pyarrow.fs
     from ray.train.torch import TorchTrainer
 
 
@@ -82,10 +84,13 @@ def train(
                 cause = root_cause(error)
                 if getattr(cause, "errno", None) == errno.ENOSPC:
                     cause = storage.explain(run_uri, cause)
-                reason = noted_reason(run_uri) or f"run {experiment.run} failed: {one_line(cause)}"
+                reason = f"run {experiment.run} failed: {one_line(cause)}"
+                with suppress(storage.StorageError):
+                    reason = noted_reason(run_uri) or reason
                 raise WorkFailedError(reason) from error
     total = experiment.train.total_drawings(plan.rows)
-    return _result(run_uri, total, was_asked=asked.is_set())
+    with patience(TRAINING_PATIENCE_S):
+        return _result(run_uri, total, was_asked=asked.is_set())
 
 
 def say(text: str) -> None:
@@ -215,8 +220,17 @@ def with_absolute_locations(experiment: Experiment) -> Experiment:
 
 ELASTIC_START_S = 15.0
 
-# Written by Ray Train at each report, not atomically; it refuses to start from one that is cut short.
-_RAYS_RECORD = "checkpoint_manager_snapshot.json"
+
+def _memory() -> "pyarrow.fs.FileSystem":
+    """Where Ray Train keeps its own record of a run: the memory of each of its processes.
+
+    Nothing of ours reads it: which checkpoints there are is read from storage (training/checkpoint_store.py). Were it
+    in storage, Ray Train's controller would end the run where it can't write it at once.
+    """
+    import fsspec
+    import pyarrow.fs
+
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fsspec.filesystem("memory")))
 
 
 def trainer(
@@ -231,8 +245,7 @@ def trainer(
     """Ray Train's trainer of an experiment whose run lies at ``run_uri``. ``board`` is told of its progress.
 
     ``report_at`` are drawings seen after which it checkpoints, beside the experiment's own. No checkpoint is
-    committed once ``lease`` is lost. Why the run stopped itself the last time is forgotten, and so is Ray Train's
-    own record of its checkpoints: which there are is read from storage (training/checkpoint_store.py).
+    committed once ``lease`` is lost. Why the run stopped itself the last time is forgotten.
     """
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -244,8 +257,6 @@ def trainer(
         # For some seconds a cluster counts a node that has died: sooner than Ray's minute, fewer workers are tried.
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(ELASTIC_START_S))
     forget_reason(run_uri)
-    storage.delete_prefix(storage.join(run_uri, _RAYS_RECORD))
-    filesystem, path = storage.train_filesystem(experiment.storage)
     scaling = experiment.scaling
     resources = {"CPU": scaling.cpus_per_worker}
     if scaling.gpus_per_worker:
@@ -268,8 +279,8 @@ def trainer(
         ),
         run_config=ray.train.RunConfig(
             name=experiment.run,
-            storage_path=path,
-            storage_filesystem=filesystem,
+            storage_path="/doodle-dist",
+            storage_filesystem=_memory(),
             callbacks=[*callbacks, *([TellFailures(board)] if board else [])],
             # Workers that die while they start count as the controller's failures, as does starvation.
             failure_config=ray.train.FailureConfig(
