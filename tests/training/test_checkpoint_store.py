@@ -230,3 +230,15 @@ def test_a_checkpoint_that_is_swept_while_it_is_listed_is_none(
 
     monkeypatch.setattr(storage, "read_bytes", sweep_first)
     assert [one.uri for one in stored_checkpoints(run_uri)] == [kept]
+
+
+def test_a_checkpoint_that_many_wait_behind_gives_way(tmp_path: Path) -> None:
+    run_uri, said = str(tmp_path / "run"), []
+    here = CheckpointStore(run_uri, 3, None, said.append)
+    names = [here.new_name(seen) for seen in (10, 20, 30, 40)]
+    for number, name in enumerate(names, start=1):
+        here.store(local(tmp_path / name, 10 * number), name, number)
+    assert [one.drawings_seen for one in stored_checkpoints(run_uri)] == [20, 30, 40]
+    (warning,) = said
+    assert names[0] in warning
+    assert "could not be stored before" in warning

@@ -15,7 +15,7 @@ from doodle_dist.evaluation.runs import read_metrics_log
 from tests.cluster.faults.conftest import Row
 from tests.cluster.faults.hosts import DATA, REPOSITORY, RUNS, SETTINGS, Job, wait_for
 
-pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 Submit = Callable[..., Job]
 
 

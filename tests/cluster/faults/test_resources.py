@@ -9,7 +9,7 @@ from tests.cluster.faults.conftest import Row
 from tests.cluster.faults.hog import FULL
 from tests.cluster.faults.hosts import NODES, Job, command, short_of_memory, train_workers, wait_for
 
-pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 Submit = Callable[..., Job]
 
 
