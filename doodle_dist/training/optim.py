@@ -45,7 +45,11 @@ class Optimizer:
         return self.inner.state_dict()
 
     def load_state_dict(self, state: dict[str, object]) -> None:
+        """Take over the moments. Settings stay the config's: torch would bring back those of before."""
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.inner.param_groups]
         self.inner.load_state_dict(state)
+        for group, own in zip(self.inner.param_groups, settings, strict=True):
+            group.update(own)
 
 
 def _build(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
