@@ -36,9 +36,6 @@ pytestmark = [
     pytest.mark.timeout(MINUTES * 60 + 900),
 ]
 
-# Ray's own, one of each in a cluster and detached on purpose: they outlive the runs that first needed them.
-_RAYS_OWN = {"_AutoscalingCoordinatorActor", "TrainStateActor", "_StatsActor", "_DatasetStateActor"}
-
 
 class Killer:
     """Kills at random what belongs to a run, and does what a person or a cluster's manager would do about it."""
@@ -82,12 +79,14 @@ class Killer:
 
     def driver(self) -> None:
         """The run's driver; a person types the same command again."""
-        (pid, *_) = [
-            pid for pid in processes_named("head", self.job.run) if name_of(pid).startswith("python")
-        ]
-        self._kill("driver", [pid])
-        wait_for(lambda: self.job.status().is_terminal(), "end of a job whose driver was killed")
-        self.job.submit()
+        named = processes_named("head", self.job.run)
+        drivers = [
+            pid for pid in named if name_of(pid).startswith("python")
+        ]  # and not the shell that waits for it
+        self._kill("driver", drivers[:1])
+        if drivers:
+            wait_for(lambda: self.job.status().is_terminal(), "end of a job whose driver was killed")
+            self.job.submit()
 
     def node(self) -> None:
         """A node, back after a moment."""
@@ -114,11 +113,15 @@ def _listed(job: Job, what: str) -> list[dict]:
 
 
 def left_behind(job: Job) -> list[str]:
-    """The actors and placement groups that outlived the cluster's last run."""
+    """The actors and placement groups that outlived the cluster's last run.
+
+    Ray's own, detached and one of each name in a cluster, are there to stay.
+    """
     actors = [
         f"actor {actor['class_name']} of job {actor['job_id']}"
         for actor in _listed(job, "actors")
-        if actor["state"] != "DEAD" and actor["class_name"] not in _RAYS_OWN
+        if actor["state"] != "DEAD"
+        and not (actor["is_detached"] and actor["name"] and actor["class_name"] != "JobSupervisor")
     ]
     groups = [
         f"placement group {group['placement_group_id']} ({group['state']})"
@@ -172,8 +175,9 @@ def test_soak(submit: Callable[..., Job], row: Row) -> None:
         recoveries.append(time.monotonic() - struck)
         time.sleep(killer.random.uniform(0, 5))
     make_whole()
+    _next_checkpoint(job, seen)
     job.client.stop_job(job.submission)
-    assert job.ended(90) in (JobStatus.STOPPED, JobStatus.SUCCEEDED)
+    assert job.ended(90) in (JobStatus.STOPPED, JobStatus.SUCCEEDED), job.said()[-3000:]
     job.drawings = job.registered()["drawings_seen"] + 5000
     job.submit().succeeded(300)
 
