@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.faults,
     pytest.mark.cluster,
     pytest.mark.slow,
-    pytest.mark.timeout(MINUTES * 60 + 900),
+    pytest.mark.timeout(1.5 * MINUTES * 60 + 900),
 ]
 
 
@@ -80,9 +80,8 @@ class Killer:
     def driver(self) -> None:
         """The run's driver; a person types the same command again."""
         named = processes_named("head", self.job.run)
-        drivers = [
-            pid for pid in named if name_of(pid).startswith("python")
-        ]  # and not the shell that waits for it
+        # The shell that waits for it is named by the run too.
+        drivers = [pid for pid in named if name_of(pid).startswith("python")]
         self._kill("driver", drivers[:1])
         if drivers:
             wait_for(lambda: self.job.status().is_terminal(), "end of a job whose driver was killed")
@@ -93,14 +92,14 @@ class Killer:
         node = self.random.choice(NODES)
         command("kill", node)
         self.kills["node"] += 1
-        time.sleep(self.random.uniform(0, 10))
+        time.sleep(self.random.uniform(0, 5))
         command("start", node)
 
     def store(self) -> None:
         """The S3 server, back after a moment."""
         command("kill", "s3")
         self.kills["S3 server"] += 1
-        time.sleep(self.random.uniform(0, 10))
+        time.sleep(self.random.uniform(0, 5))
         command("start", "s3")
 
 
@@ -157,12 +156,12 @@ def test_soak(submit: Callable[..., Job], row: Row) -> None:
         settings={"train.max_failures": "100000", "train.checkpoint_every_drawings": "5000"},
     )
     seen = job.wait_for_checkpoint()["drawings_seen"]
-    killer, recoveries, ends = Killer(job, seed), [], time.monotonic() + MINUTES * 60
-    while time.monotonic() < ends:
+    killer, recoveries, began = Killer(job, seed), [], time.monotonic()
+    while time.monotonic() < began + 60 * MINUTES or killer.kills.total() < KILLS_A_MINUTE * MINUTES:
         struck = time.monotonic()
         killer.strike()
-        if killer.random.random() < 0.2:  # the next one comes while this one is being recovered from
-            time.sleep(killer.random.uniform(0, 10))
+        if killer.random.random() < 0.25:  # the next one comes while this one is being recovered from
+            time.sleep(killer.random.uniform(0, 8))
             continue
         if (
             job.status().is_terminal()
@@ -173,7 +172,8 @@ def test_soak(submit: Callable[..., Job], row: Row) -> None:
         assert found >= seen, "a checkpoint was lost"
         seen = found
         recoveries.append(time.monotonic() - struck)
-        time.sleep(killer.random.uniform(0, 5))
+        time.sleep(killer.random.uniform(0, 3))
+    minutes = (time.monotonic() - began) / 60
     make_whole()
     _next_checkpoint(job, seen)
     job.client.stop_job(job.submission)
@@ -181,14 +181,13 @@ def test_soak(submit: Callable[..., Job], row: Row) -> None:
     job.drawings = job.registered()["drawings_seen"] + 5000
     job.submit().succeeded(300)
 
-    starts, kills = len(job.attempt_starts()), sum(killer.kills.values())
+    starts = len(job.attempt_starts())
     of_what = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in killer.kills.most_common())
     row.recover_s = statistics.median(recoveries)
     row.note = (
-        f"{kills} kills in {MINUTES:g} min ({of_what}; seed {seed}), {starts} starts of the workers, "
+        f"{killer.kills.total()} kills in {minutes:.0f} min ({of_what}; seed {seed}), {starts} starts of the workers, "
         f"{job.drawings:,} drawings; the longest way to a checkpoint {max(recoveries):.0f} s"
     )
     print(row.note)
     job.check({"step": 0, "drawings_seen": 0}, attempts=2)
-    assert kills >= KILLS_A_MINUTE * MINUTES
     wait_for(lambda: not left_behind(job), f"an empty cluster, and not {left_behind(job)}", 60)
