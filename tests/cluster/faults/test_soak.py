@@ -130,15 +130,20 @@ def left_behind(job: Job) -> list[str]:
     return actors + groups
 
 
+def _newest(job: Job, seen: int) -> int:
+    """The drawings of the newest checkpoint, when there was one of ``seen`` before."""
+    found = job.registered()["drawings_seen"]
+    assert found >= seen, "a checkpoint was lost"
+    return found
+
+
 def _next_checkpoint(job: Job, seen: int) -> int:
     """Wait for a checkpoint of more than ``seen`` drawings; how many it has."""
 
     def newer() -> int:
-        found = job.registered()["drawings_seen"]
-        assert found >= seen, "a checkpoint was lost"
-        if (
-            job.status().is_terminal()
-        ):  # a command that starts while its store is away says so, and is typed again
+        found = _newest(job, seen)
+        # A command that starts while its store is away says so, and is typed again.
+        if job.status().is_terminal():
             assert "is unreachable" in job.last_line(), job.said()[-3000:]
             job.submit()
         return found if found > seen else 0
@@ -158,19 +163,12 @@ def test_soak(submit: Callable[..., Job], row: Row) -> None:
     seen = job.wait_for_checkpoint()["drawings_seen"]
     killer, recoveries, began = Killer(job, seed), [], time.monotonic()
     while time.monotonic() < began + 60 * MINUTES or killer.kills.total() < KILLS_A_MINUTE * MINUTES:
-        struck = time.monotonic()
+        seen, struck = _newest(job, seen), time.monotonic()
         killer.strike()
         if killer.random.random() < 0.25:  # the next one comes while this one is being recovered from
             time.sleep(killer.random.uniform(0, 8))
             continue
-        if (
-            job.status().is_terminal()
-        ):  # a command that starts while its store is away says so, and is typed again
-            assert "is unreachable" in job.last_line(), job.said()[-3000:]
-            job.submit()
-        found = job.wait_for_checkpoint(after=seen, timeout_s=240)["drawings_seen"]
-        assert found >= seen, "a checkpoint was lost"
-        seen = found
+        seen = _next_checkpoint(job, seen)
         recoveries.append(time.monotonic() - struck)
         time.sleep(killer.random.uniform(0, 3))
     minutes = (time.monotonic() - began) / 60
