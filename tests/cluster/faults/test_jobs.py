@@ -13,7 +13,7 @@ import pytest
 
 from doodle_dist.evaluation.runs import read_metrics_log
 from tests.cluster.faults.conftest import Row
-from tests.cluster.faults.hosts import DATA, REPOSITORY, RUNS, SETTINGS, Job, wait_for
+from tests.cluster.faults.hosts import DATA, REPOSITORY, SETTINGS, Job, wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 Submit = Callable[..., Job]
@@ -57,12 +57,12 @@ def test_ray_job_stop(submit: Submit, row: Row) -> None:
 
 def test_two_runs_of_one_name(submit: Submit, row: Row) -> None:
     """Two runs of one name, on two hosts: the second is refused, told who holds it; it takes over from a dead one."""
-    job = submit(drawings=30_000)
+    job = submit(drawings=60_000)
     kept = job.wait_for_checkpoint(after=3000)
     second = job.run_on("node2")
     assert second.returncode == 2, second.stderr
     assert len(second.stderr.strip().splitlines()) == 1, second.stderr
-    (holder,) = re.findall(rf"run {job.run} in {RUNS} is held by process (\d+) on head", second.stderr)
+    (holder,) = re.findall(rf"run {job.run} in {job.uri} is held by process (\d+) on head", second.stderr)
     assert not job.status().is_terminal(), "the first goes on"
     row.strike()
     os.kill(int(holder), signal.SIGKILL)
