@@ -43,6 +43,9 @@ class Killer:
     def __init__(self, job: Job, seed: int) -> None:
         self.job, self.random = job, random.Random(seed)
         self.kills: Counter[str] = Counter()
+        self.ends: list[
+            str
+        ] = []  # what a run said that ended by itself, such as one that starts without a store
 
     def strike(self) -> None:
         """One of the ways, most often a worker."""
@@ -137,15 +140,15 @@ def _newest(job: Job, seen: int) -> int:
     return found
 
 
-def _next_checkpoint(job: Job, seen: int) -> int:
+def _next_checkpoint(killer: Killer, seen: int) -> int:
     """Wait for a checkpoint of more than ``seen`` drawings; how many it has."""
 
     def newer() -> int:
-        found = _newest(job, seen)
-        # A command that starts while its store is away says so, and is typed again.
-        if job.status().is_terminal():
-            assert "is unreachable" in job.last_line(), job.said()[-3000:]
-            job.submit()
+        found = _newest(killer.job, seen)
+        if killer.job.status().is_terminal():
+            killer.ends.append(killer.job.last_line())
+            print(killer.ends[-1])
+            killer.job.submit()
         return found if found > seen else 0
 
     return wait_for(newer, f"a checkpoint after {seen:,} drawings", 240)
@@ -168,12 +171,16 @@ def test_soak(submit: Callable[..., Job], row: Row) -> None:
         if killer.random.random() < 0.25:  # the next one comes while this one is being recovered from
             time.sleep(killer.random.uniform(0, 8))
             continue
-        seen = _next_checkpoint(job, seen)
+        seen = _next_checkpoint(killer, seen)
         recoveries.append(time.monotonic() - struck)
+        print(
+            f"{struck - began:.0f} s: {dict(killer.kills)}, a checkpoint after {recoveries[-1]:.0f} s",
+            flush=True,
+        )
         time.sleep(killer.random.uniform(0, 3))
     minutes = (time.monotonic() - began) / 60
     make_whole()
-    _next_checkpoint(job, seen)
+    _next_checkpoint(killer, seen)
     job.client.stop_job(job.submission)
     assert job.ended(90) in (JobStatus.STOPPED, JobStatus.SUCCEEDED), job.said()[-3000:]
     job.drawings = job.registered()["drawings_seen"] + 5000
@@ -184,8 +191,10 @@ def test_soak(submit: Callable[..., Job], row: Row) -> None:
     row.recover_s = statistics.median(recoveries)
     row.note = (
         f"{killer.kills.total()} kills in {minutes:.0f} min ({of_what}; seed {seed}), {starts} starts of the workers, "
-        f"{job.drawings:,} drawings; the longest way to a checkpoint {max(recoveries):.0f} s"
+        f"the command typed again {killer.kills['driver'] + len(killer.ends)} times, {job.drawings:,} drawings; "
+        f"the median is given, the longest was {max(recoveries):.0f} s"
     )
     print(row.note)
     job.check({"step": 0, "drawings_seen": 0}, attempts=2)
-    wait_for(lambda: not left_behind(job), f"an empty cluster, and not {left_behind(job)}", 60)
+    wait_for(lambda: not left_behind(job), "a cluster without actors and placement groups of ended runs", 60)
+    assert all("is unreachable" in said for said in killer.ends), killer.ends
