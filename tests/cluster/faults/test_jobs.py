@@ -21,15 +21,17 @@ Submit = Callable[..., Job]
 
 def test_nan_injected(submit: Submit, row: Row) -> None:
     """A NaN: stops, names step and batch, the last good checkpoint intact."""
-    # Decoupled weight decay multiplies every weight by 1 - 10 * rate a step: the rate warms up to where that is
-    # below -1, after 4,000 drawings, and weights grow until they overflow.
-    overflowing = {"lr": "10", "weight_decay": "10", "schedule": "constant", "warmup_drawings": "200000"}
-    job = submit(settings={f"optim.classifier.{key}": value for key, value in overflowing.items()})
-    job.wait_for_checkpoint(after=3000)
-    row.strike()
-    reason = job.failed()
-    row.recovered("from a checkpoint before it to the stop")
+    job = submit(drawings=6000)
+    job.succeeded()
     kept = job.registered()
+    job.drawings = 12_000
+    # Decoupled weight decay of lr * decay = 100 multiplies every weight by -99 a step.
+    overflowing = {"lr": "10", "weight_decay": "10", "schedule": "constant", "warmup_drawings": "0"}
+    job.settings = {f"optim.classifier.{key}": value for key, value in overflowing.items()}
+    row.strike()
+    reason = job.submit().failed()
+    row.recovered("from the command to the stop")
+    assert job.registered() == kept
     assert re.search(r"not finite .* at step \d+, .* the batch's key_ids begin \d+", reason), reason
     assert f"last good checkpoint: {job.uri}/checkpoint_{kept['drawings_seen']:012d}" in reason
     job.check_checkpoints()
