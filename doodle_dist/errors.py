@@ -13,9 +13,12 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     while id(error) not in seen:
         seen.add(id(error))
         yield error
-        # Ray Train keeps each worker's own error; Ray's task errors keep theirs as `cause`.
+        # Ray Train keeps each worker's own error, and why it lost one; Ray's task errors keep theirs as `cause`.
         of_workers = list(getattr(error, "worker_failures", {}).values())
-        error = next(iter(of_workers), None) or getattr(error, "cause", None) or error.__cause__ or error
+        lost = getattr(error, "health_check_failure", None)
+        error = (
+            next(iter(of_workers), None) or lost or getattr(error, "cause", None) or error.__cause__ or error
+        )
 
 
 def root_cause(error: BaseException) -> BaseException:

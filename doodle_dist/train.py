@@ -5,6 +5,7 @@ Importing torch takes longer than all that is to be checked, and is done while R
 
 import errno
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ import ray
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import storage
 from doodle_dist.data.manifest import check_files, load_manifest
+from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
 from doodle_dist.ray_cluster import Need, check_resources, connect
 from doodle_dist.training import progress
@@ -28,6 +30,7 @@ from doodle_dist.training.lease import Lease, held
 from doodle_dist.training.plan import training_plan
 
 if TYPE_CHECKING:
+    import pyarrow.fs
     from ray.train.torch import TorchTrainer
 
 
@@ -81,10 +84,13 @@ def train(
                 cause = root_cause(error)
                 if getattr(cause, "errno", None) == errno.ENOSPC:
                     cause = storage.explain(run_uri, cause)
-                reason = noted_reason(run_uri) or f"run {experiment.run} failed: {one_line(cause)}"
+                reason = f"run {experiment.run} failed: {one_line(cause)}"
+                with suppress(storage.StorageError):
+                    reason = noted_reason(run_uri) or reason
                 raise WorkFailedError(reason) from error
     total = experiment.train.total_drawings(plan.rows)
-    return _result(run_uri, total, was_asked=asked.is_set())
+    with patience(TRAINING_PATIENCE_S):
+        return _result(run_uri, total, was_asked=asked.is_set())
 
 
 def say(text: str) -> None:
@@ -212,8 +218,19 @@ def with_absolute_locations(experiment: Experiment) -> Experiment:
     )
 
 
-# Written by Ray Train at each report, not atomically; it refuses to start from one that is cut short.
-_RAYS_RECORD = "checkpoint_manager_snapshot.json"
+ELASTIC_START_S = 15.0
+
+
+def _memory() -> "pyarrow.fs.FileSystem":
+    """Where Ray Train keeps its own record of a run: the memory of each of its processes.
+
+    Nothing of ours reads it: which checkpoints there are is read from storage (training/checkpoint_store.py). Were it
+    in storage, Ray Train's controller would end the run where it can't write it at once.
+    """
+    import fsspec
+    import pyarrow.fs
+
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fsspec.filesystem("memory")))
 
 
 def trainer(
@@ -228,17 +245,18 @@ def trainer(
     """Ray Train's trainer of an experiment whose run lies at ``run_uri``. ``board`` is told of its progress.
 
     ``report_at`` are drawings seen after which it checkpoints, beside the experiment's own. No checkpoint is
-    committed once ``lease`` is lost. Why the run stopped itself the last time is forgotten, and so is Ray Train's
-    own record of its checkpoints: which there are is read from storage (training/checkpoint_store.py).
+    committed once ``lease`` is lost. Why the run stopped itself the last time is forgotten.
     """
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from doodle_dist.training.worker import forget_reason, train_loop_per_worker
+    from doodle_dist.training.reasons import forget_reason
+    from doodle_dist.training.worker import TellFailures, train_loop_per_worker
 
+    if experiment.scaling.is_elastic:
+        # For some seconds a cluster counts a node that has died: sooner than Ray's minute, fewer workers are tried.
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(ELASTIC_START_S))
     forget_reason(run_uri)
-    storage.delete_prefix(storage.join(run_uri, _RAYS_RECORD))
-    filesystem, path = storage.train_filesystem(experiment.storage)
     scaling = experiment.scaling
     resources = {"CPU": scaling.cpus_per_worker}
     if scaling.gpus_per_worker:
@@ -255,16 +273,19 @@ def trainer(
         torch_config=TorchConfig(backend="nccl" if scaling.gpus_per_worker else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=(scaling.workers_min, scaling.workers) if scaling.is_elastic else scaling.workers,
+            elastic_resize_monitor_interval_s=scaling.grow_every_s,
             use_gpu=scaling.gpus_per_worker > 0,
             resources_per_worker=resources,
         ),
         run_config=ray.train.RunConfig(
             name=experiment.run,
-            storage_path=path,
-            storage_filesystem=filesystem,
-            callbacks=list(callbacks),
+            storage_path="/doodle-dist",
+            storage_filesystem=_memory(),
+            callbacks=[*callbacks, *([TellFailures(board)] if board else [])],
+            # Workers that die while they start count as the controller's failures, as does starvation.
             failure_config=ray.train.FailureConfig(
-                max_failures=experiment.train.max_failures, controller_failure_limit=3
+                max_failures=experiment.train.max_failures,
+                controller_failure_limit=max(3, experiment.train.max_failures),
             ),
         ),
     )

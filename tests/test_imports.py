@@ -41,6 +41,7 @@ ALLOWED = {
     },
     "training": {"config", "data", "evaluation", "log", "losses", "models", "schedules", "training"},
     "training.worker": {"config", "data", "errors", "evaluation", "ray_cluster", "training"},
+    "training.reasons": {"data", "errors", "evaluation.runs"},
     # Trains GANs and classifiers in memory.
     "evaluation.augment_training": {
         "config",

@@ -5,6 +5,7 @@
 README.md, beside this file, says the rest.
 """
 
+import errno
 import json
 import os
 import secrets
@@ -136,15 +137,21 @@ def _make(host: str) -> None:
     network.make_host(host, address_of(host))
 
 
-def start_host(host: str) -> None:
-    """Start what belongs on a host: the S3 server behind its proxy, a Ray head, or a Ray node."""
+def start_host(host: str, disk: str = "") -> None:
+    """Start what belongs on a host: the S3 server behind its proxy, a Ray head, or a Ray node.
+
+    Its /tmp is a disk of its own, of the size ``disk`` ("300m"), where one is given.
+    """
     if host == S3:
         _start_s3()
         return
     # A host that lost its power comes back with an empty /tmp.
     tmp = folder_of(host) / "tmp"
+    network.take_disk(tmp)
     shutil.rmtree(tmp, ignore_errors=True)
     tmp.mkdir(parents=True)
+    if disk:
+        network.give_disk(tmp, disk)
     own = [f"--node-ip-address={address_of(host)}", f"--object-store-memory={OBJECT_STORE_BYTES}"]
     if host == HEAD:
         role = ["--head", f"--port={GCS_PORT}", "--num-cpus=0", "--include-dashboard=true"]
@@ -233,8 +240,16 @@ def _known(host: str) -> str:
     return host
 
 
+def _remove_host(host: str) -> None:
+    network.remove_host(host)
+    network.take_disk(folder_of(host) / "tmp")
+    shutil.rmtree(folder_of(host), ignore_errors=True)
+
+
 def _remove() -> None:
-    network.remove_all()
+    for host in network.hosts():
+        _remove_host(host)
+    network.remove_bridge()
     shutil.rmtree(STATE, ignore_errors=True)
 
 
@@ -327,11 +342,51 @@ def kill(host: Host) -> None:
 
 
 @app.command()
-def start(host: Host) -> None:
+def start(
+    host: Host,
+    disk: Annotated[str, typer.Option(help="its /tmp is a disk of its own, so large: 300m")] = "",
+) -> None:
     """Start a host that was killed: plugged in, its /tmp empty (the S3 server keeps its buckets)."""
     network.kill(_known(host))
     network.heal(host)
-    start_host(host)
+    start_host(host, disk)
+
+
+@app.command()
+def remove(host: Host) -> None:
+    """Take a node away for good."""
+    if not _known(host).startswith(NODE):
+        raise ValueError(f"{host} can't be removed, only nodes can; `down` removes everything")
+    _remove_host(host)
+
+
+def _own_disk(host: str) -> Path:
+    """The disk of a host that has one. Raises ValueError."""
+    tmp = folder_of(_known(host)) / "tmp"
+    if not tmp.is_mount():
+        raise ValueError(f"{host} has no disk of its own; `start {host} --disk 300m` gives it one")
+    return tmp
+
+
+@app.command()
+def fill(host: Host) -> None:
+    """Fill a host's own disk to the last byte (`start HOST --disk 300m`)."""
+    filler = _own_disk(host) / "filler"
+    try:
+        with filler.open("wb") as file:
+            while True:
+                file.write(bytes(1 << 16))
+                file.flush()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+    print(f"{host}: {filler.stat().st_size >> 20} MiB written")
+
+
+@app.command()
+def free(host: Host) -> None:
+    """Make room again on a host's own disk."""
+    (_own_disk(host) / "filler").unlink(missing_ok=True)
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """Hosts as network namespaces on one bridge: made, listed, cut off, slowed, killed, removed. Linux, root, iproute2.
 
-A host has its own loopback, one interface (eth0) with one address, its own /tmp, and no way out of the bridge.
-It shares the disk and the clock with this machine, which is on the bridge too, as BRIDGE_ADDRESS.
+A host has its own name, its own loopback, one interface (eth0) with one address, its own /tmp, and no way out of the
+bridge. It shares the clock with this machine, which is on the bridge too, as BRIDGE_ADDRESS, and the disk, unless it is
+given one of its own.
 """
 
 import json
@@ -57,11 +58,15 @@ def make_host(host: str, address: str) -> None:
 
 
 def inside(host: str, tmp: Path, command: list[str]) -> list[str]:
-    """``command`` as it is run on a host: in its network, with ``tmp`` as its /tmp."""
-    # `ip netns exec` gives each process a mount namespace, so the bind mount is this command's alone and
-    # goes when it ends. Ray keeps sockets, sessions and the address of "the" cluster under /tmp.
-    script = 'mount --bind "$0" /tmp && exec "$@"'
-    return ["ip", "netns", "exec", _namespace(host), "sh", "-c", script, str(tmp), *command]
+    """``command`` as it is run on a host: in its network and under its name, with ``tmp`` as its /tmp."""
+    # `ip netns exec` gives each process a mount namespace, so the bind mounts are this command's alone and
+    # go when it ends. Ray keeps sockets, sessions and the address of "the" cluster under /tmp. A host knows its
+    # own name, as gloo and others look it up.
+    script = 'hostname "$1" && mount --bind "$0" /tmp && mount --bind "$2" /etc/hosts && shift 2 && exec "$@"'
+    names = tmp.with_name("hosts")
+    names.write_text(f"127.0.0.1 localhost\n{address(host)} {host}\n")
+    enter = ["ip", "netns", "exec", _namespace(host), "unshare", "--uts"]
+    return [*enter, "sh", "-c", script, str(tmp), host, str(names), *command]
 
 
 def processes(host: str) -> list[int]:
@@ -81,6 +86,21 @@ def kill(host: str) -> int:
                 continue
         time.sleep(0.05)
     return len(killed)
+
+
+def give_disk(folder: Path, size: str) -> None:
+    """An empty disk of ``size`` (as mount writes it: "300m") at ``folder``, in memory."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=1777", "none", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise ValueError(f"--disk {size}: {said[-1] if said else 'mount refused it'}; write it like 300m")
+
+
+def take_disk(folder: Path) -> None:
+    """Take away the disk at ``folder``, if there is one."""
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def cut(host: str) -> None:
@@ -135,8 +155,6 @@ def remove_host(host: str) -> None:
     subprocess.run(["ip", "link", "delete", _link(host)], capture_output=True, check=False)
 
 
-def remove_all() -> None:
-    """Every host and the bridge; nothing there is no error."""
-    for host in hosts():
-        remove_host(host)
+def remove_bridge() -> None:
+    """The bridge taken away; none there is no error."""
     subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)

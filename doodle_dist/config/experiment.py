@@ -133,6 +133,11 @@ class ScalingConfig(Section):
     cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs that Ray reserves for a worker")
     threads_per_worker: int = Field(1, ge=1, description="torch's CPU threads in a worker")
+    grow_every_s: float = Field(
+        60.0,
+        gt=0,
+        description="elastic: how often to look for room for more workers, which begin at a checkpoint",
+    )
 
     @property
     def is_elastic(self) -> bool:

@@ -218,7 +218,8 @@ def _native_s3(endpoint: str | None, bucket: str, pid: int) -> pa.fs.S3FileSyste
     return pyarrow.fs.S3FileSystem(
         connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=READ_TIMEOUT_S,
-        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=MAX_ATTEMPTS),
+        # Not the "standard" strategy: its budget is spent after a hundred retries, and it fails at once from then on.
+        retry_strategy=pyarrow.fs.AwsDefaultS3RetryStrategy(max_attempts=MAX_ATTEMPTS - 1),  # after the first
         allow_delayed_open=True,  # a small file is one put and not a multipart upload of three requests
         **options,
     )

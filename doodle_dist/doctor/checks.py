@@ -446,7 +446,7 @@ def check_object_store(facts: ClusterFacts, experiment: Experiment) -> Iterator[
         yield Finding(
             "warning",
             "object store",
-            f"{node.name}: {_size(node.object_store_bytes)}; {ranks} workers with "
+            f"{node.name}: {_size(node.object_store_bytes)}; {ranks} worker{'s' * (ranks != 1)} with "
             f"data.buffer_bytes={experiment.data.buffer_bytes} may hold {_size(wanted)}",
             "what does not fit is spilled to disk and read back: data wait grows",
             f"--set data.buffer_bytes={_fitting(node, ranks)}, or start Ray with a larger --object-store-memory",

@@ -4,12 +4,13 @@ A checkpoint is a folder: `state.pt` (tensors and plain values, read with weight
 `experiment.json`, and a snapshot of the EMA weights, `snapshot.safetensors` with `meta.json`.
 """
 
+import io
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orjson
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from doodle_dist.evaluation.snapshot import EXPERIMENT, META, SNAPSHOT, SNAPSHOT_VERSION
@@ -52,13 +53,20 @@ def save_checkpoint(
     experiment: dict[str, object],
     meta: dict[str, object],
 ) -> None:
-    """Write a checkpoint folder. ``meta`` goes beside the snapshot: categories, scores, drawings seen."""
-    torch.save(state, folder / STATE)
+    """Write a checkpoint folder. ``meta`` goes beside the snapshot: categories, scores, drawings seen.
+
+    Raises OSError where the disk is full: torch's own writer would speak of positions, so it writes to memory.
+    """
+    packed = io.BytesIO()
+    torch.save(state, packed)
+    (folder / STATE).write_bytes(packed.getbuffer())
     (folder / CURSOR).write_bytes(orjson.dumps(asdict(cursor)))
     (folder / EXPERIMENT).write_bytes(orjson.dumps(experiment, option=orjson.OPT_INDENT_2))
     versioned = {"format_version": SNAPSHOT_VERSION} | meta
     (folder / META).write_bytes(orjson.dumps(versioned, option=orjson.OPT_INDENT_2))
-    save_file({name: t.detach().cpu().contiguous() for name, t in snapshot.items()}, folder / SNAPSHOT)
+    (folder / SNAPSHOT).write_bytes(
+        save({name: t.detach().cpu().contiguous() for name, t in snapshot.items()})
+    )
 
 
 def load_state(folder: Path, device: torch.device) -> dict[str, object]:

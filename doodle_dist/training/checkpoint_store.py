@@ -13,9 +13,12 @@ import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 
@@ -24,6 +27,8 @@ from doodle_dist.data.storage import DamagedError, StorageError
 from doodle_dist.evaluation.snapshot import META
 from doodle_dist.training.checkpoint import CURSOR, STATE
 from doodle_dist.training.lease import Lease, LeaseLostError, check
+
+T = TypeVar("T")
 
 COMMIT, COMMIT_VERSION = "commit.json", 1
 _NAME = re.compile(r"checkpoint_\d{12}_f\d+_[0-9a-f]{8}")
@@ -72,9 +77,14 @@ def new_name(drawings_seen: int, fence: int) -> str:
 def stored_checkpoints(run_uri: str) -> list[StoredCheckpoint]:
     """The run's committed checkpoints, oldest first, after those of a release that didn't commit."""
     folders = _folders(run_uri)
-    committed = [read_commit(uri) for uri, files in folders.items() if COMMIT in files]
     plain = [_read_plain(uri) for uri, files in folders.items() if _is_plain(uri, files)]
-    return sorted(plain, key=_order) + sorted(committed, key=_order)
+    return sorted(plain, key=_order) + _committed(folders)
+
+
+def _committed(folders: dict[str, set[str]]) -> list[StoredCheckpoint]:
+    """The committed checkpoints among the folders, oldest first."""
+    found = _at_once(_read_if_there, [uri for uri, files in folders.items() if COMMIT in files])
+    return sorted((one for one in found if one is not None), key=_order)
 
 
 def _order(one: StoredCheckpoint) -> tuple[int, str]:
@@ -87,12 +97,29 @@ def _folders(run_uri: str) -> dict[str, set[str]]:
     Pictures, curves and audits, which a long run has many of, are not listed at every checkpoint again.
     """
     found = [uri for uri in storage.list_folders(run_uri) if storage.basename(uri).startswith("checkpoint_")]
-    # A store may show a folder whose last file has just been deleted.
-    return {
-        uri: {storage.basename(f.uri) for f in storage.list_files(uri)}
-        for uri in found
-        if storage.exists(uri)
-    }
+    listed = zip(found, _at_once(_files_in, found), strict=True)
+    return {uri: files for uri, files in listed if files is not None}
+
+
+def _files_in(folder: str) -> set[str] | None:
+    """The names of a folder's files; None where it is gone: a store may show one whose last file was just deleted."""
+    try:
+        return {storage.basename(file.uri) for file in storage.list_files(folder)}
+    except StorageError:
+        if storage.exists(folder):
+            raise
+        return None
+
+
+# A store's answers are waited for, and many at once take no longer than one.
+_AT_ONCE = 8
+
+
+def _at_once(ask: Callable[[str], T], uris: list[str]) -> list[T]:
+    """``ask`` of every URI, some at a time, as patiently as this thread is."""
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="checkpoints") as pool:
+        asked = [pool.submit(copy_context().run, ask, uri) for uri in uris]
+        return [each.result() for each in asked]
 
 
 def read_commit(uri: str) -> StoredCheckpoint:
@@ -105,6 +132,16 @@ def read_commit(uri: str) -> StoredCheckpoint:
         return StoredCheckpoint(uri, 0, None, {COMMIT: StoredFile(0, "")})  # damaged: it verifies never
     assert all("/" not in name for name in listed), f"{uri} names files outside of it"
     return StoredCheckpoint(uri, seen, score, listed)
+
+
+def _read_if_there(uri: str) -> StoredCheckpoint | None:
+    """The committed checkpoint at ``uri``; None where the run's writer has swept it since it was listed."""
+    try:
+        return read_commit(uri)
+    except StorageError:
+        if storage.exists(storage.join(uri, COMMIT)):
+            raise
+        return None
 
 
 def _is_plain(uri: str, files: set[str]) -> bool:
@@ -205,16 +242,21 @@ def prune(run_uri: str, keep: int) -> None:
 
     Those of a release that didn't commit are left alone. Call it from the one who writes the run only.
     """
-    committed = [one for one in stored_checkpoints(run_uri) if one.files]
+    folders = _folders(run_uri)
+    committed = _committed(folders)
     unscored = float("-inf")
     by_score = sorted(committed, key=lambda one: (unscored if one.score is None else one.score, *_order(one)))
     kept = {one.uri for one in [*by_score[-keep:], *committed[-1:]]}
-    for uri, files in _folders(run_uri).items():
+    for uri, files in folders.items():
         if uri in kept or not _NAME.fullmatch(storage.basename(uri)):
             continue
         if COMMIT in files:  # first, so that what a crash leaves is no checkpoint
             storage.delete_prefix(storage.join(uri, COMMIT))
         storage.delete_prefix(uri)
+
+
+# Checkpoints that wait for a slow store lie on the node's disk: older ones give way to so many newer ones.
+_MOST_WAITING = 2
 
 
 class CheckpointStore:
@@ -231,7 +273,7 @@ class CheckpointStore:
 
     def store(self, folder: Path, name: str, number: int) -> bool:
         """Store the checkpoint that was the ``number``th to be asked for; whether it was committed."""
-        if self.is_failing and number < self.asked:
+        if number < self.asked - (0 if self.is_failing else _MOST_WAITING):
             self.warn(f"{name} could not be stored before the next one came; training goes on")
             return False
         try:

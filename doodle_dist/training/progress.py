@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -49,8 +50,12 @@ class _Board:
 
 
 def new_board() -> ActorHandle:
-    """The actor that rank 0 writes to and the driver reads; it takes no CPU."""
-    return ray.remote(num_cpus=0)(_Board).remote()
+    """The actor that rank 0 writes to and the driver reads; it takes no CPU.
+
+    It lives on the driver's node: with another node that died, all wishes to stop would be lost.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
 
 
 class StopQuestion:

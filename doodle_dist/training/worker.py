@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TypedDict
 
 import orjson
+import ray.train
 import torch
 from ray.actor import ActorHandle
+from ray.exceptions import RayError
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -16,7 +18,6 @@ from doodle_dist.config.load import to_toml
 from doodle_dist.data import retry, storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST, Manifest
-from doodle_dist.data.storage import DamagedError
 from doodle_dist.data.stream import (
     Batch,
     RankBatches,
@@ -26,8 +27,8 @@ from doodle_dist.data.stream import (
     rank_batches,
     stream_categories,
 )
-from doodle_dist.errors import causes, one_line
-from doodle_dist.evaluation.runs import CONFIG, STOPPED, noted_reason
+from doodle_dist.errors import one_line, root_cause
+from doodle_dist.evaluation.runs import CONFIG, noted_reason
 from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state
@@ -42,6 +43,7 @@ from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.plan import task_cpus, training_plan
 from doodle_dist.training.progress import StopQuestion
 from doodle_dist.training.ray_metrics import telemetry
+from doodle_dist.training.reasons import note_reason, reason_to_stop, told
 from doodle_dist.training.stopping import Lookout
 from doodle_dist.training.task import DataShape, Task, Wrap, as_it_is
 from doodle_dist.training.tensorboard import TensorBoard
@@ -86,16 +88,16 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
     except ValueError as error:
         _note_reason(run_uri, context, error)
         return
+    except OSError as error:
+        _note_what_stays(run_uri, error)
+        raise
     run.look = Lookout(context, StopQuestion(board))
     try:
         train(run, batches, cursor)
     except StoppedError as error:
         _note_reason(run_uri, context, error)
     except Exception as error:
-        # Itself about an error of the file's reader, and wrapped where it was met in a task of Ray Data.
-        damage = next((cause for cause in causes(error) if isinstance(cause, DamagedError)), None)
-        if damage is not None:
-            note_reason(run_uri, damage)
+        _note_what_stays(run_uri, error)
         raise
     finally:
         close_run(run, batches)
@@ -113,25 +115,30 @@ def close_run(run: Run, batches: RankBatches) -> None:
             run.tensorboard.close()
         if run.metrics_log:
             run.metrics_log.close()
-    except storage.StorageError as error:
+    except (storage.StorageError, OSError) as error:
         run.warn(f"{error}: the last curves are not there")
 
 
 def _note_reason(run_uri: str, context: Context, error: BaseException) -> None:
     if context.rank == 0:
-        note_reason(run_uri, error)
+        note_reason(run_uri, one_line(error))
 
 
-def note_reason(run_uri: str, error: BaseException) -> None:
-    """Write down why a run can't go on: its workers are not started again for it, and its driver says so."""
-    storage.write_atomic(storage.join(run_uri, STOPPED), orjson.dumps({"reason": one_line(error)}))
+def _note_what_stays(run_uri: str, error: BaseException) -> None:
+    if reason := reason_to_stop(error):
+        note_reason(run_uri, reason)
 
 
-def forget_reason(run_uri: str) -> None:
-    """Let a run that stopped itself try again."""
-    where = storage.join(run_uri, STOPPED)
-    if storage.exists(where):
-        storage.write_atomic(where, b"{}")
+class TellFailures(ray.train.UserCallback):
+    """Tells the board why workers died: Ray Train starts them again, and says so in its own logs only."""
+
+    def __init__(self, board: ActorHandle) -> None:
+        self.board = board
+
+    def after_exception(self, run_context: object, worker_exceptions: dict[int, Exception]) -> None:
+        # Where one worker's process dies, the others fail for want of it.
+        rank, error = max(worker_exceptions.items(), key=lambda one: isinstance(root_cause(one[1]), RayError))
+        self.board.warn.remote(f"worker {rank} failed: {told(error)}")
 
 
 def prepare_run(

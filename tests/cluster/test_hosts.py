@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from doodle_dist.data import storage
+from doodle_dist.data.retry import patience
 from tests.s3 import S3Server, free_port
 
 HOSTS = Path(__file__).parents[2] / "cluster" / "hosts"
@@ -101,6 +102,18 @@ def test_faults_are_what_was_asked_for_and_end(proxied: tuple[Proxied, str]) -> 
     proxy.set()
     storage.write_atomic(f"{bucket}/anything", b"x")
     assert storage.read_bytes(f"{bucket}/anything") == b"x"
+
+
+@pytest.mark.slow
+def test_a_store_that_refuses_half_of_all_requests_for_long_is_still_written_and_read(
+    proxied: tuple[Proxied, str],
+) -> None:
+    proxy, bucket = proxied
+    proxy.set(errors=0.5)
+    with patience(60):
+        for number in range(30):  # a hundred requests: more than a client's budget of retries
+            storage.write_atomic(f"{bucket}/busy/{number}", bytes([number]))
+            assert storage.read_bytes(f"{bucket}/busy/{number}") == bytes([number])
 
 
 @pytest.mark.parametrize(

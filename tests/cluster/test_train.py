@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -128,6 +129,7 @@ def killed_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
         wait_for_checkpoints(run, 3, process, log)
+        assert re.search(r"warning: worker \d failed: its process ended at once: killed", log.read_text())
     done = doodle_dist(*train_command(dataset, folder, 3))
     assert done.returncode == 0, done.stderr
     return run

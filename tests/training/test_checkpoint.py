@@ -57,3 +57,11 @@ def test_a_state_with_code_in_it_is_refused(tmp_path: Path) -> None:
     torch.save({"evil": Path("x")}, tmp_path / "state.pt")
     with pytest.raises(pickle.UnpicklingError):
         load_state(tmp_path, torch.device("cpu"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("file", ["state.pt", "snapshot.safetensors"])
+def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path, Cursor(seed=1, global_batch=64))

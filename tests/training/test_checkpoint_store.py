@@ -215,3 +215,30 @@ def test_nothing_is_committed_once_the_lease_is_lost(tmp_path: Path) -> None:
     assert "taken over by" in warned[0]
     assert stored_checkpoints(run) == []
     assert not storage.exists(storage.join(run, name, COMMIT))
+
+
+def test_a_checkpoint_that_is_swept_while_it_is_listed_is_none(
+    run_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept, kept = write(run_uri, tmp_path, 10), write(run_uri, tmp_path, 20)
+    read = storage.read_bytes
+
+    def sweep_first(uri: str, *rest: int) -> bytes:
+        if uri == storage.join(swept, COMMIT):
+            storage.delete_prefix(swept)
+        return read(uri, *rest)
+
+    monkeypatch.setattr(storage, "read_bytes", sweep_first)
+    assert [one.uri for one in stored_checkpoints(run_uri)] == [kept]
+
+
+def test_a_checkpoint_that_many_wait_behind_gives_way(tmp_path: Path) -> None:
+    run_uri, said = str(tmp_path / "run"), []
+    here = CheckpointStore(run_uri, 3, None, said.append)
+    names = [here.new_name(seen) for seen in (10, 20, 30, 40)]
+    for number, name in enumerate(names, start=1):
+        here.store(local(tmp_path / name, 10 * number), name, number)
+    assert [one.drawings_seen for one in stored_checkpoints(run_uri)] == [20, 30, 40]
+    (warning,) = said
+    assert names[0] in warning
+    assert "could not be stored before" in warning

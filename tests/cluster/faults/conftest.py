@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from ray.job_submission import JobSubmissionClient
 
+from doodle_dist.bench.machine import Machine
 from doodle_dist.data import storage
 from tests.cluster.faults.hosts import CATEGORIES, DATA, REPOSITORY, Job, command, make_whole
+from tests.cluster.faults.table import FaultRow, keep, read_table
 
 _KEEP = "DOODLE_KEEP_HOSTS"
 
@@ -26,7 +28,6 @@ class Row:
     """A line of the table. ``recover_s`` is from the fault, or its end, to the next checkpoint."""
 
     fault: str
-    outcome: str = "not finished"
     recover_s: float | None = None
     note: str = ""
     struck: float = field(default_factory=time.monotonic)
@@ -41,7 +42,8 @@ class Row:
         self.note = note
 
 
-_ROWS: list[Row] = []
+_ROW = pytest.StashKey[Row]()
+_KEPT = pytest.StashKey[bool]()
 
 
 @pytest.fixture
@@ -49,30 +51,32 @@ def row(request: pytest.FixtureRequest) -> Row:
     """This test's line in the table: the first line of its docstring."""
     line = Row(request.function.__doc__.splitlines()[0].rstrip("."))
     request.node.stash[_ROW] = line
-    _ROWS.append(line)
     return line
-
-
-_ROW = pytest.StashKey[Row]()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[pytest.TestReport]:
     report = yield
-    if call.when == "call" and (line := item.stash.get(_ROW, None)):
-        line.outcome = {"passed": "holds", "skipped": "skipped"}.get(report.outcome, "FAILS")
+    line = item.stash.get(_ROW, None)
+    if call.when == "call" and line and report.outcome != "skipped":
+        keep(
+            FaultRow(
+                test=f"{item.path.name}::{item.name}",
+                fault=line.fault,
+                outcome="holds" if report.passed else "FAILS",
+                recover_s=None if line.recover_s is None else round(line.recover_s, 1),
+                note=line.note,
+                machine=Machine.here(),
+            )
+        )
+        item.config.stash[_KEPT] = True
     return report
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not _ROWS:
-        return
-    terminalreporter.section("fault table")
-    terminalreporter.write_line("| fault | holds | time to recover | |")
-    terminalreporter.write_line("|---|---|---|---|")
-    for line in _ROWS:
-        seconds = "" if line.recover_s is None else f"{line.recover_s:.1f} s"
-        terminalreporter.write_line(f"| {line.fault} | {line.outcome} | {seconds} | {line.note} |")
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.stash.get(_KEPT, False):
+        terminalreporter.section("fault table")
+        terminalreporter.write_line(read_table().markdown())
 
 
 # --- the cluster -----------------------------------------------------------------------------------------

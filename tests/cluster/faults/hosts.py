@@ -7,12 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 import torch
 from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -48,13 +50,21 @@ def command(*arguments: str) -> str:
     return done.stdout
 
 
+NODES = ("node1", "node2")
+
+
 def make_whole() -> None:
-    """Every host running and plugged in again, the S3 server without faults."""
+    """The cluster as it was made: its hosts running and plugged in, no others, the S3 server without faults."""
     for host in json.loads(command("list", "--json")):
-        if not host["running"]:
-            command("start", host["host"])
-        elif host["cable"] != "up":
-            command("heal", host["host"])
+        name = host["host"]
+        if name.startswith("node") and name not in NODES:
+            command("remove", name)
+        elif (
+            not host["running"] or host["cable"] == "cut"
+        ):  # a node that was away for long ends once it is back
+            command("start", name)
+        elif host["cable"] == "slow":
+            command("heal", name)
     command("s3", "ok")
 
 
@@ -70,6 +80,14 @@ def processes_named(host: str, name: str) -> list[int]:
     return found
 
 
+def name_of(pid: int) -> str:
+    """The name of a process's program; "" where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def train_workers() -> dict[str, list[int]]:
     """The nodes with Ray Train's workers on them, and those workers' process ids."""
     nodes = [host for host in network.hosts() if host.startswith("node")]
@@ -81,6 +99,38 @@ def kill_a_worker() -> None:
     """SIGKILL to one of Ray Train's workers."""
     pids = next(iter(train_workers().values()))
     os.kill(pids[0], signal.SIGKILL)
+
+
+@contextmanager
+def short_of_memory(pid: int) -> Iterator[Callable[[], bool]]:
+    """Let a process have no more memory than it has; the kernel kills it at its next want. Whether it did.
+
+    Skips where control groups can't be made.
+    """
+    root = Path("/sys/fs/cgroup")
+    is_unified = (root / "cgroup.controllers").exists()
+    group = (root if is_unified else root / "memory") / f"doodle-short-{pid}"
+    limit, events = (
+        ("memory.max", "memory.events") if is_unified else ("memory.limit_in_bytes", "memory.oom_control")
+    )
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(1 << 20))  # what it has already counts for the group that it came from
+    except OSError as error:
+        pytest.skip(f"control groups of memory can't be made here: {error}")
+
+    def is_killed() -> bool:
+        counts = dict(line.split() for line in (group / events).read_text().splitlines())
+        return int(counts["oom_kill"]) > 0
+
+    try:
+        (group / "cgroup.procs").write_text(str(pid))
+        yield is_killed
+    finally:
+        for left in (group / "cgroup.procs").read_text().split():
+            (group.parent / "cgroup.procs").write_text(left)
+        wait_for(lambda: not (group / "cgroup.procs").read_text(), "an empty control group", 10)
+        group.rmdir()
 
 
 def wait_for(true: Callable[[], Any], what: str, timeout_s: float = 120.0, every_s: float = 0.5) -> Any:
@@ -115,28 +165,28 @@ class Job:
         """Where the S3 server keeps the run: read behind its back, so that no fault is in the way."""
         return self.buckets / self.uri.removeprefix("s3://")
 
-    def submit(self) -> "Job":
-        """`ray job submit`: the same command every time."""
+    def line(self) -> list[str]:
+        """The command, the same every time."""
         overrides = SETTINGS | {"train.drawings": str(self.drawings)} | self.settings
-        line = [
-            "ray",
-            "job",
-            "submit",
-            "--no-wait",
-            "--",
-            "python",
-            "-m",
-            "doodle_dist.train",
-            "classifier-small",
-        ]
-        line += ["--workers", self.workers, "--cpus", str(self.cpus), "--data", self.data]
-        line += ["--storage", RUNS, "--run", self.run, *(f"--set={k}={v}" for k, v in overrides.items())]
-        line[0] = str(Path(sys.executable).with_name("ray"))
+        line = ["python", "-m", "doodle_dist.train", "classifier-small", "--workers", self.workers]
+        line += ["--cpus", str(self.cpus), "--data", self.data, "--storage", RUNS, "--run", self.run]
+        return [*line, *(f"--set={key}={value}" for key, value in overrides.items())]
+
+    def submit(self) -> "Job":
+        """`ray job submit`."""
+        ray = str(Path(sys.executable).with_name("ray"))
         before = {job.submission_id for job in self.client.list_jobs()}
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        submitted = [ray, "job", "submit", "--no-wait", "--", *self.line()]
+        done = subprocess.run(submitted, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr or done.stdout
         (self.submission,) = {job.submission_id for job in self.client.list_jobs()} - before
         return self
+
+    def run_on(self, host: str, timeout_s: float = 180.0) -> subprocess.CompletedProcess[str]:
+        """The same command with its driver on a host that a person is logged in to, to its end."""
+        line = [sys.executable, str(REPOSITORY / "cluster/hosts/hosts.py"), "exec", host, "--"]
+        line += ["env", f"RAY_ADDRESS={network.address('head')}:6379", *self.line()]
+        return subprocess.run(line, capture_output=True, text=True, check=False, timeout=timeout_s)
 
     def status(self) -> JobStatus:
         return self.client.get_job_status(self.submission)

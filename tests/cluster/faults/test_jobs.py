@@ -1,18 +1,21 @@
 """Rows of the fault table: jobs that are stopped or stop themselves; and the same run on one host and on three."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from doodle_dist.evaluation.runs import read_metrics_log
 from tests.cluster.faults.conftest import Row
-from tests.cluster.faults.hosts import DATA, REPOSITORY, SETTINGS, Job
+from tests.cluster.faults.hosts import DATA, REPOSITORY, SETTINGS, Job, wait_for
 
-pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 Submit = Callable[..., Job]
 
 
@@ -23,22 +26,14 @@ def test_nan_injected(submit: Submit, row: Row) -> None:
     kept = job.registered()
     job.drawings = 12_000
     # Decoupled weight decay of lr * decay = 100 multiplies every weight by -99 a step.
-    job.settings = {
-        f"optim.classifier.{key}": value
-        for key, value in (
-            ("lr", "10"),
-            ("weight_decay", "10"),
-            ("schedule", "constant"),
-            ("warmup_drawings", "0"),
-        )
-    }
+    overflowing = {"lr": "10", "weight_decay": "10", "schedule": "constant", "warmup_drawings": "0"}
+    job.settings = {f"optim.classifier.{key}": value for key, value in overflowing.items()}
     row.strike()
     reason = job.submit().failed()
-    row.recovered("to the stop")
-    assert "not finite" in reason
-    assert "at step" in reason
-    assert "key_ids begin" in reason
+    row.recovered("from the command to the stop")
     assert job.registered() == kept
+    assert re.search(r"not finite .* at step \d+, .* the batch's key_ids begin \d+", reason), reason
+    assert f"last good checkpoint: {job.uri}/checkpoint_{kept['drawings_seen']:012d}" in reason
     job.check_checkpoints()
     job.settings = {}
     job.submit().succeeded()
@@ -60,6 +55,27 @@ def test_ray_job_stop(submit: Submit, row: Row) -> None:
     assert saved["drawings_seen"] % every >= 64, "a checkpoint of its own, not one that was due"
     job.submit().succeeded()
     job.check(saved)
+
+
+def test_two_runs_of_one_name(submit: Submit, row: Row) -> None:
+    """Two runs of one name, on two hosts: the second is refused, told who holds it; it takes over from a dead one."""
+    job = submit(drawings=60_000)
+    kept = job.wait_for_checkpoint(after=3000)
+    second = job.run_on("node2")
+    assert second.returncode == 2, second.stderr
+    assert len(second.stderr.strip().splitlines()) == 1, second.stderr
+    (holder,) = re.findall(rf"run {job.run} in {job.uri} is held by process (\d+) on head", second.stderr)
+    assert not job.status().is_terminal(), "the first goes on"
+    row.strike()
+    os.kill(int(holder), signal.SIGKILL)
+    before = job.registered()["drawings_seen"]
+    with ThreadPoolExecutor(1) as pool:
+        third = pool.submit(job.run_on, "node2")
+        wait_for(lambda: job.registered()["drawings_seen"] > before or third.done(), "the next checkpoint")
+        row.recovered("from the kill of the first driver")
+        done = third.result()
+    assert done.returncode == 0, done.stderr
+    job.check(kept)
 
 
 def test_three_hosts_give_the_curve_of_one(submit: Submit, row: Row, tmp_path: Path) -> None:

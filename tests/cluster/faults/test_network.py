@@ -8,7 +8,7 @@ import pytest
 from tests.cluster.faults.conftest import Row
 from tests.cluster.faults.hosts import Job, command, train_workers
 
-pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 Submit = Callable[..., Job]
 
 

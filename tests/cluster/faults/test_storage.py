@@ -10,7 +10,7 @@ from doodle_dist.training.checkpoint_store import stored_checkpoints
 from tests.cluster.faults.conftest import Row
 from tests.cluster.faults.hosts import Job, command, copy_dataset
 
-pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 Submit = Callable[..., Job]
 
 
@@ -30,13 +30,13 @@ def test_s3_down_for_30_s(submit: Submit, row: Row) -> None:
 
 def _trains_on_with(submit: Submit, row: Row, *fault: str) -> None:
     """Under way, the S3 server's answers become what they are in ``fault``, to the end; the run never starts anew."""
-    job = submit()
-    kept = job.wait_for_checkpoint(after=3000)
+    job = submit(settings={"train.checkpoint_every_drawings": "3000"})
+    kept = job.wait_for_checkpoint()
     row.strike()
     command("s3", *fault)
     job.wait_for_the_next_checkpoint()
     row.recovered()
-    job.succeeded()
+    job.succeeded(300)
     command("s3", "ok")
     job.check(kept, attempts=1)
 

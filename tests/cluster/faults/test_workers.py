@@ -1,5 +1,6 @@
 """Rows of the fault table: workers that die, alone or with their node."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.cluster.faults.hosts import (
     wait_for,
 )
 
-pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 Submit = Callable[..., Job]
 
 
@@ -73,9 +74,24 @@ def test_node_killed(submit: Submit, row: Row) -> None:
     job.check(kept)
 
 
+# Longer than any of it takes: a run that has grown is stopped, and ended by the same command with few drawings more.
+ELASTIC = {"workers": "1:2", "cpus": 2, "drawings": 100_000_000, "settings": {"scaling.grow_every_s": "10"}}
+
+
+def _end(job: Job) -> None:
+    """End a run that would go on for hours; its workers were as many as it can have."""
+    job.wait_for_the_next_checkpoint()
+    job.client.stop_job(job.submission)
+    job.ended(60)
+    last = max(job.attempt_starts())
+    assert job.ranks(last) == 2, "it has grown again"
+    job.drawings = job.registered()["drawings_seen"] + 3000
+    job.submit().succeeded()
+
+
 def test_node_killed_and_started_elastic(submit: Submit, row: Row) -> None:
     """One node of two killed, and one added later: elastic, `--workers 1:2`."""
-    job = submit(workers="1:2", cpus=2, drawings=60_000)
+    job = submit(**ELASTIC)
     kept = job.wait_for_checkpoint(after=3000)
     assert len(train_workers()) == 2, "a worker on each node"
     node = next(iter(train_workers()))
@@ -85,7 +101,25 @@ def test_node_killed_and_started_elastic(submit: Submit, row: Row) -> None:
     row.recovered()
     assert len(train_workers()) == 1, "goes on with the node that is left"
     command("start", node)
-    wait_for(lambda: len(train_workers()) == 2, "growth to two nodes", 150)
-    job.succeeded()
+    began = time.monotonic()
+    wait_for(lambda: len(train_workers()) == 2, "growth to two nodes", 120)
+    row.note = f"two workers again {time.monotonic() - began:.0f} s after the node was there"
+    _end(job)
+    job.check(kept, attempts=4)
+
+
+def test_node_killed_as_another_is_added(submit: Submit, row: Row) -> None:
+    """One node of two killed, and another added at the same time: elastic, `--workers 1:2`."""
+    job = submit(**ELASTIC)
+    kept = job.wait_for_checkpoint(after=3000)
+    assert len(train_workers()) == 2, "a worker on each node"
+    node = next(iter(train_workers()))
+    row.strike()
+    command("kill", node)
+    added = command("add").strip()
+    job.wait_for_the_next_checkpoint()
+    row.recovered()
+    wait_for(lambda: added in train_workers() and len(train_workers()) == 2, "growth to the new node", 120)
+    row.note = f"two workers again after {time.monotonic() - row.struck:.0f} s"
+    _end(job)
     job.check(kept, attempts=3)
-    assert [job.ranks(attempt) for attempt in sorted(job.attempt_starts())][-1] == 2

@@ -1,0 +1,62 @@
+"""Why a run ended: what no new start of its workers would mend is noted in its folder, and its driver says so."""
+
+import errno
+import re
+import socket
+import tempfile
+
+import orjson
+
+from doodle_dist.data import storage
+from doodle_dist.data.storage import DamagedError
+from doodle_dist.errors import causes, one_line, root_cause
+from doodle_dist.evaluation.runs import STOPPED
+
+
+def note_reason(run_uri: str, reason: str) -> None:
+    """Write down why a run can't go on: its workers are not started again for it, and its driver says so."""
+    storage.write_atomic(storage.join(run_uri, STOPPED), orjson.dumps({"reason": reason}))
+
+
+def forget_reason(run_uri: str) -> None:
+    """Let a run that stopped itself try again."""
+    where = storage.join(run_uri, STOPPED)
+    if storage.exists(where):
+        storage.write_atomic(where, b"{}")
+
+
+def reason_to_stop(error: BaseException) -> str:
+    """Why a worker's error would meet the next start of the workers too; "" where that may well go better.
+
+    A file that is damaged, and a disk of this node that is full.
+    """
+    for cause in causes(error):
+        # Itself about an error of the file's reader, and wrapped where it was met in a task of Ray Data.
+        if isinstance(cause, DamagedError):
+            return one_line(cause)
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+            return (
+                f"no space left on {tempfile.gettempdir()} of {socket.gethostname()}, where checkpoints and "
+                "curves wait for their upload: make room, and the same command goes on"
+            )
+    return ""
+
+
+# Ray's own words come with advice of many lines; after these, what happened stands.
+_DETAIL = re.compile(r"(?:exit detail:|The actor (?:is dead|died) because|The actor's node was)\s+(.+)")
+_PLAINLY = {
+    "unexpectedly exits with a connection error": "its process ended at once: killed, by a person or by the kernel "
+    "for want of memory, or crashed",
+    "is temporarily unavailable": "it can't be reached: its node is cut off or gone",
+}
+_LENGTH = 240
+
+
+def told(error: BaseException) -> str:
+    """In one line, why a worker died."""
+    root = root_cause(error)
+    text = " ".join(str(root).split()) or type(root).__name__
+    while found := _DETAIL.search(text):
+        text = found.group(1)
+    plain = (said for words, said in _PLAINLY.items() if words in text)
+    return next(plain, text if len(text) <= _LENGTH else text[: _LENGTH - 1] + "…")

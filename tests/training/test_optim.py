@@ -1,0 +1,27 @@
+"""An optimiser that goes on from a checkpoint: moments of before, settings of now."""
+
+import pytest
+import torch
+from torch import nn
+
+from doodle_dist.config.optim import OptimizerConfig
+from doodle_dist.training.optim import Optimizer
+from doodle_dist.training.task import Clock
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
+def test_settings_that_were_changed_count_after_a_resume(name: str) -> None:
+    net = nn.Linear(3, 1)
+    config = OptimizerConfig(name=name, lr=0.1, weight_decay=0.1, schedule="constant", warmup_drawings=0)
+    before = Optimizer(net, config)
+    before.descend(net(torch.ones(2, 3)).sum(), Clock(0, 0, 100), 1)
+    changed = Optimizer(net, config.model_copy(update={"weight_decay": 0.5, "beta1": 0.3}))
+    changed.load_state_dict(before.state_dict())
+    (group,) = changed.inner.param_groups
+    assert group["weight_decay"] == 0.5
+    assert 0.3 in (*group.get("betas", ()), group.get("momentum"))
+    was, now = before.inner.state_dict()["state"], changed.inner.state_dict()["state"]
+    assert was.keys() == now.keys()
+    for number, moments in was.items():
+        for key, value in moments.items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(now[number][key]))

@@ -1,0 +1,88 @@
+"""Why a run ended: what is noted for good, what is tried again, and what is said of a worker that died."""
+
+import errno
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from doodle_dist.data.storage import DamagedError, StorageError
+from doodle_dist.evaluation.runs import noted_reason
+from doodle_dist.training.reasons import forget_reason, note_reason, reason_to_stop, told
+
+
+def wrapped(cause: Exception) -> Exception:
+    outer = RuntimeError("a task failed")
+    outer.__cause__ = cause
+    return outer
+
+
+def test_a_reason_is_noted_until_it_is_forgotten(tmp_path: Path) -> None:
+    forget_reason(str(tmp_path))
+    assert noted_reason(str(tmp_path)) == ""
+    note_reason(str(tmp_path), "no more")
+    assert noted_reason(str(tmp_path)) == "no more"
+    forget_reason(str(tmp_path))
+    assert noted_reason(str(tmp_path)) == ""
+
+
+def test_damage_and_a_full_disk_stop_a_run_wherever_in_the_chain_they_are() -> None:
+    assert reason_to_stop(wrapped(DamagedError("part-3 is damaged"))) == "part-3 is damaged"
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for error in (full, wrapped(full)):
+        assert reason_to_stop(error).startswith(f"no space left on {tempfile.gettempdir()} of ")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StorageError("s3://b is unreachable"), OSError(errno.EIO, "input/output error"), ValueError("x")],
+)
+def test_other_errors_are_worth_another_start(error: Exception) -> None:
+    assert reason_to_stop(error) == ""
+    assert reason_to_stop(wrapped(error)) == ""
+
+
+RAYS_WORDS = """The actor died unexpectedly before finishing this task.
+	class_name: RayTrainWorker
+	actor_id: 3f2a
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: {detail}"""
+
+
+@pytest.mark.parametrize(
+    ("detail", "said"),
+    [
+        (
+            "Worker unexpectedly exits with a connection error code 2. End of file. There are some potential root "
+            "causes. (1) The process is killed by SIGKILL by OOM killer due to high memory usage. (2) …",
+            "its process ended at once: killed, by a person or by the kernel for want of memory, or crashed",
+        ),
+        (
+            "Task was killed due to the node running low on memory.\nMemory on the node was 23.1GB / 24.0GB.",
+            "Task was killed due to the node running low on memory. Memory on the node was 23.1GB / 24.0GB.",
+        ),
+    ],
+)
+def test_rays_pages_about_a_dead_worker_become_a_line(detail: str, said: str) -> None:
+    assert told(wrapped(RuntimeError(RAYS_WORDS.format(detail=detail)))) == said
+
+
+class LostError(Exception):
+    """As Ray Train's, which keeps why it lost a worker beside its cause."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__("A worker health check failed. Worker info: …")
+        self.health_check_failure = failure
+
+
+def test_a_lost_worker_is_told_by_why_it_was_lost() -> None:
+    said = "The actor died unexpectedly.\n\tip: 10.0.0.3\nThe actor died because its node has died. Node Id: 95a1"
+    assert told(LostError(RuntimeError(said))) == "its node has died. Node Id: 95a1"
+    said = (
+        "The actor e7028b is unavailable: The actor is temporarily unavailable: RpcError: failed to connect …"
+    )
+    assert told(LostError(RuntimeError(said))) == "it can't be reached: its node is cut off or gone"
+
+
+def test_an_error_without_words_is_told_by_its_name() -> None:
+    assert told(KeyError()) == "KeyError"
+    assert len(told(ValueError("long " * 500))) <= 240
