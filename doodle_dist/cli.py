@@ -723,6 +723,27 @@ def bench_prepare(
     bench.main(drawings, folder, output)
 
 
+@bench_app.command("full-size")
+def bench_full_size(
+    drawings: Annotated[int, typer.Option(min=10_000)] = 50_000_000,
+    categories: Annotated[int, typer.Option(min=1, max=345)] = 340,
+    real: Annotated[Path, typer.Option(help="folder of real drawings, simplified ndjson")] = Path(
+        "../shared/data/simplified"
+    ),
+    folder: Annotated[Path | None, typer.Option(help="where to work (default: a temporary folder)")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="worker processes, and cores for Ray")] = 2,
+    until: Annotated[
+        str, typer.Option(help="make-up, prepare, verify or stream; the same command again goes on")
+    ] = "stream",
+    keep: Annotated[bool, typer.Option("--keep", help="delete nothing at the end")] = False,
+    output: BenchOutput = None,
+) -> None:
+    """Make up as many drawings as Quick, Draw! has; prepare, verify and stream an epoch of them."""
+    from doodle_dist.bench import full_size
+
+    full_size.main(drawings, categories, real, folder, workers, until, output, keep)
+
+
 @bench_app.command("ingest")
 def bench_ingest(
     data: Annotated[list[str], typer.Argument(help="prepared datasets of strokes, folders or URIs")],
