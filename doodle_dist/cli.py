@@ -744,6 +744,25 @@ def bench_full_size(
     full_size.main(drawings, categories, real, folder, workers, until, output, keep)
 
 
+@bench_app.command("loaders")
+def bench_loaders(
+    drawings: Annotated[int, typer.Option(min=10_000)] = 262_144,
+    categories: Annotated[int, typer.Option(min=1, max=345)] = 340,
+    real: Annotated[Path, typer.Option(help="folder of real drawings, simplified ndjson")] = Path(
+        "../shared/data/simplified"
+    ),
+    folder: Annotated[Path | None, typer.Option(help="where to work (default: a temporary folder)")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="each loader runs so long in a round")] = 6.0,
+    rounds: Annotated[int, typer.Option(min=0, help="in turns; 0 only lays the drawings out")] = 3,
+    workers: Annotated[int, typer.Option(min=1, help="processes of each loader, and cores for Ray")] = 2,
+    output: BenchOutput = None,
+) -> None:
+    """The stream against torch's DataLoader, WebDataset, LitData, MosaicML Streaming and bare pyarrow."""
+    from doodle_dist.bench import loaders
+
+    loaders.main(drawings, categories, real, folder, seconds, rounds, workers, output)
+
+
 @bench_app.command("ingest")
 def bench_ingest(
     data: Annotated[list[str], typer.Argument(help="prepared datasets of strokes, folders or URIs")],

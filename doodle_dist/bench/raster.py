@@ -9,6 +9,7 @@ parsed drawings, one by one, as their interfaces have it.
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def run(data_dir: Path, rounds: int = 9) -> RasterBench:
         changes_s.append(_cpu_seconds(changes, repeats))
         ratios.append(changes_s[-1] / ours_s[-1])
         for library, draw in there.items():
-            theirs_s[library.name].append(_cpu_seconds(lambda draw=draw: [draw(one) for one in drawings], 1))
+            theirs_s[library.name].append(_cpu_seconds(partial(list, map(draw, drawings)), 1))
             ours_s.append(_cpu_seconds(ours, repeats))  # beside each, since a shared machine's speed changes
     n, turns = len(drawings), len(there) + 1
     beside = np.array(ours_s).reshape(rounds, turns)

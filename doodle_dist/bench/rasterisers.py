@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,7 @@ def _cairo() -> Rasteriser:
 
 
 def _skia() -> Rasteriser:
-    import skia
+    skia: Any = importlib.import_module("skia")
 
     paint = skia.Paint(
         AntiAlias=True,
@@ -114,7 +115,7 @@ def _skia() -> Rasteriser:
 
 
 def _opencv_shrunk() -> Rasteriser:
-    import cv2
+    cv2: Any = importlib.import_module("cv2")
 
     def draw(strokes: Strokes) -> NDArray[np.uint8]:
         shift = np.array(_shift(strokes))
@@ -127,7 +128,7 @@ def _opencv_shrunk() -> Rasteriser:
 
 
 def _opencv_small() -> Rasteriser:
-    import cv2
+    cv2: Any = importlib.import_module("cv2")
 
     bits = 4  # of a pixel's fraction
 

@@ -36,7 +36,7 @@ def test_they_are_like_the_real_ones_and_no_two_are_the_same(real: Path, tmp_pat
     assert made.bytes == pytest.approx(np.diff(binary_buffers(batch.strokes)[1]).mean())
     like = statistics_of(sources[:1])
     assert Means.of(made).off(Means.of(like)) < 0.1
-    pictures = {packed for packed in batch.strokes.to_pylist()}
+    pictures = set(batch.strokes.to_pylist())
     assert len(pictures) > 3900, "jittered, each in its own way"
 
 
