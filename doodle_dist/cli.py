@@ -801,6 +801,19 @@ def bench_train(
     train.main(presets or [], batch, rounds, overrides or [], output)
 
 
+@bench_app.command("process")
+def bench_process(
+    presets: Annotated[Optional[list[str]], typer.Argument(help="presets (default: two)")] = None,  # noqa: UP045
+    seconds: Annotated[float, typer.Option(min=1, help="each runs so long in a round")] = 20.0,
+    rounds: Annotated[int, typer.Option(min=1, help="in turns")] = 3,
+    output: BenchOutput = None,
+) -> None:
+    """A whole training against the same steps in a plain PyTorch loop with the data in memory."""
+    from doodle_dist.bench import process
+
+    process.main(presets or [], seconds, rounds, output)
+
+
 @bench_app.command("scale")
 def bench_scale(
     preset: Preset = "classifier-340",
@@ -857,6 +870,19 @@ def bench_scale(
         as_json=as_json,
         output=output,
     )
+
+
+@bench_app.command("table")
+def bench_table(
+    results: Annotated[Path, typer.Option(help="folder of the benchmarks' JSON files")] = Path(
+        "benchmarks/results"
+    ),
+    page: Annotated[Path | None, typer.Option(help="also write the plots, as one HTML file")] = None,
+) -> None:
+    """Every bar of speed, and where this machine stands by the figures that were kept."""
+    from doodle_dist.bench import bars
+
+    bars.main(results, page)
 
 
 def _given(options: Mapping[str, object]) -> dict[str, object]:

@@ -126,7 +126,7 @@ def _cpu_seconds(work: Callable[[], Any], repeats: int) -> float:
     return (time.thread_time() - began) / repeats
 
 
-def run(data_dir: Path, rounds: int = 9) -> RasterBench:
+def run(data_dir: Path, rounds: int = 7) -> RasterBench:
     """Measure in ``rounds`` turns, a few seconds each."""
     drawings, bitmaps = official_pairs(data_dir)
     buffer, offsets = pack_all(drawings)
