@@ -657,11 +657,12 @@ def rasterize(
     file: Annotated[str, typer.Argument(help="drawings in any official format")],
     output: Annotated[Path, typer.Argument(help=".npy to write, uint8 [N, side, side]")],
     side: Annotated[int, typer.Option(min=8, max=512)] = 28,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
     """Rasterise a file of drawings as Google's bitmaps were."""
     from doodle_dist.data.commands import rasterize_file
 
-    rasterize_file(file, output, side)
+    rasterize_file(file, output, side, device)
 
 
 # --- config ---------------------------------------------------------------------------------------------
