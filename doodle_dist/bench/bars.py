@@ -26,7 +26,7 @@ from doodle_dist.bench.train import TrainBench
 RASTER, PREPARE, LOADERS, INGEST = "raster.json", "prepare-4M.json", "loaders.json", "ingest.json"
 PROCESS, STEP, START = "process.json", "train.json", "start.json"
 FULL_SIZE = "full-size-*.json"
-CAIRO_BAR, INK_BAR, FLAT = 40.0, 1.5, 1.25
+CAIRO_BAR, INK_BAR, FLAT, GPU_BAR = 40.0, 1.5, 1.25, 10e6
 Verdict = Literal["met", "missed", "not measured here"]
 _Result = TypeVar("_Result", bound=BaseModel)
 _GPU: Verdict = "not measured here"
@@ -127,13 +127,14 @@ def _raster(found: RasterBench | None) -> Iterator[Bar]:
                 *(what, other.name, f"≥ {least:.0f} ×, ink error ≤ {INK_BAR}", figure),
                 *(_verdict(fine), command, found.machine.date),
             )
+    bar = f"≥ {GPU_BAR / 1e6:.0f} million drawings/s"
+    if found is None or found.gpu is None:
+        yield _missing("rasterise on a GPU", "its limits", bar, command)
+        return
+    fine = found.gpu.drawings_per_s >= GPU_BAR and found.gpu.most_off_the_cpu <= 1
     yield Bar(
-        "rasterise on a GPU",
-        "its limits",
-        "≥ 10 million drawings/s",
-        "",
-        _GPU,
-        "pytest tests/data/test_raster_cuda.py",
+        *("rasterise on a GPU", "its limits", bar, f"{found.gpu.drawings_per_s:,.0f}/s, {found.gpu.gpu}"),
+        *(_verdict(fine), command, found.machine.date),
     )
 
 

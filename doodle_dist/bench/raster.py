@@ -28,6 +28,7 @@ from doodle_dist.data.stroke_augment import StrokeAugment, augment_packed
 from doodle_dist.data.strokes import pack_strokes
 
 _ROUND_S = 0.15
+_GPU_DRAWINGS = 200_000
 NEAR = 12  # grey levels
 
 # As in classifier-340-small.
@@ -72,12 +73,23 @@ class RasterRow(BaseModel):
     error: RasterError | None = None
 
 
+class GpuRaster(BaseModel):
+    """Packed drawings in the host's memory -> pictures on the GPU, the copy and the checks included."""
+
+    model_config = ConfigDict(frozen=True)
+
+    gpu: str
+    drawings_per_s: float
+    most_off_the_cpu: int  # grey levels
+
+
 class RasterBench(BaseModel):
-    """Ours, and the others."""
+    """Ours, and the others. ``gpu`` is None where there is none."""
 
     model_config = ConfigDict(frozen=True)
 
     ours: RasterRow
+    gpu: GpuRaster | None = None
     others: list[RasterRow]
     augment_share: float  # of the rasteriser's time, for changing the strokes before
     points_per_drawing: float
@@ -124,6 +136,32 @@ def _cpu_seconds(work: Callable[[], Any], repeats: int) -> float:
     for _ in range(repeats):
         work()
     return (time.thread_time() - began) / repeats
+
+
+def measure_gpu(buffer: NDArray[np.uint8], offsets: NDArray[np.int32]) -> GpuRaster | None:
+    """The GPU's rasteriser on about 200,000 drawings a call, the given ones again and again; None without a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    from doodle_dist.data.raster_cuda import rasterize_packed_on
+
+    device, times = torch.device("cuda"), []
+    off = rasterize_packed_on(buffer, offsets, device)[:, 0].cpu().numpy().astype(np.int16)
+    off -= rasterize_packed(buffer, offsets)
+    count = max(1, _GPU_DRAWINGS // (len(offsets) - 1))
+    lengths = np.tile(np.diff(offsets), count)
+    many, ends = np.tile(buffer, count), np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    for _ in range(12):
+        began = time.perf_counter()
+        rasterize_packed_on(many, ends, device)
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return GpuRaster(
+        gpu=torch.cuda.get_device_name(device),
+        drawings_per_s=len(lengths) / statistics.median(times[2:]),
+        most_off_the_cpu=int(np.abs(off).max()),
+    )
 
 
 def run(data_dir: Path, rounds: int = 7) -> RasterBench:
@@ -181,6 +219,7 @@ def run(data_dir: Path, rounds: int = 7) -> RasterBench:
             else RasterRow(name=library.name, package=library.package)
             for library in LIBRARIES
         ],
+        gpu=measure_gpu(buffer, offsets),
         augment_share=statistics.median(ratios),
         points_per_drawing=sum(len(x) for strokes in drawings for x, _ in strokes) / n,
         machine=Machine.here(),
@@ -210,6 +249,13 @@ def main(data_dir: Path, output: Path | None) -> None:
             f"{row.error.identical_rows:,}",
         )
     Console().print(table)
+    if result.gpu is None:
+        print("on a GPU: not measured here")
+    else:
+        print(
+            f"on {result.gpu.gpu}: {result.gpu.drawings_per_s:,.0f} drawings/s, at most {result.gpu.most_off_the_cpu} "
+            "grey levels off the CPU's"
+        )
     print(
         f"changing the strokes as classifier-340-small does takes {result.augment_share:.0%} of rasterising them"
     )
