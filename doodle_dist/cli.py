@@ -873,6 +873,14 @@ def bench_scale(
     )
 
 
+@bench_app.command("growth")
+def bench_growth(output: BenchOutput = None) -> None:
+    """What planning an epoch and prepare's exchange cost a shard, at up to 100,000 shards."""
+    from doodle_dist.bench import growth
+
+    growth.main(output)
+
+
 @bench_app.command("table")
 def bench_table(
     results: Annotated[Path, typer.Option(help="folder of the benchmarks' JSON files")] = Path(
