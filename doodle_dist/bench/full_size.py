@@ -13,6 +13,7 @@ split, of the numbers and of their hashes, which are known from how the drawings
 """
 
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from doodle_dist.bench.made_up import Statistics, key_ids, real_drawings, statis
 from doodle_dist.bench.memory import MemoryWatch, folder_bytes
 from doodle_dist.data.binary import HEADER_BYTES
 from doodle_dist.data.manifest import load_manifest, verify
+from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.shards import STAGING, PrepareRequest, Progress, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.split import split_of, splitmix64
@@ -223,7 +225,8 @@ def stream_all(state: FullSize, folder: Path, workers: int) -> FullSize:
 
 
 def _show(text: str) -> None:
-    print(f"\r\033[K{text}", end="", flush=True)
+    if sys.stdout.isatty():
+        print(f"\r\033[K{text}", end="", flush=True)
 
 
 # --- the command ------------------------------------------------------------------------------------------
@@ -257,6 +260,8 @@ def run(
         "stream": lambda now: stream_all(now, folder, workers),
     }
     check_disk(folder, state.disk_needed_mb * 1e6)
+    # Compiled once a machine, which takes ten seconds, and from then on read from Numba's cache.
+    rasterize_packed(np.array([1, 0, 1, 0, 0, 0], np.uint8), np.array([0, 6]))
     for name in PHASES[len(state.phases) : PHASES.index(until) + 1]:
         if name in ("prepare", "stream") and not ray.is_initialized():
             _start_ray(workers)
@@ -281,7 +286,7 @@ def _timed(name: PhaseName, phase: Callable[[FullSize], FullSize], state: FullSi
     with watch:
         state = phase(state)
         seconds = time.perf_counter() - began
-    print()
+    _show("")
     drawings = state.streamed.count if state.streamed else state.drawings
     done = Phase(
         name=name,
