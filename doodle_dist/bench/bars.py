@@ -120,7 +120,7 @@ def _raster(found: RasterBench | None) -> Iterator[Bar]:
             if other.ours_over_it is None:
                 yield _missing(what, f"{other.name} (pip install {other.package})", bar, command)
                 continue
-            least = CAIRO_BAR if other.name == "cairo" else 1.0
+            least = CAIRO_BAR if other.package == "pycairo" else 1.0
             fine = other.ours_over_it >= least and ink <= INK_BAR
             figure = f"{other.ours_over_it:.1f} ×, ink error {ink:.2f}"
             yield Bar(

@@ -82,6 +82,35 @@ def _cairo() -> Rasteriser:
     return cairo_raster
 
 
+def _cairo_script() -> Rasteriser:
+    """As the script that Google gave out has it (quickdraw-dataset, issue 19): points are NumPy's."""
+    import cairo
+
+    surface = cairo.ImageSurface(cairo.FORMAT_ARGB32, SIDE, SIDE)
+    context = cairo.Context(surface)
+    context.set_antialias(cairo.ANTIALIAS_BEST)
+    context.set_line_cap(cairo.LINE_CAP_ROUND)
+    context.set_line_join(cairo.LINE_JOIN_ROUND)
+    context.set_line_width(LINE_WIDTH)
+    context.scale(_SCALE, _SCALE)
+    context.translate(_AROUND / 2, _AROUND / 2)
+
+    def draw(strokes: Strokes) -> NDArray[np.uint8]:
+        arrays = [np.array(stroke) for stroke in strokes]
+        context.set_source_rgb(0, 0, 0)
+        context.paint()
+        offset = ((256 - np.hstack(arrays).max(axis=1)) / 2).reshape(-1, 1)
+        context.set_source_rgb(1, 1, 1)
+        for xs, ys in (stroke + offset for stroke in arrays):
+            context.move_to(xs[0], ys[0])
+            for x, y in zip(xs, ys, strict=True):
+                context.line_to(x, y)
+            context.stroke()
+        return np.copy(np.asarray(surface.get_data())[::4]).reshape(SIDE, SIDE)
+
+    return draw
+
+
 def _skia() -> Rasteriser:
     skia: Any = importlib.import_module("skia")
 
@@ -176,7 +205,8 @@ def _pillow_small() -> Rasteriser:
 
 
 LIBRARIES = (
-    Library("cairo", "cairo", "pycairo", _cairo),
+    Library("cairo, Google's script", "cairo", "pycairo", _cairo_script),
+    Library("cairo, plain integers", "cairo", "pycairo", _cairo),
     Library("skia", "skia", "skia-python", _skia),
     Library("OpenCV, shrunk from 304", "cv2", "opencv-python-headless", _opencv_shrunk),
     Library("OpenCV, at 28", "cv2", "opencv-python-headless", _opencv_small),

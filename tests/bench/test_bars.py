@@ -77,7 +77,7 @@ def folder(tmp_path: Path) -> Path:
         "raster.json": RasterBench(
             ours=raster_row("ours", 1.0),
             others=[
-                raster_row("cairo", 38.0),
+                raster_row("pycairo", 38.0),
                 raster_row("skia", 30.0),
                 RasterRow(name="Pillow", package="p"),
             ],
@@ -129,7 +129,7 @@ def found(folder: Path) -> dict[tuple[str, str], Bar]:
 def test_every_bar_has_its_verdict(folder: Path) -> None:
     table = found(folder)
     verdicts = {key: one.verdict for key, one in table.items()}
-    assert verdicts["rasterise, one core", "cairo"] == "missed"
+    assert verdicts["rasterise, one core", "pycairo"] == "missed"
     assert verdicts["rasterise, one core", "skia"] == "met"
     assert verdicts["rasterise, one core", "Pillow (pip install p)"] == "not measured here"
     assert verdicts["prepare, a core", "orjson alone"] == "met"
