@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doodle_dist.bench.made_up import RealDrawings, key_ids, write_category
-from doodle_dist.data import exchange
+from doodle_dist.data import exchange, storage
 from doodle_dist.data.exchange import Exchange, bucket_of, gather, runs_of, scatter, write_index
 from doodle_dist.data.shards import PrepareRequest
 from doodle_dist.data.sources import categories_of, find_sources
@@ -38,7 +38,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def exchange_of(raw: Path, to: Path, shards: int) -> tuple[Exchange, PrepareRequest]:
+def exchange_of(raw: Path, to: Path | str, shards: int) -> tuple[Exchange, PrepareRequest]:
     sources = tuple(find_sources([str(raw)]))
     request = PrepareRequest(sources, categories_of(sources), str(to), (80.0, 10.0, 10.0), shards=shards)
     return request.exchange(), request
@@ -48,13 +48,16 @@ def run_all(plan: Exchange, request: PrepareRequest) -> list[dict]:
     """Both rounds, without Ray; the notes of the second."""
     for number, chunk in enumerate(request.chunks()):
         scatter(plan, number, chunk)
-    staging = Path(plan.staging)
-    notes = [orjson.loads(file.read_bytes()) for file in sorted(staging.glob("chunk-*.json"))]
+
+    def note(name: str) -> dict:
+        return orjson.loads(storage.read_bytes(storage.join(plan.staging, name)))
+
+    notes = [note(f"chunk-{number:06d}.json") for number in range(len(request.chunks()))]
     write_index(plan, notes)
     parts = sum(len(note["parts"]) for note in notes)
     runs = range(len(plan.runs) - 1)
     assert sum(gather(plan, run, parts) for run in runs) == ROWS
-    return [orjson.loads((staging / f"run-{run:06d}.json").read_bytes()) for run in runs]
+    return [note(f"run-{run:06d}.json") for run in runs]
 
 
 @pytest.mark.parametrize(("shards", "run_rows"), [(4, 10_000), (30, 500), (300, 1), (300, 100_000)])
@@ -72,6 +75,18 @@ def test_each_drawing_is_in_its_shard_in_its_place_whatever_the_runs(
         mine = keys[bucket == k]
         assert table["key_id"].to_pylist() == mine[np.argsort(place_of(mine))].tolist()
     assert [note["bucket"] for note in notes] == sorted(found), "in order"
+
+
+def test_an_object_store_holds_the_same_shards(raw: Path, tmp_path: Path, s3_bucket: str) -> None:
+    here, there = (
+        [shard["shard"] for note in run_all(*exchange_of(raw, to, 30)) for shard in note["shards"]]
+        for to in (tmp_path, f"{s3_bucket}/data")
+    )
+    assert here == there
+    assert (
+        storage.read_bytes(f"{s3_bucket}/data/{there[3]['path']}")
+        == (tmp_path / here[3]["path"]).read_bytes()
+    )
 
 
 @given(
