@@ -368,7 +368,7 @@ def collect(results: Path, experiment: Experiment, work: Work, asked: Asked) -> 
         ),
         shard_drawings=figure(262_144, "drawings", "counted: what `data prepare` puts into a shard"),
         group_rows=figure(2048, "drawings", "counted: what `data prepare` puts into a row group"),
-        open_shards=figure(16, "shards", "counted: files that a reader of the stream keeps open"),
+        open_shards=figure(64, "shards", "counted: files that a reader of the stream keeps open"),
         window_drawings=figure(WINDOW_DRAWINGS, "drawings", "counted: data/stream.py, a block of Ray Data"),
         raster_threads=figure(experiment.data.raster_threads, "threads a worker", "counted: the preset"),
         requests_per_open=figure(here.requests_per_open, "requests", laid_out),

@@ -217,9 +217,12 @@ class Window:
 
 
 class _ShardReader:
-    """Row groups of a dataset's shards; the last few files stay open, since windows come back to them."""
+    """Row groups of a dataset's shards; the last files stay open, since windows come back to them.
 
-    def __init__(self, keep: int = 16) -> None:
+    Opening a file, of 128 row groups, costs twice as much as reading one of them. An open one takes 0.6 MB.
+    """
+
+    def __init__(self, keep: int = 64) -> None:
         self.files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
         self.keep = keep
 
@@ -323,20 +326,22 @@ def read_window(plan: StreamPlan, lanes: range, window: Window, reader: RowGroup
     """The drawings of a rank's lanes in a window, step by step, lane by lane: key_id, label, what is
     stored of them, strokes or pixels, and the plan's extra columns."""
     order = plan.order(window.epoch)
-    tables: dict[int, tuple[int, pa.Table]] = {}  # row group -> where its rows begin, its rows
-    held = 0
-    picks: list[NDArray[np.int64]] = []
+    pieces = []
     for lane in lanes:
         start, _ = order.lane_rows(lane, window.first)
         _, stop = order.lane_rows(lane, window.stop - 1)
-        rows = []
-        for piece in order.pieces(start, stop):
-            if piece.group not in tables:
-                table = _wanted(plan, piece.group, reader)
-                tables[piece.group] = (held, table)
-                held += len(table)
-            rows.append(tables[piece.group][0] + order.shuffled(piece.group)[piece.start : piece.stop])
-        picks.append(np.concatenate(rows))
+        pieces.append(list(order.pieces(start, stop)))
+    # Row groups are numbered file by file: in their order, a file is opened once.
+    tables: dict[int, tuple[int, pa.Table]] = {}  # row group -> where its rows begin, its rows
+    held = 0
+    for group in sorted({piece.group for its in pieces for piece in its}):
+        table = _wanted(plan, group, reader)
+        tables[group] = (held, table)
+        held += len(table)
+    picks: list[NDArray[np.int64]] = [
+        np.concatenate([tables[p.group][0] + order.shuffled(p.group)[p.start : p.stop] for p in its])
+        for its in pieces
+    ]
     per_step = order.rows_per_lane_step
     last = window.stop - window.first - 1
     taken = np.concatenate(
