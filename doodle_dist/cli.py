@@ -697,6 +697,7 @@ def config_validate(file: Annotated[str, typer.Argument(help="a .toml file")]) -
 # --- bench ----------------------------------------------------------------------------------------------
 
 BenchOutput = Annotated[Optional[Path], typer.Option("-o", help="also write the figures as JSON")]  # noqa: UP045
+BenchReal = Annotated[Path, typer.Option(help="folder of real drawings, simplified ndjson")]
 
 
 @bench_app.command("raster")
@@ -717,20 +718,19 @@ def bench_prepare(
     drawings: Annotated[int, typer.Option(min=1000)] = 500_000,
     output: BenchOutput = None,
     folder: Annotated[Path | None, typer.Option(help="where to work (default: a temporary folder)")] = None,
+    real: BenchReal = Path("../shared/data/simplified"),
 ) -> None:
-    """Prepare made-up drawings: drawings/s and memory of all Ray processes."""
+    """Prepare made-up ndjson: drawings/s against orjson's, and the memory of all Ray processes."""
     from doodle_dist.bench import prepare as bench
 
-    bench.main(drawings, folder, output)
+    bench.main(drawings, folder, real, output)
 
 
 @bench_app.command("full-size")
 def bench_full_size(
     drawings: Annotated[int, typer.Option(min=10_000)] = 50_000_000,
     categories: Annotated[int, typer.Option(min=1, max=345)] = 340,
-    real: Annotated[Path, typer.Option(help="folder of real drawings, simplified ndjson")] = Path(
-        "../shared/data/simplified"
-    ),
+    real: BenchReal = Path("../shared/data/simplified"),
     folder: Annotated[Path | None, typer.Option(help="where to work (default: a temporary folder)")] = None,
     workers: Annotated[int, typer.Option(min=1, help="worker processes, and cores for Ray")] = 2,
     until: Annotated[
@@ -749,9 +749,7 @@ def bench_full_size(
 def bench_loaders(
     drawings: Annotated[int, typer.Option(min=10_000)] = 262_144,
     categories: Annotated[int, typer.Option(min=1, max=345)] = 340,
-    real: Annotated[Path, typer.Option(help="folder of real drawings, simplified ndjson")] = Path(
-        "../shared/data/simplified"
-    ),
+    real: BenchReal = Path("../shared/data/simplified"),
     folder: Annotated[Path | None, typer.Option(help="where to work (default: a temporary folder)")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="each loader runs so long in a round")] = 6.0,
     rounds: Annotated[int, typer.Option(min=0, help="in turns; 0 only lays the drawings out")] = 3,

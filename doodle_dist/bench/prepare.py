@@ -10,27 +10,33 @@ import time
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import orjson
 import ray
 
 from doodle_dist.bench.machine import Machine, write_result
+from doodle_dist.bench.made_up import real_drawings, write_category
 from doodle_dist.bench.memory import MemoryWatch
 from doodle_dist.bench.results import PrepareBench
 from doodle_dist.data.shards import PrepareRequest, Progress, prepare
 from doodle_dist.data.sources import categories_of, find_sources
-from doodle_dist.data.synthetic import synthesize
 from doodle_dist.ray_cluster import Need, connect
 
-_CATEGORIES = 12
+_CATEGORIES = 340
 _PARSED = 40_000  # lines that orjson parses, of one file
 BAR = 0.5
 
 
-def run(drawings: int, folder: Path) -> PrepareBench:
+def run(drawings: int, folder: Path, real: Path) -> PrepareBench:
     """Make ``drawings`` up, unless ``folder/raw`` holds them already; prepare them, and measure."""
     source, to = folder / "raw", folder / "prepared"
     if not source.exists():
-        synthesize(drawings, _CATEGORIES, 0, str(source))
+        source.mkdir()
+        bounds = np.arange(_CATEGORIES + 1) * drawings // _CATEGORIES
+        for one, first, stop in zip(
+            real_drawings(real, _CATEGORIES), bounds[:-1].tolist(), bounds[1:].tolist(), strict=True
+        ):
+            write_category(one, first, stop - first, source / f"{one.category}.ndjson")
     sources = tuple(find_sources([str(source)]))
     request = PrepareRequest(sources, categories_of(sources), str(to))
     connect(Need(workers=0, cpus_per_worker=0, gpus_per_worker=0), local=True)
@@ -79,11 +85,11 @@ def _warm_up() -> None:
     ray.data.range(8, override_num_blocks=8).map_batches(lambda batch: batch, batch_size=None).materialize()
 
 
-def main(drawings: int, folder: Path | None, output: Path | None) -> None:
+def main(drawings: int, folder: Path | None, real: Path, output: Path | None) -> None:
     """Run it and print it."""
     where = folder or Path(tempfile.mkdtemp(prefix="doodle-dist-bench-"))
     try:
-        result = run(drawings, where)
+        result = run(drawings, where, real)
     finally:
         if folder is None:
             shutil.rmtree(where, ignore_errors=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
 from doodle_dist.bench.full_size import KeySums, Means, check_disk, disk_needed
@@ -10,6 +11,7 @@ from doodle_dist.bench.made_up import key_ids, real_drawings, statistics_of, wri
 from doodle_dist.data.binary import read_chunk
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.records import Chunk
+from doodle_dist.data.scan import scan_lines
 from doodle_dist.data.schema import binary_buffers
 from doodle_dist.data.strokes import unpack_strokes
 from tests.conftest import write_drawings
@@ -58,3 +60,26 @@ def test_disk_is_checked_before_anything_is_written(tmp_path: Path) -> None:
     check_disk(tmp_path, disk_needed(1000, 100))
     with pytest.raises(ValueError, match=r"GB are needed and .* GB are free"):
         check_disk(tmp_path, disk_needed(10**12, 100))
+
+
+def test_ndjson_holds_the_same_drawings_and_is_read_the_fast_way(real: Path, tmp_path: Path) -> None:
+    (cat, _) = real_drawings(real, 2)
+    for name in ("cat.bin", "cat.ndjson"):
+        write_category(cat, 100, 3000, tmp_path / name)
+    (packed, *_) = read_chunk(Chunk(str(tmp_path / "cat.bin"), 0, None, "binary"), Categories(("cat",)))
+    data = (tmp_path / "cat.ndjson").read_bytes()
+    found = scan_lines(data)
+    assert len(found.left) == 0, "every line is beyond doubt"
+    assert np.array_equal(found.key_id, packed.key_id)
+    assert np.array_equal(found.recognized, packed.recognized)
+    assert found.packed.tobytes() == binary_buffers(packed.strokes)[0].tobytes()
+    records = [orjson.loads(line) for line in data.splitlines()]
+    assert {record["word"] for record in records} == {"cat"}
+    assert [record["countrycode"] for record in records] == packed.countrycode.to_pylist()
+
+
+def test_no_two_of_many_key_ids_are_the_same_and_they_look_like_the_real_ones() -> None:
+    keys = np.concatenate([key_ids(0, 500_000), key_ids(49_500_000, 500_000)])
+    assert len(np.unique(keys)) == 1_000_000
+    assert keys.max() < 2**53
+    assert np.median(keys) > 2**51
