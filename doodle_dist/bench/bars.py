@@ -21,7 +21,7 @@ from doodle_dist.bench.raster import RasterBench
 from doodle_dist.bench.results import IngestBench, PrepareBench
 from doodle_dist.bench.start import FIRST_STEP_BAR_S, HELP_BAR_S, OVER_FLOOR_S, StartBench
 from doodle_dist.bench.train import BAR as STEP_BAR
-from doodle_dist.bench.train import TrainBench
+from doodle_dist.bench.train import GPU_CLASSIFIER_BAR, GPU_GAN_BAR, TrainBench
 
 RASTER, PREPARE, LOADERS, INGEST = "raster.json", "prepare-4M.json", "loaders.json", "ingest.json"
 PROCESS, STEP, START = "process.json", "train.json", "start.json"
@@ -198,17 +198,19 @@ def _process(found: ProcessBench | None) -> Iterator[Bar]:
 
 
 def _steps(found: TrainBench | None) -> Iterator[Bar]:
-    for presets, bar in (("cdcgan, dcgan", "≥ 5 ×"), ("classifier-340", "≥ 3 ×")):
-        yield Bar(f"step on a GPU, {presets}", "the textbook loop", bar, "", _GPU, "bench train")
-    bar, command = f"≥ {STEP_BAR} ×", "bench train"
-    if found is None:
-        yield _missing("step on a CPU", "the textbook loop", bar, command)
-        return
-    for one in found.results:
+    against, command = "the textbook loop", "bench train"
+    results = found.results if found else []
+    for one in results:
+        where = "a CPU" if one.device == "cpu" else one.device
         yield Bar(
-            *(f"step on a CPU, {one.preset}", "the textbook loop", bar, f"{one.ratio:.2f} ×"),
-            *(_verdict(one.ratio >= STEP_BAR), command, found.machine.date),
+            *(f"step on {where}, {one.preset}", against, f"≥ {one.bar} ×", f"{one.ratio:.2f} ×"),
+            *(_verdict(one.ratio >= one.bar), command, found.machine.date if found else ""),
         )
+    if not any(one.device == "cpu" for one in results):
+        yield _missing("step on a CPU", against, f"≥ {STEP_BAR} ×", command)
+    if all(one.device == "cpu" for one in results):
+        yield _missing("step on a GPU, cdcgan, dcgan", against, f"≥ {GPU_GAN_BAR} ×", command)
+        yield _missing("step on a GPU, classifier-340", against, f"≥ {GPU_CLASSIFIER_BAR} ×", command)
 
 
 def _start(found: StartBench | None) -> Iterator[Bar]:

@@ -123,7 +123,7 @@ def _training(results: Results) -> list[Content]:
         content += [
             _on(results.step.machine),
             bar_chart(
-                "A step's CPU time: the textbook loop's over ours",
+                "A step's time: the textbook loop's over ours",
                 [(one.preset, one.ratio) for one in results.step.results],
             ),
         ]

@@ -14,6 +14,7 @@ from doodle_dist.bench.process import ProcessBench, ProcessTimes
 from doodle_dist.bench.raster import RasterBench, RasterError, RasterRow
 from doodle_dist.bench.results import PrepareBench
 from doodle_dist.bench.start import StartBench
+from doodle_dist.bench.train import StepTimes, TrainBench
 
 MACHINE = Machine(processor="<a processor>", cores=2, python="3.11", date="2026-11-25")
 
@@ -177,3 +178,19 @@ def test_the_page_shows_every_bar_and_fetches_nothing(
     assert "&lt;a processor&gt;" in page
     for plot in ("Drawings a second on one core", "Seconds to the first batch", "Memory of all processes"):
         assert plot in page
+
+
+def test_steps_on_a_gpu_have_the_gpus_bars(folder: Path) -> None:
+    def times(preset: str, ratio: float, device: str) -> StepTimes:
+        return StepTimes(
+            preset=preset, batch=1, ours_s=1, textbook_s=1, ratio=ratio, first_ours_s=1, device=device
+        )
+
+    steps = [times("cdcgan", 4.0, "H"), times("classifier-340", 4.0, "H"), times("cdcgan", 1.4, "cpu")]
+    (folder / "train.json").write_text(TrainBench(results=steps, machine=MACHINE).model_dump_json())
+    table = found(folder)
+    against = "the textbook loop"
+    assert table["step on H, cdcgan", against].verdict == "missed"
+    assert table["step on H, classifier-340", against].verdict == "met"
+    assert table["step on a CPU, cdcgan", against].verdict == "met"
+    assert not any(what.startswith("step on a GPU") for what, _ in table)
