@@ -1,11 +1,12 @@
 """The loaders that `doodle-dist bench loaders` compares, each run in a process of its own:
 
-    python -m doodle_dist.bench.loader_rows NAME FOLDER SECONDS WORKERS    ->  a line of JSON
+    python -m doodle_dist.bench.loader_rows NAME FOLDER SECONDS WORKERS WARM_UP    ->  a line of JSON
 
 All give batches of 1,024: uint8 [B, 1, 28, 28] and int64 [B], shuffled as the loader does it. Those that start from
 strokes rasterise with our rasteriser, a batch at a time, in their worker processes, but for the seed projects' way: a
 line of ndjson parsed by the stdlib and drawn by cairo in ``__getitem__``. The clock starts when what the loader needs
-is imported and, for ours, Ray is up; counting begins a second after the first batch, and goes over ends of epochs.
+is imported and, for ours, Ray is up. The rate is of what comes after five seconds, when everything that starts has
+started, over ends of epochs; beside it stands what came in those five.
 """
 
 import importlib
@@ -27,7 +28,7 @@ from doodle_dist.bench.rasterisers import LIBRARIES, cairo_raster
 from doodle_dist.data.raster import rasterize_packed
 
 BATCH = 1024
-_WARM_UP_S = 1.0
+WARM_UP_S = 5.0
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
@@ -182,30 +183,45 @@ def _mosaic(folder: Path, workers: int) -> Callable[[], Batches]:
     return start
 
 
-def _count(batches: Batches, seconds: float) -> tuple[float, float]:
-    """(drawings/s after a warm-up, when the first batch was there)."""
-    first = started = 0.0
+@dataclass(frozen=True)
+class Counted:
+    """Drawings/s once warm, drawings/s of the time before, and seconds to the first batch."""
+
+    drawings_per_s: float
+    early_per_s: float
+    first_batch_s: float
+
+    @staticmethod
+    def of_all(ranks: "list[Counted]") -> dict[str, float]:
+        """Of several consumers: the sums of their rates, and the last one's first batch."""
+        return {
+            "drawings_per_s": sum(one.drawings_per_s for one in ranks),
+            "early_per_s": sum(one.early_per_s for one in ranks),
+            "first_batch_s": max(one.first_batch_s for one in ranks),
+        }
+
+
+def count(start: Callable[[], Batches], seconds: float, warm_up_s: float) -> Counted:
+    """Start a loader and count what comes of it, ``seconds`` long after the warm-up."""
+    began = time.perf_counter()
+    first = early = warm = 0.0
     done = 0
-    for images, labels in batches:
+    for images, labels in start():
         assert images.shape[1:] == (1, 28, 28)
         assert len(images) == len(labels)
         now = time.perf_counter()
         first = first or now
-        if started:
-            done += len(labels)
-            if now - started > seconds:
-                return done / (now - started), first
-        elif now - first > _WARM_UP_S:
-            started = now
+        done += len(labels)
+        if not warm and now - began > warm_up_s:
+            early, warm, done = done / (now - began), now, 0
+        elif warm and now - warm > seconds:
+            return Counted(done / (now - warm), early, first - began)
     raise AssertionError("an endless loader ended")
 
 
-def measure(row: LoaderRow, folder: Path, seconds: float, workers: int) -> dict[str, float]:
-    """Drawings/s to this process, and seconds from making the loader to its first batch."""
-    start = row.open(folder / row.layout, workers)
-    began = time.perf_counter()
-    rate, first = _count(start(), seconds)
-    return {"drawings_per_s": rate, "first_batch_s": first - began}
+def measure(row: LoaderRow, folder: Path, seconds: float, workers: int, warm_up_s: float) -> dict[str, float]:
+    """What comes to this process."""
+    return Counted.of_all([count(row.open(folder / row.layout, workers), seconds, warm_up_s)])
 
 
 # --- to processes of their own: without and with Ray --------------------------------------------------------
@@ -230,24 +246,18 @@ def _bare(folder: Path, workers: int, rank: int) -> Iterator[tuple[Tensor, Tenso
                 yield torch.from_numpy(rasters).unsqueeze(1), labels[first : first + BATCH]
 
 
-def _bare_rank(folder: str, workers: int, rank: int, seconds: float) -> tuple[float, float]:
-    began = time.perf_counter()
-    rate, first = _count(_bare(Path(folder), workers, rank), seconds)
-    return rate, first - began
+def _bare_rank(folder: str, workers: int, rank: int, seconds: float, warm_up_s: float) -> Counted:
+    return count(lambda: _bare(Path(folder), workers, rank), seconds, warm_up_s)
 
 
-def measure_bare(folder: Path, seconds: float, workers: int) -> dict[str, float]:
+def measure_bare(folder: Path, seconds: float, workers: int, warm_up_s: float) -> dict[str, float]:
     """pyarrow and our rasteriser in as many processes as the others have, without Ray, shuffle or hand-over."""
     import multiprocessing
 
-    ranks = [(str(folder / "prepared"), workers, rank, seconds) for rank in range(workers)]
+    ranks = [(str(folder / "prepared"), workers, rank, seconds, warm_up_s) for rank in range(workers)]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         pool.map(_warm, range(workers), chunksize=1)
-        found = pool.starmap(_bare_rank, ranks, chunksize=1)
-    return {
-        "drawings_per_s": sum(rate for rate, _ in found),
-        "first_batch_s": max(first for _, first in found),
-    }
+        return Counted.of_all(pool.starmap(_bare_rank, ranks, chunksize=1))
 
 
 def _warm(_: int) -> None:
@@ -255,7 +265,7 @@ def _warm(_: int) -> None:
     rasterize_packed(np.array([1, 0, 1, 0, 0, 0], np.uint8), np.array([0, 6]))
 
 
-def measure_ours(folder: Path, seconds: float, workers: int) -> dict[str, float]:
+def measure_ours(folder: Path, seconds: float, workers: int, warm_up_s: float) -> dict[str, float]:
     """The stream through Ray to as many ranks as the others have processes, on as many of Ray's CPUs."""
     import ray
 
@@ -274,23 +284,19 @@ def measure_ours(folder: Path, seconds: float, workers: int) -> dict[str, float]
             quiet_ray_data()
             _warm(0)
 
-        def count(self, rank: int) -> tuple[float, float]:
-            began = time.perf_counter()
-            batches = rank_batches(plan, rank=rank, world_size=workers, epochs=None)
-            pairs = ((torch.from_numpy(b.pixels), torch.from_numpy(b.labels)) for b in batches)
-            rate, first = _count(pairs, seconds)
-            batches.close()
-            return rate, first - began
+        def count(self, rank: int) -> Counted:
+            def start() -> Batches:
+                batches = rank_batches(plan, rank=rank, world_size=workers, epochs=None)
+                return ((torch.from_numpy(b.pixels), torch.from_numpy(b.labels)) for b in batches)
+
+            return count(start, seconds, warm_up_s)
 
     actor: Any = ray.remote(num_cpus=0)(Rank)
     ranks = [actor.remote() for _ in range(workers)]
     ray.get([one.ready.remote() for one in ranks])
     found = ray.get([one.count.remote(k) for k, one in enumerate(ranks)])
     ray.shutdown()
-    return {
-        "drawings_per_s": sum(rate for rate, _ in found),
-        "first_batch_s": max(first for _, first in found),
-    }
+    return Counted.of_all(found)
 
 
 _CAIRO = ((LIBRARIES[0].module, LIBRARIES[0].package),)
@@ -315,18 +321,19 @@ ROWS = (
 BARE, OURS = "bare", "ours"
 
 
-def main(name: str, folder: Path, seconds: float, workers: int) -> None:
+def main(name: str, folder: Path, seconds: float, workers: int, warm_up_s: float) -> None:
     """Measure one and print it."""
     torch.set_num_threads(1)
     if name == OURS:
-        found = measure_ours(folder, seconds, workers)
+        found = measure_ours(folder, seconds, workers, warm_up_s)
     elif name == BARE:
-        found = measure_bare(folder, seconds, workers)
+        found = measure_bare(folder, seconds, workers, warm_up_s)
     else:
         _warm(0)
-        found = measure(next(row for row in ROWS if row.name == name), folder, seconds, workers)
+        row = next(row for row in ROWS if row.name == name)
+        found = measure(row, folder, seconds, workers, warm_up_s)
     print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))

@@ -48,9 +48,10 @@ def test_other_drawings_are_not_taken_for_these(laid_out: tuple[Path, dict[str, 
 
 @pytest.mark.parametrize("name", [row.name for row in ROWS if not row.lacks] + [BARE, OURS])
 def test_loaders_that_are_installed_run(name: str, laid_out: tuple[Path, dict[str, str]]) -> None:
-    found = loaders._measure(name, laid_out[0], 0.3, 1)
+    found = loaders._measure(name, laid_out[0], 0.3, 1, warm_up_s=0.2)
     assert not isinstance(found, str), found
     assert found["drawings_per_s"] > 0
+    assert found["early_per_s"] > 0
     assert 0 < found["first_batch_s"] < 60
 
 
@@ -64,7 +65,11 @@ def test_what_is_not_installed_is_said(
     monkeypatch.setattr(
         loaders,
         "_measure",
-        lambda name, *_: {"drawings_per_s": 100.0 if name == OURS else 110.0, "first_batch_s": 1.0},
+        lambda name, *_: {
+            "drawings_per_s": 100.0 if name == OURS else 110.0,
+            "early_per_s": 50.0,
+            "first_batch_s": 1.0,
+        },
     )
     result = loaders.run(laid_out[0], {}, 1.0, 3, 2, DRAWINGS)
     assert {r.name: r.why for r in result.results} == {
