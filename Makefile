@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types unit presets faults bench sbom audit quick clean
+.PHONY: demo test lint types unit presets faults bench bars sbom audit quick clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "doodle_dist needs Python 3.11 or newer"'
@@ -39,13 +39,23 @@ presets: $(READY)
 faults: $(READY)
 	$(BIN)/pytest -m faults tests/cluster/faults
 
-# The figures that the README quotes, of this machine. The cores should have nothing else to do.
+# Measures every bar of speed on this machine (half an hour; the cores should have nothing else to do), and prints the
+# table of them. The other loaders and rasterisers are an extra: $(BIN)/pip install '.[bench]'
+RESULTS := benchmarks/results
 bench: $(READY)
-	$(BIN)/doodle-dist bench raster
-	$(BIN)/doodle-dist bench prepare
-	$(BIN)/doodle-dist bench start
-	$(BIN)/doodle-dist bench train
-	$(BIN)/doodle-dist bench scale
+	$(BIN)/doodle-dist bench raster -o $(RESULTS)/raster.json
+	$(BIN)/doodle-dist bench growth -o $(RESULTS)/growth.json
+	$(BIN)/doodle-dist bench prepare --drawings 4000000 -o $(RESULTS)/prepare-4M.json
+	$(BIN)/doodle-dist bench loaders -o $(RESULTS)/loaders.json
+	$(BIN)/doodle-dist bench process -o $(RESULTS)/process.json
+	$(BIN)/doodle-dist bench train -o $(RESULTS)/train.json
+	$(BIN)/doodle-dist bench start -o $(RESULTS)/start.json
+	$(BIN)/doodle-dist bench scale -o $(RESULTS)/scale.json
+	$(MAKE) bars
+
+# The table of bars again, from the figures that were kept, and their page of plots.
+bars: $(READY)
+	$(BIN)/doodle-dist bench table --page $(RESULTS)/page.html
 
 # What is installed, as CycloneDX, and what is known against it. The tools have an environment of their own.
 TOOLS := $(VENV)-tools/.ready

@@ -667,11 +667,12 @@ def rasterize(
     file: Annotated[str, typer.Argument(help="drawings in any official format")],
     output: Annotated[Path, typer.Argument(help=".npy to write, uint8 [N, side, side]")],
     side: Annotated[int, typer.Option(min=8, max=512)] = 28,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
     """Rasterise a file of drawings as Google's bitmaps were."""
     from doodle_dist.data.commands import rasterize_file
 
-    rasterize_file(file, output, side)
+    rasterize_file(file, output, side, device)
 
 
 # --- config ---------------------------------------------------------------------------------------------
@@ -706,6 +707,7 @@ def config_validate(file: Annotated[str, typer.Argument(help="a .toml file")]) -
 # --- bench ----------------------------------------------------------------------------------------------
 
 BenchOutput = Annotated[Optional[Path], typer.Option("-o", help="also write the figures as JSON")]  # noqa: UP045
+BenchReal = Annotated[Path, typer.Option(help="folder of real drawings, simplified ndjson")]
 
 
 @bench_app.command("raster")
@@ -726,11 +728,48 @@ def bench_prepare(
     drawings: Annotated[int, typer.Option(min=1000)] = 500_000,
     output: BenchOutput = None,
     folder: Annotated[Path | None, typer.Option(help="where to work (default: a temporary folder)")] = None,
+    real: BenchReal = Path("../shared/data/simplified"),
 ) -> None:
-    """Prepare made-up drawings: drawings/s and memory of all Ray processes."""
+    """Prepare made-up ndjson: drawings/s against orjson's, and the memory of all Ray processes."""
     from doodle_dist.bench import prepare as bench
 
-    bench.main(drawings, folder, output)
+    bench.main(drawings, folder, real, output)
+
+
+@bench_app.command("full-size")
+def bench_full_size(
+    drawings: Annotated[int, typer.Option(min=10_000)] = 50_000_000,
+    categories: Annotated[int, typer.Option(min=1, max=345)] = 340,
+    real: BenchReal = Path("../shared/data/simplified"),
+    folder: Annotated[Path | None, typer.Option(help="where to work (default: a temporary folder)")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="worker processes, and cores for Ray")] = 2,
+    until: Annotated[
+        str, typer.Option(help="make-up, prepare, verify or stream; the same command again goes on")
+    ] = "stream",
+    keep: Annotated[bool, typer.Option("--keep", help="delete nothing at the end")] = False,
+    output: BenchOutput = None,
+) -> None:
+    """Make up as many drawings as Quick, Draw! has; prepare, verify and stream an epoch of them."""
+    from doodle_dist.bench import full_size
+
+    full_size.main(drawings, categories, real, folder, workers, until, output, keep)
+
+
+@bench_app.command("loaders")
+def bench_loaders(
+    drawings: Annotated[int, typer.Option(min=10_000)] = 262_144,
+    categories: Annotated[int, typer.Option(min=1, max=345)] = 340,
+    real: BenchReal = Path("../shared/data/simplified"),
+    folder: Annotated[Path | None, typer.Option(help="where to work (default: a temporary folder)")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="each loader runs so long in a round")] = 6.0,
+    rounds: Annotated[int, typer.Option(min=0, help="in turns; 0 only lays the drawings out")] = 3,
+    workers: Annotated[int, typer.Option(min=1, help="processes of each loader, and cores for Ray")] = 2,
+    output: BenchOutput = None,
+) -> None:
+    """The stream against torch's DataLoader, WebDataset, LitData, MosaicML Streaming and bare pyarrow."""
+    from doodle_dist.bench import loaders
+
+    loaders.main(drawings, categories, real, folder, seconds, rounds, workers, output)
 
 
 @bench_app.command("ingest")
@@ -769,6 +808,19 @@ def bench_train(
     from doodle_dist.bench import train
 
     train.main(presets or [], batch, rounds, overrides or [], output)
+
+
+@bench_app.command("process")
+def bench_process(
+    presets: Annotated[Optional[list[str]], typer.Argument(help="presets (default: two)")] = None,  # noqa: UP045
+    seconds: Annotated[float, typer.Option(min=1, help="each runs so long in a round")] = 20.0,
+    rounds: Annotated[int, typer.Option(min=1, help="in turns")] = 3,
+    output: BenchOutput = None,
+) -> None:
+    """A whole training against the same steps in a plain PyTorch loop with the data in memory."""
+    from doodle_dist.bench import process
+
+    process.main(presets or [], seconds, rounds, output)
 
 
 @bench_app.command("scale")
@@ -827,6 +879,27 @@ def bench_scale(
         as_json=as_json,
         output=output,
     )
+
+
+@bench_app.command("growth")
+def bench_growth(output: BenchOutput = None) -> None:
+    """What planning an epoch and prepare's exchange cost a shard, at up to 100,000 shards."""
+    from doodle_dist.bench import growth
+
+    growth.main(output)
+
+
+@bench_app.command("table")
+def bench_table(
+    results: Annotated[Path, typer.Option(help="folder of the benchmarks' JSON files")] = Path(
+        "benchmarks/results"
+    ),
+    page: Annotated[Path | None, typer.Option(help="also write the plots, as one HTML file")] = None,
+) -> None:
+    """Every bar of speed, and where this machine stands by the figures that were kept."""
+    from doodle_dist.bench import bars
+
+    bars.main(results, page)
 
 
 def _given(options: Mapping[str, object]) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Prepared datasets without a Ray: the tasks of `prepare` run one after another, in this process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,10 +16,15 @@ def prepare_here(
     """A dataset of made-up drawings, ``counts`` of each category; where it lies."""
 
     def one_by_one(
-        _: str, __: str, ___: str, total: int, task: Callable[[int], object], *____: object
+        _: str,
+        __: object,
+        ___: str,
+        arguments: Sequence[object],
+        task: Callable[[int, object], object],
+        *____: object,
     ) -> None:
-        for number in range(total):
-            task(number)
+        for number, argument in enumerate(arguments):
+            task(number, argument)
 
     write_drawings(folder / "raw", counts)
     sources = tuple(find_sources([str(folder / "raw")]))

@@ -154,7 +154,7 @@ def test_lines_are_counted_over_the_blocks_of_a_chunk(
     lines.append(lines[40])  # a key_id twice
     file.write_bytes(b"\n".join(lines) + b"\n")
     monkeypatch.setattr(
-        shards, "_run_round", lambda a, b, c, total, task, *_: [task(k) for k in range(total)]
+        shards, "_run_round", lambda a, b, c, todo, task, *_: [task(k, one) for k, one in enumerate(todo)]
     )
     sources = tuple(find_sources([str(tmp_path / "raw")]))
     request = shards.PrepareRequest(

@@ -65,7 +65,17 @@ ALLOWED = {
     "tuning.evaluator": {"config", "data", "errors", "evaluation.snapshot", "train", "training"},
     "tuning.on_workers": {"config", "data", "errors", "evaluation.runs", "train", "tuning"},
     "tune": {"cli", "config", "data", "errors", "ray_cluster", "train", "training", "tuning"},
-    "bench": {"bench", "config", "data", "losses", "models", "ray_cluster", "training"},
+    "bench": {
+        "bench",
+        "config",
+        "data",
+        "errors",
+        "evaluation",
+        "losses",
+        "models",
+        "ray_cluster",
+        "training",
+    },
     "cli": {"bench", "config", "data", "doctor", "errors", "evaluation", "log", "train", "tune"},
     "evaluation.export": {"config", "data", "errors", "evaluation"},
 }

@@ -1,92 +1,62 @@
-"""`doodle-dist bench prepare`: drawings/s of prepare from ndjson, and the memory of everything that Ray runs."""
+"""`doodle-dist bench prepare`: drawings/s of prepare from ndjson, and the memory of everything that Ray runs.
 
-import os
+Beside it: what orjson alone makes of the same lines on one core, in CPU seconds of this process, before and after.
+"""
+
 import shutil
+import statistics
+import sys
 import tempfile
-import threading
 import time
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import orjson
 import ray
 
 from doodle_dist.bench.machine import Machine, write_result
+from doodle_dist.bench.made_up import real_drawings, write_category
+from doodle_dist.bench.memory import MemoryWatch
 from doodle_dist.bench.results import PrepareBench
 from doodle_dist.data.shards import PrepareRequest, Progress, prepare
 from doodle_dist.data.sources import categories_of, find_sources
-from doodle_dist.data.synthetic import synthesize
 from doodle_dist.ray_cluster import Need, connect
 
-_CATEGORIES = 12
-_SAMPLE_S = 1.0
+_CATEGORIES = 340
+_PARSED = 40_000  # lines that orjson parses, of all files alike
+BAR = 0.5
 
 
-class MemoryWatch(threading.Thread):
-    """Samples the proportional set size of this process and all of Ray's, and what Ray has spilled.
-
-    PSS counts the object store's pages once, since the raylet maps them all.
-    """
-
-    def __init__(self, spill_folder: Path) -> None:
-        super().__init__(daemon=True)
-        self.spill_folder = spill_folder
-        self.over = threading.Event()
-        self.pss_mb = self.spilled_mb = 0.0
-
-    def run(self) -> None:
-        while not self.over.wait(_SAMPLE_S):
-            self.pss_mb = max(self.pss_mb, sum(map(_pss_mb, _ray_processes())))
-            spilled = sum(f.stat().st_size for f in self.spill_folder.rglob("*") if f.is_file())
-            self.spilled_mb = max(self.spilled_mb, spilled / 1e6)
-
-
-def _ray_processes() -> list[int]:
-    """This process and every descendant of it: a Ray of our own is among them."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:  # it ended meanwhile
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
-    found, todo = [], [os.getpid()]
-    while todo:
-        pid = todo.pop()
-        found.append(pid)
-        todo += children.get(pid, [])
-    return found
-
-
-def _pss_mb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
-
-
-def run(drawings: int, folder: Path) -> PrepareBench:
+def run(drawings: int, folder: Path, real: Path) -> PrepareBench:
     """Make ``drawings`` up, unless ``folder/raw`` holds them already; prepare them, and measure."""
     source, to = folder / "raw", folder / "prepared"
     if not source.exists():
-        synthesize(drawings, _CATEGORIES, 0, str(source))
+        source.mkdir()
+        bounds = np.arange(_CATEGORIES + 1) * drawings // _CATEGORIES
+        for one, first, stop in zip(
+            real_drawings(real, _CATEGORIES), bounds[:-1].tolist(), bounds[1:].tolist(), strict=True
+        ):
+            write_category(one, first, stop - first, source / f"{one.category}.ndjson")
     sources = tuple(find_sources([str(source)]))
     request = PrepareRequest(sources, categories_of(sources), str(to))
     connect(Need(workers=0, cpus_per_worker=0, gpus_per_worker=0), local=True)
     session = Path(ray._private.worker.global_worker.node.get_session_dir_path())
     _warm_up()
-    watch = MemoryWatch(session / "ray_spilled_objects")
-    watch.start()
-    began = time.perf_counter()
+    files = [Path(one.uri) for one in sources]
+    parsed = [orjson_per_s(files)]
 
     def show(stage: Progress) -> None:
-        print(f"\r{stage.stage} {stage.done}/{stage.total}", end="", flush=True)
+        if sys.stdout.isatty():
+            print(f"\r\033[K{stage.stage} {stage.done}/{stage.total}", end="", flush=True)
 
-    manifest = prepare(request, show)
-    seconds = time.perf_counter() - began
-    watch.over.set()
-    watch.join()
-    print()
+    with MemoryWatch(spilled=session / "ray_spilled_objects") as watch:
+        began = time.perf_counter()
+        manifest = prepare(request, show)
+        seconds = time.perf_counter() - began
+    print("\r" if sys.stdout.isatty() else "", end="")
+    parsed.append(orjson_per_s(files))
+    alone, machine = statistics.mean(parsed), Machine.here()
     assert manifest.rows + manifest.rejects.rows == drawings
     return PrepareBench(
         drawings=drawings,
@@ -94,9 +64,23 @@ def run(drawings: int, folder: Path) -> PrepareBench:
         seconds=seconds,
         drawings_per_s=drawings / seconds,
         processes_pss_mb=watch.pss_mb,
-        spilled_mb=watch.spilled_mb,
-        machine=Machine.here(),
+        spilled_mb=watch.files_mb["spilled"],
+        orjson_per_s=alone,
+        of_orjson=drawings / seconds / machine.cores / alone,
+        machine=machine,
     )
+
+
+def orjson_per_s(files: list[Path]) -> float:
+    """Lines that orjson parses in a CPU second of this thread, as many of each file."""
+    lines = []
+    for file in files:
+        with file.open("rb") as opened:
+            lines += list(islice(opened, _PARSED // len(files)))
+    began = time.thread_time()
+    for line in lines:
+        orjson.loads(line)
+    return len(lines) / (time.thread_time() - began)
 
 
 def _warm_up() -> None:
@@ -106,11 +90,11 @@ def _warm_up() -> None:
     ray.data.range(8, override_num_blocks=8).map_batches(lambda batch: batch, batch_size=None).materialize()
 
 
-def main(drawings: int, folder: Path | None, output: Path | None) -> None:
+def main(drawings: int, folder: Path | None, real: Path, output: Path | None) -> None:
     """Run it and print it."""
     where = folder or Path(tempfile.mkdtemp(prefix="doodle-dist-bench-"))
     try:
-        result = run(drawings, where)
+        result = run(drawings, where, real)
     finally:
         if folder is None:
             shutil.rmtree(where, ignore_errors=True)
@@ -119,4 +103,9 @@ def main(drawings: int, folder: Path | None, output: Path | None) -> None:
         f"{result.drawings_per_s:,.0f} drawings/s on {result.machine.cores} cores; "
         f"all processes {result.processes_pss_mb:,.0f} MB, spilled {result.spilled_mb:,.0f} MB"
     )
+    if result.orjson_per_s and result.of_orjson:
+        print(
+            f"orjson alone parses {result.orjson_per_s:,.0f} a second of a core: prepare does "
+            f"{result.of_orjson:.2f} of that, the bar is {BAR}{'' if result.of_orjson >= BAR else ': missed'}"
+        )
     write_result(output, result)

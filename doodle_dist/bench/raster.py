@@ -1,14 +1,15 @@
-"""`doodle-dist bench raster`: our rasteriser against Google's own bitmaps and against cairo.
+"""`doodle-dist bench raster`: our rasteriser and other libraries' (rasterisers.py) against Google's own bitmaps.
 
 Error is measured on the official pairs (row i of a bitmap file is line i of the simplified file). Speed is measured on
-the same drawings, ours and cairo's in turns, on one core: CPU seconds of this thread, so that what else the machine
-does counts little. cairo is driven through pycairo by plain integers from lists, which is the fastest way to drive it.
+the same drawings, ours and each of the others in turns, on one core: CPU seconds of this thread, so that what else the
+machine does counts little. Ours is given what the stream gives it, packed drawings in one buffer; the others are given
+parsed drawings, one by one, as their interfaces have it.
 """
 
-import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from doodle_dist import __version__
 from doodle_dist.bench.machine import Machine, write_result
+from doodle_dist.bench.rasterisers import LIBRARIES, Library, Strokes
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.stroke_augment import StrokeAugment, augment_packed
 from doodle_dist.data.strokes import pack_strokes
 
-Strokes = Sequence[tuple[list[int], list[int]]]
-
 _ROUND_S = 0.15
+_GPU_DRAWINGS = 200_000
 NEAR = 12  # grey levels
 
 # As in classifier-340-small.
@@ -57,16 +59,39 @@ class RasterError(BaseModel):
     identical_rows: int
 
 
-class RasterBench(BaseModel):
-    """Drawings/s are medians over rounds, and the ratio is the median of the rounds' ratios."""
+class RasterRow(BaseModel):
+    """One rasteriser. ``drawings_per_s`` is a median over rounds; ``ours_over_it`` the median of the rounds' ratios.
+    All None where the library is not installed."""
 
     model_config = ConfigDict(frozen=True)
 
-    error: RasterError
-    ours_per_s: float
-    cairo_per_s: float | None
-    ratio: float | None
-    augment_share: float | None = None  # of the rasteriser's time, for changing the strokes before
+    name: str
+    package: str
+    version: str | None = None
+    drawings_per_s: float | None = None
+    ours_over_it: float | None = None
+    error: RasterError | None = None
+
+
+class GpuRaster(BaseModel):
+    """Packed drawings in the host's memory -> pictures on the GPU, the copy and the checks included."""
+
+    model_config = ConfigDict(frozen=True)
+
+    gpu: str
+    drawings_per_s: float
+    most_off_the_cpu: int  # grey levels
+
+
+class RasterBench(BaseModel):
+    """Ours, and the others. ``gpu`` is None where there is none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ours: RasterRow
+    gpu: GpuRaster | None = None
+    others: list[RasterRow]
+    augment_share: float  # of the rasteriser's time, for changing the strokes before
     points_per_drawing: float
     machine: Machine
 
@@ -106,34 +131,6 @@ def raster_error(rasters: NDArray[np.uint8], references: NDArray[np.uint8]) -> R
     )
 
 
-def cairo_raster(
-    strokes: Strokes, side: int = 28, line_width: float = 16, padding: float = 16
-) -> NDArray[np.uint8]:
-    """One drawing by cairo, with the recipe that reproduces Google's bitmaps byte for byte. Needs pycairo."""
-    import cairo
-
-    surface = cairo.ImageSurface(cairo.FORMAT_ARGB32, side, side)
-    context = cairo.Context(surface)
-    context.set_antialias(cairo.ANTIALIAS_BEST)
-    context.set_line_cap(cairo.LINE_CAP_ROUND)
-    context.set_line_join(cairo.LINE_JOIN_ROUND)
-    context.set_line_width(line_width)
-    around = 2 * padding + line_width
-    context.scale(side / (256 + around), side / (256 + around))
-    context.translate(around / 2, around / 2)
-    context.set_source_rgb(0, 0, 0)
-    context.paint()
-    context.set_source_rgb(1, 1, 1)
-    left = (256 - max(max(x) for x, _ in strokes)) / 2
-    top = (256 - max(max(y) for _, y in strokes)) / 2
-    for xs, ys in strokes:
-        context.move_to(xs[0] + left, ys[0] + top)
-        for x, y in zip(xs, ys, strict=True):
-            context.line_to(x + left, y + top)
-        context.stroke()
-    return np.frombuffer(surface.get_data(), np.uint8).reshape(side, side, 4)[:, :, 0].copy()
-
-
 def _cpu_seconds(work: Callable[[], Any], repeats: int) -> float:
     began = time.thread_time()
     for _ in range(repeats):
@@ -141,44 +138,89 @@ def _cpu_seconds(work: Callable[[], Any], repeats: int) -> float:
     return (time.thread_time() - began) / repeats
 
 
-def run(data_dir: Path, seconds: float = 8.0) -> RasterBench:
-    """Measure for about ``seconds``; without pycairo, only ours."""
+def measure_gpu(buffer: NDArray[np.uint8], offsets: NDArray[np.int32]) -> GpuRaster | None:
+    """The GPU's rasteriser on about 200,000 drawings a call, the given ones again and again; None without a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    from doodle_dist.data.raster_cuda import rasterize_packed_on
+
+    device, times = torch.device("cuda"), []
+    off = rasterize_packed_on(buffer, offsets, device)[:, 0].cpu().numpy().astype(np.int16)
+    off -= rasterize_packed(buffer, offsets)
+    count = max(1, _GPU_DRAWINGS // (len(offsets) - 1))
+    lengths = np.tile(np.diff(offsets), count)
+    many, ends = np.tile(buffer, count), np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    for _ in range(12):
+        began = time.perf_counter()
+        rasterize_packed_on(many, ends, device)
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return GpuRaster(
+        gpu=torch.cuda.get_device_name(device),
+        drawings_per_s=len(lengths) / statistics.median(times[2:]),
+        most_off_the_cpu=int(np.abs(off).max()),
+    )
+
+
+def run(data_dir: Path, rounds: int = 7) -> RasterBench:
+    """Measure in ``rounds`` turns, a few seconds each."""
     drawings, bitmaps = official_pairs(data_dir)
     buffer, offsets = pack_all(drawings)
-    error = raster_error(rasterize_packed(buffer, offsets), bitmaps)  # compiles, too
+    keys = np.arange(len(drawings), dtype=np.uint64)
+    there = {library: library.make() for library in LIBRARIES if library.is_installed}
 
     def ours() -> None:
         rasterize_packed(buffer, offsets)
 
-    keys = np.arange(len(drawings), dtype=np.uint64)
-
     def changes() -> None:
         augment_packed(buffer, offsets, keys, _AUGMENT, 0, 0)
 
+    error = raster_error(rasterize_packed(buffer, offsets), bitmaps)  # compiles, too
     changes()
-
-    def theirs() -> None:
-        for strokes in drawings:
-            cairo_raster(strokes)
-
-    with_cairo = importlib.util.find_spec("cairo") is not None
-    ours_s: list[float] = []
-    theirs_s: list[float] = []
-    changes_s: list[float] = []
     repeats = max(1, round(_ROUND_S / _cpu_seconds(ours, 3)))
-    until = time.perf_counter() + seconds
-    while len(ours_s) < 3 or time.perf_counter() < until:
+    ours_s, changes_s, ratios = [], [], []
+    theirs_s: dict[str, list[float]] = {library.name: [] for library in there}
+    for _ in range(rounds):
         ours_s.append(_cpu_seconds(ours, repeats))
         changes_s.append(_cpu_seconds(changes, repeats))
-        if with_cairo:
-            theirs_s.append(_cpu_seconds(theirs, 1))
-    n = len(drawings)
+        ratios.append(changes_s[-1] / ours_s[-1])
+        for library, draw in there.items():
+            theirs_s[library.name].append(_cpu_seconds(partial(list, map(draw, drawings)), 1))
+            ours_s.append(_cpu_seconds(ours, repeats))  # beside each, since a shared machine's speed changes
+    n, turns = len(drawings), len(there) + 1
+    beside = np.array(ours_s).reshape(rounds, turns)
+
+    def row(library: Library, number: int) -> RasterRow:
+        times = theirs_s[library.name]
+        return RasterRow(
+            name=library.name,
+            package=library.package,
+            version=library.version,
+            drawings_per_s=n / statistics.median(times),
+            ours_over_it=float(np.median(np.array(times) / beside[:, number + 1])),
+            error=raster_error(np.stack([there[library](one) for one in drawings]), bitmaps),
+        )
+
+    installed = list(there)
     return RasterBench(
-        error=error,
-        ours_per_s=n / statistics.median(ours_s),
-        cairo_per_s=n / statistics.median(theirs_s) if with_cairo else None,
-        ratio=statistics.median(np.array(theirs_s) / ours_s) if with_cairo else None,
-        augment_share=statistics.median(np.array(changes_s) / ours_s),
+        ours=RasterRow(
+            name="doodle_dist",
+            package="doodle_dist",
+            version=__version__,
+            drawings_per_s=n / statistics.median(ours_s),
+            ours_over_it=1.0,
+            error=error,
+        ),
+        others=[
+            row(library, installed.index(library))
+            if library in there
+            else RasterRow(name=library.name, package=library.package)
+            for library in LIBRARIES
+        ],
+        gpu=measure_gpu(buffer, offsets),
+        augment_share=statistics.median(ratios),
         points_per_drawing=sum(len(x) for strokes in drawings for x, _ in strokes) / n,
         machine=Machine.here(),
     )
@@ -187,21 +229,34 @@ def run(data_dir: Path, seconds: float = 8.0) -> RasterBench:
 def main(data_dir: Path, output: Path | None) -> None:
     """Run it and print it."""
     result = run(data_dir)
-    error = result.error
+    error = result.ours.error
+    assert error is not None
     table = Table(
-        "", "", title=f"{error.drawings:,} official pairs, {result.points_per_drawing:.0f} points each"
+        *("", "drawings/s, one core", "ours is", "error on ink", "most", "pixels within 12", "identical"),
+        title=f"{error.drawings:,} official pairs, {result.points_per_drawing:.0f} points each",
     )
-    table.add_row("mean error on ink", f"{error.ink_mean:.2f} of 255")
-    table.add_row("largest error", f"{error.most}")
-    table.add_row("pixels within 12", f"{error.within_12:.4%}")
-    table.add_row("identical drawings", f"{error.identical_rows:,}")
-    table.add_row("ours, one core", f"{result.ours_per_s:,.0f} drawings/s")
-    if result.augment_share is not None:
-        table.add_row("augmenting strokes", f"{result.augment_share:.0%} of the rasteriser's time")
-    if result.cairo_per_s is None:
-        table.add_row("cairo", "not installed: pip install 'doodle_dist[bench]'")
-    else:
-        table.add_row("cairo, one core", f"{result.cairo_per_s:,.0f} drawings/s")
-        table.add_row("ours / cairo", f"{result.ratio:.1f}")
+    for row in (result.ours, *result.others):
+        if row.error is None:
+            table.add_row(row.name, f"not installed: pip install {row.package}")
+            continue
+        table.add_row(
+            f"{row.name} {row.version}",
+            f"{row.drawings_per_s:,.0f}",
+            f"{row.ours_over_it:.1f} ×",
+            f"{row.error.ink_mean:.2f}",
+            f"{row.error.most}",
+            f"{row.error.within_12:.3%}",
+            f"{row.error.identical_rows:,}",
+        )
     Console().print(table)
+    if result.gpu is None:
+        print("on a GPU: not measured here")
+    else:
+        print(
+            f"on {result.gpu.gpu}: {result.gpu.drawings_per_s:,.0f} drawings/s, at most {result.gpu.most_off_the_cpu} "
+            "grey levels off the CPU's"
+        )
+    print(
+        f"changing the strokes as classifier-340-small does takes {result.augment_share:.0%} of rasterising them"
+    )
     write_result(output, result)

@@ -29,8 +29,9 @@ from doodle_dist.bench.train import our_step
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_experiment
 from doodle_dist.data import storage
-from doodle_dist.data.shards import Group, PrepareRequest, gather, scatter
-from doodle_dist.data.sources import categories_of, find_sources, plan_chunks
+from doodle_dist.data.exchange import gather, scatter, write_index
+from doodle_dist.data.shards import PrepareRequest
+from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.stream import WINDOW_DRAWINGS
 from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
@@ -63,7 +64,6 @@ class Here(_Frozen):
     bytes_per_open: float
     requests_per_group: float
     bytes_per_row: float
-    requests_per_part: float  # to take one shard's drawings out of what a chunk left in prepare's staging
     loopback_bytes_per_s: float
     machine: Machine
 
@@ -216,32 +216,25 @@ class _CountedFile(io.BytesIO):
         return data
 
 
-def shard_of(drawings: str, folder: Path) -> tuple[bytes, bytes]:
-    """One shard of the official drawings at ``drawings``, as `data prepare` writes it, and a part of its staging."""
+def shard_of(drawings: str, folder: Path) -> bytes:
+    """One shard of the official drawings at ``drawings``, as `data prepare` writes it."""
     sources = tuple(find_sources([drawings]))
-    to = str(folder)
-    request = PrepareRequest(sources, categories_of(sources), to, split_percents=(100, 0, 0), shards=1)
-    chunks = [chunk for source in sources for chunk in plan_chunks(source, request.chunk_bytes)]
-    groups = []
-    for number, chunk in enumerate(chunks):
-        scatter(request, to, number, chunk)
-        note = orjson.loads(storage.read_bytes(storage.join(to, f"chunk-{number:06d}.json")))
-        groups += [
-            Group(number, part["path"], index)
-            for part in note["parts"]
-            for index in range(len(part["buckets"]))
-        ]
-    gather(request, to, 0, "part-00000.parquet", groups)
-    shard, part = (
-        storage.read_bytes(storage.join(to, name)) for name in ("part-00000.parquet", groups[0].path)
+    request = PrepareRequest(
+        sources, categories_of(sources), str(folder), split_percents=(100, 0, 0), shards=1
     )
-    return shard, part
+    exchange = request.exchange()
+    for number, chunk in enumerate(request.chunks()):
+        scatter(exchange, number, chunk)
+    notes = [orjson.loads(file.read_bytes()) for file in sorted(Path(exchange.staging).glob("chunk-*.json"))]
+    write_index(exchange, notes)
+    gather(exchange, 0, sum(len(note["parts"]) for note in notes))
+    return storage.read_bytes(storage.join(exchange.to, exchange.path_of(0)))
 
 
 def measure_here(drawings: str) -> Here:
     """Lay out and read a shard of real drawings; add up gradients over the loopback."""
     with tempfile.TemporaryDirectory(prefix="doodle-dist-scale-") as folder:
-        data, part = shard_of(drawings, Path(folder))
+        data = shard_of(drawings, Path(folder))
     counted = _CountedFile(data)
     # As the stream opens what lies in an object store.
     file = pq.ParquetFile(pa.PythonFile(counted, mode="r"), pre_buffer=True, page_checksum_verification=True)
@@ -251,9 +244,6 @@ def measure_here(drawings: str) -> Here:
     rows = sum(
         len(file.read_row_group(k, columns=["key_id", "label", "strokes"], use_threads=False)) for k in full
     )
-    staged = _CountedFile(part)
-    with pa.ipc.open_file(pa.PythonFile(staged, mode="r")) as one:
-        one.get_batch(0)
     return Here(
         drawings=file.metadata.num_rows,
         shard_bytes_per_drawing=len(data) / file.metadata.num_rows,
@@ -261,7 +251,6 @@ def measure_here(drawings: str) -> Here:
         bytes_per_open=sum(opened),
         requests_per_group=len(counted.reads) / len(full),
         bytes_per_row=sum(counted.reads) / rows,
-        requests_per_part=1 + len(staged.reads),
         loopback_bytes_per_s=measure_loopback(),
         machine=Machine.here(),
     )
@@ -331,6 +320,7 @@ def collect(results: Path, experiment: Experiment, work: Work, asked: Asked) -> 
     laid_out = f"measured: {HERE}, {here.machine.date}, {here.drawings:,} official drawings"
     changes = not StrokeAugment(**experiment.data.strokes.model_dump()).changes_nothing
     fraction = asked.flop_fraction or _FLOP_FRACTION
+    prepare_bytes = (asked.drawings or _DRAWINGS) * many.bytes_per_line
 
     def figure(value: float, unit: str, source: str) -> Figure:
         return Figure(value=value, unit=unit, source=source)
@@ -370,14 +360,16 @@ def collect(results: Path, experiment: Experiment, work: Work, asked: Asked) -> 
         prepare_fixed=figure(few.seconds - slope * few.drawings, "s", prepared),
         prepare_work=figure(slope * many.machine.cores, "core s a drawing", prepared),
         prepare_chunks=figure(
-            (asked.drawings or _DRAWINGS) * many.bytes_per_line / (32 << 20),
+            prepare_bytes / min(max(prepare_bytes / 256, 32 << 20), 128 << 20),
             "chunks",
-            f"counted: 32 MiB each, {many.bytes_per_line:.0f} bytes a line ({PREPARE[1]})",
+            f"counted: data/shards.py, of {prepare_bytes:.3g} bytes, {many.bytes_per_line:.0f} a line ({PREPARE[1]})",
         ),
-        requests_per_part=figure(here.requests_per_part, "requests", laid_out),
+        requests_per_part=figure(
+            2, "requests", "counted: data/exchange.py, a file's length and a range of it"
+        ),
         shard_drawings=figure(262_144, "drawings", "counted: what `data prepare` puts into a shard"),
         group_rows=figure(2048, "drawings", "counted: what `data prepare` puts into a row group"),
-        open_shards=figure(16, "shards", "counted: files that a reader of the stream keeps open"),
+        open_shards=figure(64, "shards", "counted: files that a reader of the stream keeps open"),
         window_drawings=figure(WINDOW_DRAWINGS, "drawings", "counted: data/stream.py, a block of Ray Data"),
         raster_threads=figure(experiment.data.raster_threads, "threads a worker", "counted: the preset"),
         requests_per_open=figure(here.requests_per_open, "requests", laid_out),

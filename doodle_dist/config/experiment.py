@@ -33,10 +33,10 @@ class DataConfig(Section):
     window_bytes: int = Field(
         50 << 20, ge=1, le=100 << 20, description="rasters that a data task makes at once"
     )
-    rasterize: Literal["worker", "tasks"] = Field(
+    rasterize: Literal["worker", "tasks", "device"] = Field(
         "worker",
-        description="who rasterises strokes: threads of the worker, or Ray Data's tasks, on whatever node has "
-        "free cores (eight times the bytes travel)",
+        description="who rasterises strokes: threads of the worker; Ray Data's tasks, on whatever node has "
+        "free cores (eight times the bytes travel); or the worker's GPU",
     )
     raster_threads: int = Field(1, ge=1, le=64, description="threads of a worker that rasterise")
     buffer_bytes: int = Field(512 << 20, ge=1 << 20, description="object store that a rank's stream may hold")

@@ -2,13 +2,14 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast, get_args
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -206,10 +207,29 @@ def verify_dataset(uri: str) -> bool:
     return not problems
 
 
-def rasterize_file(file: str, output: Path, side: int) -> None:
-    """`data rasterize`: one file of drawings -> uint8 [N, side, side], bad records named on stderr."""
+def _rasteriser(device: str) -> Callable[[NDArray[np.uint8], NDArray[np.int32], int], NDArray[np.uint8]]:
+    """(packed drawings, offsets, side) -> uint8 [N, side, side], drawn on ``device``. Raises ValueError."""
     from doodle_dist.data.raster import rasterize_packed
 
+    if device == "cpu":
+        return lambda buffer, offsets, side: rasterize_packed(buffer, offsets, side=side)
+    if device != "cuda":
+        raise ValueError(f"--device {device!r}: should be cpu or cuda")
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ValueError("--device cuda: there is no CUDA GPU here; allowed: cpu")
+    from doodle_dist.data.raster_cuda import rasterize_packed_on
+
+    where = torch.device("cuda")
+    return lambda buffer, offsets, side: (
+        rasterize_packed_on(buffer, offsets, where, side=side)[:, 0].cpu().numpy()
+    )
+
+
+def rasterize_file(file: str, output: Path, side: int, device: str = "cpu") -> None:
+    """`data rasterize`: one file of drawings -> uint8 [N, side, side], bad records named on stderr."""
+    draw = _rasteriser(device)
     sources = find_sources([file])
     if sources[0].kind in PICTURES:
         raise ValueError(f"{file} holds pictures already")
@@ -224,7 +244,7 @@ def rasterize_file(file: str, output: Path, side: int) -> None:
                     print(f"{source.uri}:{first + reject.line}: {reject.reason}", file=sys.stderr)
                 lines += batch.lines_read
                 if len(batch):
-                    rasters.append(rasterize_packed(*binary_buffers(batch.strokes), side=side))
+                    rasters.append(draw(*binary_buffers(batch.strokes), side))
             first += lines
     if not rasters:
         raise ValueError(f"{file} holds no drawings")

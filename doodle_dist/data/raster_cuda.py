@@ -179,6 +179,16 @@ def _draw_row(
     tl.store(out + to, picture.to(tl.uint8), mask=column < side)
 
 
+def check_device(device: torch.device, side: int) -> None:
+    """Raise ValueError where drawings can't be rasterised on ``device`` at that side."""
+    if device.type != "cuda" and not triton.knobs.runtime.interpret:
+        raise ValueError(
+            f"data.rasterize=device: the worker's device is {device.type}; allowed there: worker, tasks"
+        )
+    if not raster.MIN_SIDE <= side <= MAX_SIDE:
+        raise ValueError(f"side = {side}: must be {raster.MIN_SIDE}..{MAX_SIDE} on a GPU")
+
+
 def rasterize_packed_on(
     buffer: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.integer],

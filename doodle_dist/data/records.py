@@ -365,7 +365,9 @@ def plan_line_chunks(source: Source, chunk_bytes: int, kind: Kind) -> list[Chunk
 
 def count_lines(data: bytes) -> int:
     """How many lines ``data`` holds; the last one may lack its newline."""
-    return data.count(b"\n") + (0 if not data or data.endswith(b"\n") else 1)
+    # NumPy looks at sixty bytes at once, bytes.count at one newline after the other.
+    newlines = int(np.count_nonzero(np.frombuffer(data, np.uint8) == 10))
+    return newlines + (0 if not data or data.endswith(b"\n") else 1)
 
 
 class LineBlock(NamedTuple):

@@ -52,7 +52,8 @@ class Scan(NamedTuple):
 def scan_lines(data: bytes) -> Scan:
     """Parse the lines of ``data``; the last one may lack its newline."""
     raw = np.frombuffer(data, np.uint8)
-    columns, offsets, packed, words, countries, left, lines = _scan(raw, data.count(b"\n") + 1)
+    most_lines = int(np.count_nonzero(raw == _NEWLINE)) + 1
+    columns, offsets, packed, words, countries, left, lines = _scan(raw, most_lines)
     return Scan(
         columns["line"],
         columns["key_id"],

@@ -7,7 +7,8 @@ reads nothing that was consumed, and the drawings of a step are the same for any
 
 Strokes take an eighth of their rasters' bytes, so they travel as strokes and are rasterised where they are
 used, a few steps at a time and ahead of the consumer, by threads of the worker. Where the workers' own cores
-are busy and others are not, the tasks rasterise (``StreamPlan.rasterize = "tasks"``).
+are busy and others are not, the tasks rasterise (``StreamPlan.rasterize = "tasks"``); where the worker has a GPU,
+that can (``"device"``, by the rasteriser that it is given).
 
 Ray Data's processes take seconds to start. Meanwhile the rank reads the first steps itself, by the same
 arithmetic.
@@ -21,7 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -62,7 +63,13 @@ CHUNK_DRAWINGS = 2048
 HEAD_DRAWINGS = 16_384
 
 Split = Literal["train", "val", "test"]
-Rasterize = Literal["worker", "tasks"]
+Rasterize = Literal["worker", "tasks", "device"]
+
+
+# uint8 [N, channels, side, side]: a NumPy array, or a tensor on a device, of which this module knows nothing
+Pictures: TypeAlias = Any
+# (packed drawings, their offsets [N + 1], side) -> pictures of N drawings
+Rasteriser = Callable[[NDArray[np.uint8], NDArray[np.int32], int], Pictures]
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ class StreamPlan:
     @property
     def bytes_of_drawing(self) -> int:
         """What a drawing takes on its way to a rank: its pixels, or about what strokes take."""
-        return 128 if self.kind == "strokes" and self.rasterize == "worker" else self.pixels
+        return 128 if self.kind == "strokes" and self.rasterize != "tasks" else self.pixels
 
 
 # A window that was asked for late belongs to the epoch before.
@@ -210,9 +217,12 @@ class Window:
 
 
 class _ShardReader:
-    """Row groups of a dataset's shards; the last few files stay open, since windows come back to them."""
+    """Row groups of a dataset's shards; the last files stay open, since windows come back to them.
 
-    def __init__(self, keep: int = 16) -> None:
+    Opening a file, of 128 row groups, costs twice as much as reading one of them. An open one takes 0.6 MB.
+    """
+
+    def __init__(self, keep: int = 64) -> None:
         self.files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
         self.keep = keep
 
@@ -316,20 +326,22 @@ def read_window(plan: StreamPlan, lanes: range, window: Window, reader: RowGroup
     """The drawings of a rank's lanes in a window, step by step, lane by lane: key_id, label, what is
     stored of them, strokes or pixels, and the plan's extra columns."""
     order = plan.order(window.epoch)
-    tables: dict[int, tuple[int, pa.Table]] = {}  # row group -> where its rows begin, its rows
-    held = 0
-    picks: list[NDArray[np.int64]] = []
+    pieces = []
     for lane in lanes:
         start, _ = order.lane_rows(lane, window.first)
         _, stop = order.lane_rows(lane, window.stop - 1)
-        rows = []
-        for piece in order.pieces(start, stop):
-            if piece.group not in tables:
-                table = _wanted(plan, piece.group, reader)
-                tables[piece.group] = (held, table)
-                held += len(table)
-            rows.append(tables[piece.group][0] + order.shuffled(piece.group)[piece.start : piece.stop])
-        picks.append(np.concatenate(rows))
+        pieces.append(list(order.pieces(start, stop)))
+    # Row groups are numbered file by file: in their order, a file is opened once.
+    tables: dict[int, tuple[int, pa.Table]] = {}  # row group -> where its rows begin, its rows
+    held = 0
+    for group in sorted({piece.group for its in pieces for piece in its}):
+        table = _wanted(plan, group, reader)
+        tables[group] = (held, table)
+        held += len(table)
+    picks: list[NDArray[np.int64]] = [
+        np.concatenate([tables[p.group][0] + order.shuffled(p.group)[p.start : p.stop] for p in its])
+        for its in pieces
+    ]
     per_step = order.rows_per_lane_step
     last = window.stop - window.first - 1
     taken = np.concatenate(
@@ -346,14 +358,25 @@ def read_window(plan: StreamPlan, lanes: range, window: Window, reader: RowGroup
 def pictures(plan: StreamPlan, table: pa.Table, epoch: int = 0) -> NDArray[np.uint8]:
     """uint8 [N, channels, side, side] of the N drawings of a window of ``epoch``, or of a slice of one."""
     if "strokes" in table.column_names:
-        buffer, offsets = binary_buffers(table["strokes"].chunk(0))
-        if plan.strokes is not None:
-            keys = table["key_id"].to_numpy()
-            buffer, offsets = augment_packed(buffer, offsets, keys, plan.strokes, plan.seed, epoch)
-        rows = rasterize_packed(buffer, offsets, side=plan.side)
+        rows = rasterize_packed(*_packed(plan, table, epoch), side=plan.side)
     else:
         rows = fixed_rows(table["pixels"].chunk(0), plan.pixels)
     return rows.reshape(-1, plan.channels, plan.side, plan.side)
+
+
+def _packed(plan: StreamPlan, table: pa.Table, epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """The packed drawings of a table, changed as the plan has it, and their offsets."""
+    buffer, offsets = binary_buffers(table["strokes"].chunk(0))
+    if plan.strokes is None:
+        return buffer, offsets
+    return augment_packed(buffer, offsets, table["key_id"].to_numpy(), plan.strokes, plan.seed, epoch)
+
+
+def _pictures_by(draw: Rasteriser | None, plan: StreamPlan, table: pa.Table, epoch: int) -> Pictures:
+    """`pictures`, drawn by ``draw`` where they are drawn at all; None: the CPU's rasteriser."""
+    if draw is None or "strokes" not in table.column_names:
+        return pictures(plan, table, epoch)
+    return draw(*_packed(plan, table, epoch), plan.side).reshape(-1, plan.channels, plan.side, plan.side)
 
 
 def _rasterized(plan: StreamPlan, table: pa.Table, epoch: int) -> pa.Table:
@@ -370,14 +393,14 @@ def _rasterized(plan: StreamPlan, table: pa.Table, epoch: int) -> pa.Table:
 class Batch:
     """One rank's part of a global batch.
 
-    ``pixels`` uint8 [B, channels, side, side], ``labels`` int64 [B], ``key_ids`` uint64 [B], rows lane by
-    lane; ``lane_rows`` gives the lanes and their row counts. ``global_rows`` counts all ranks' rows.
-    ``consumed`` drawings of ``epoch`` lie behind once this step is done.
+    ``pixels`` uint8 [B, channels, side, side] (on the device, where that drew them), ``labels`` int64 [B],
+    ``key_ids`` uint64 [B], rows lane by lane; ``lane_rows`` gives the lanes and their row counts.
+    ``global_rows`` counts all ranks' rows. ``consumed`` drawings of ``epoch`` lie behind once this step is done.
     """
 
     epoch: int
     step_in_epoch: int
-    pixels: NDArray[np.uint8]
+    pixels: Pictures
     labels: NDArray[np.int64]
     key_ids: NDArray[np.uint64]
     lane_rows: tuple[tuple[int, int], ...]
@@ -489,7 +512,9 @@ class RankBatches:
         buffer_bytes: int,
         threads: int,
         memory: RowGroupsInMemory | None,
+        draw: Rasteriser | None,
     ) -> None:
+        self._draw = draw
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rasterize")
         # One thread waits for Ray Data's first window, one reads what comes before it.
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
@@ -509,14 +534,15 @@ class RankBatches:
         return next(self._batches)
 
     def _steps(self, plan: StreamPlan, lanes: range, threads: int) -> Generator[Batch, None, None]:
-        ahead: deque[tuple[_Chunk, Future[NDArray[np.uint8]]]] = deque()
+        ahead: deque[tuple[_Chunk, Future[Pictures]]] = deque()
         while True:
             # What is rasterised is handed on at once, whether or not more has been read.
             while len(ahead) < threads + 2 and (not ahead or self._coming.done()):
                 chunk = self._coming.result()
                 if chunk is None:
                     break
-                ahead.append((chunk, self._pool.submit(pictures, plan, chunk.table, chunk.order.epoch)))
+                drawn = self._pool.submit(_pictures_by, self._draw, plan, chunk.table, chunk.order.epoch)
+                ahead.append((chunk, drawn))
                 self._coming = self._readers.submit(next, self._chunks, None)
             if not ahead:
                 return
@@ -541,16 +567,17 @@ def rank_batches(
     buffer_bytes: int = 512 << 20,
     threads: int = 1,
     memory: RowGroupsInMemory | None = None,
+    draw: Rasteriser | None = None,
 ) -> RankBatches:
     """Batches of a rank from the cursor (epoch, drawings consumed of it) on, to the end of ``epochs``.
 
-    ``epochs=None`` goes on for ever. ``threads`` of this process rasterise, ahead of the consumer. Rows come
-    through Ray Data, or from ``memory``: the same batches. Raises ValueError where ranks, lanes, batch and
-    drawings don't fit.
+    ``epochs=None`` goes on for ever. ``threads`` of this process rasterise, ahead of the consumer, by ``draw`` where
+    one is given. Rows come through Ray Data, or from ``memory``: the same batches. Raises ValueError where ranks,
+    lanes, batch and drawings don't fit.
     """
     lanes = lanes_of_rank(rank, world_size, plan.lanes)
     todo = windows(plan, len(lanes), epoch, consumed, epochs)
-    return RankBatches(plan, lanes, todo, buffer_bytes, threads, memory)
+    return RankBatches(plan, lanes, todo, buffer_bytes, threads, memory, draw)
 
 
 def _blocks(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: int) -> Iterator[pa.Table]:
@@ -566,11 +593,12 @@ def _windows_read(
 ) -> Iterator[tuple[Window, pa.Table]]:
     """Each window with its table: the first read here, the others through Ray Data, which starts meanwhile."""
     head, coming = _head(plan, lanes, coming)
+    # Read first, a twentieth of a second, and not beside Ray Data's start, which has the interpreter for seconds.
+    there = [(window, read_window(plan, lanes, window)) for window in head]
     todo = list(islice(coming, WINDOWS_PER_PIPELINE))
     blocks = _blocks(plan, lanes, todo, buffer_bytes)
     first = readers.submit(next, blocks) if todo else None
-    for window in head:
-        yield window, read_window(plan, lanes, window)
+    yield from there
     while todo:
         for window in todo:
             _hungry.set()
@@ -622,9 +650,7 @@ def _chunks(
         assert at == len(table), f"a window of {at} drawings came as {len(table)}"
 
 
-def _steps(
-    plan: StreamPlan, lanes: range, chunk: _Chunk, pixels: Future[NDArray[np.uint8]]
-) -> Iterator[Batch]:
+def _steps(plan: StreamPlan, lanes: range, chunk: _Chunk, pixels: Future[Pictures]) -> Iterator[Batch]:
     order = chunk.order
     key_ids = chunk.table["key_id"].to_numpy()
     labels = chunk.table["label"].to_numpy().astype(np.int64)

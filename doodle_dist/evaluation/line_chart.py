@@ -27,10 +27,10 @@ class Series:
     values: Sequence[float]
 
 
-def chart(title: str, series: Sequence[Series]) -> Markup:
+def chart(title: str, series: Sequence[Series], along: str = "drawings seen") -> Markup:
     """A figure: the curves against drawings seen, their legend, and what they say as text for who can't see them.
 
-    ``series`` have at least one finite value among them.
+    ``series`` have at least one finite value among them. ``along`` names the axis where it is another.
     """
     lines = [_thinned(_points(one)) for one in series]
     xs = [x for line in lines for x, y in line if y is not None]
@@ -41,11 +41,11 @@ def chart(title: str, series: Sequence[Series]) -> Markup:
     drawn = [_curve(line, across, up, k) for k, line in enumerate(lines)]
     svg = el(
         "svg",
-        _axes(across, up),
+        _axes(across, up, along),
         drawn,
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="img",
-        aria_label=f"{title}, against drawings seen. {' '.join(map(_said, series))}",
+        aria_label=f"{title}, against {along}. {' '.join(map(_said, series))}",
     )
     keys = [el("li", _key(k), one.name) for k, one in enumerate(series)]
     heading: Content = [el("strong", title), " (logarithmic)" if logarithmic else None]

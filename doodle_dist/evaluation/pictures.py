@@ -18,9 +18,11 @@ def to_pixels(images: Tensor) -> NDArray[np.uint8]:
     return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()
 
 
-def to_images(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+def to_images(pixels: NDArray[np.uint8] | Tensor, device: torch.device) -> Tensor:
     """uint8 [N, C, H, W] -> float32 in [-1, 1] on the device: `to_pixels` undone (the copy travels as bytes)."""
-    return torch.from_numpy(np.ascontiguousarray(pixels).copy()).to(device).float().div_(127.5).sub_(1.0)
+    if not isinstance(pixels, Tensor):
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels).copy())
+    return pixels.to(device).float().div_(127.5).sub_(1.0)
 
 
 def grid(pixels: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:

@@ -5,9 +5,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
 import orjson
 import ray.train
 import torch
+from numpy.typing import NDArray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from torch import nn
@@ -21,6 +23,7 @@ from doodle_dist.data.schema import MANIFEST, Manifest
 from doodle_dist.data.stream import (
     Batch,
     RankBatches,
+    Rasteriser,
     RowGroupsInMemory,
     StreamPlan,
     plan_stream,
@@ -178,6 +181,7 @@ def prepare_run(
         buffer_bytes=experiment.data.buffer_bytes,
         threads=experiment.data.raster_threads,
         memory=memory,
+        draw=rasteriser_on(context.device, plan),
     )
     try:
         task = build_task(experiment, manifest, categories, context)
@@ -226,6 +230,27 @@ def prepare_run(
     return run, batches, cursor
 
 
+def rasteriser_on(device: torch.device, plan: StreamPlan) -> Rasteriser | None:
+    """What draws a stream's strokes, where that is the worker's device; None: the CPU, or pixels need no drawing.
+
+    Raises ValueError where the device can't.
+    """
+    if plan.rasterize != "device" or plan.kind == "pixels":
+        return None
+    try:
+        from doodle_dist.data.raster_cuda import check_device, rasterize_packed_on
+    except ImportError as error:
+        raise ValueError(
+            f"data.rasterize=device needs triton, which torch's CUDA builds bring: {error}"
+        ) from None
+    check_device(device, plan.side)
+
+    def draw(buffer: NDArray[np.uint8], offsets: NDArray[np.int32], side: int) -> torch.Tensor:
+        return rasterize_packed_on(buffer, offsets, device, side=side)
+
+    return draw
+
+
 def about_data(uri: str, manifest: Manifest, drawings: int) -> dict[str, object]:
     """What a snapshot says of the dataset it was trained on, ``drawings`` of it."""
     return {
@@ -260,7 +285,13 @@ def _held_out(
     plan = held_out_plan(experiment, manifest, context.world_size)
     if plan.rows < context.world_size:
         return iter(())
-    batches = rank_batches(plan, rank=context.rank, world_size=context.world_size, memory=memory)
+    batches = rank_batches(
+        plan,
+        rank=context.rank,
+        world_size=context.world_size,
+        memory=memory,
+        draw=rasteriser_on(context.device, plan),
+    )
     wanted = experiment.train.held_out_drawings
     return takewhile(lambda batch: batch.consumed - batch.global_rows < wanted, batches)
 

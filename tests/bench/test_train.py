@@ -9,7 +9,7 @@ from doodle_dist.config.load import load_experiment
 
 @pytest.mark.parametrize("preset", ["cdcgan-small", "doodle-gan-small", "classifier-small"])
 def test_both_loops_take_steps_and_are_timed(preset: str) -> None:
-    result = train.measure(preset, 8, 3, [])
+    result = train.measure(preset, 8, 3, [], torch.device("cpu"))
     assert result.batch == 8
     assert result.ours_s > 0
     assert result.textbook_s > 0
@@ -18,7 +18,8 @@ def test_both_loops_take_steps_and_are_timed(preset: str) -> None:
 
 def test_the_textbook_loop_learns() -> None:
     torch.manual_seed(0)
-    step = train.textbook_classifier(load_experiment("classifier-small", ["model.classifier.width=4"]))
+    small = load_experiment("classifier-small", ["model.classifier.width=4"])
+    step = train.textbook_classifier(small, torch.device("cpu"))
     pictures, labels = torch.rand(8, 1, 28, 28) * 2 - 1, torch.arange(8)
     losses = [step(pictures, labels, k) for k in range(30)]
     assert losses[-1] < 0.7 * losses[0]

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from doodle_dist.bench.raster import cairo_raster, official_pairs, pack_all, raster_error
+from doodle_dist.bench.raster import official_pairs, pack_all, raster_error
+from doodle_dist.bench.rasterisers import cairo_raster
 from doodle_dist.data import raster
 from doodle_dist.data.raster import rasterize, rasterize_packed
 from doodle_dist.data.strokes import pack_strokes, unpack_strokes

@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -13,9 +15,14 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 if DEVICE.type == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 
+from doodle_dist.data.exchange import parquet  # noqa: E402
 from doodle_dist.data.raster import rasterize_packed  # noqa: E402
 from doodle_dist.data.raster_cuda import rasterize_packed_on  # noqa: E402
+from doodle_dist.data.stream import RowGroupsInMemory, StreamPlan, rank_batches  # noqa: E402
+from doodle_dist.data.stroke_augment import StrokeAugment  # noqa: E402
 from doodle_dist.data.strokes import pack_strokes  # noqa: E402
+from doodle_dist.evaluation.pictures import to_images  # noqa: E402
+from doodle_dist.training.worker import rasteriser_on  # noqa: E402
 
 
 def packed(drawings: list[list[tuple[list[int], list[int]]]]) -> tuple[np.ndarray, np.ndarray]:
@@ -64,3 +71,57 @@ def test_offsets_may_start_anywhere_and_malformed_drawings_are_named() -> None:
         rasterize_packed_on(buffer, np.array([0, 5]), DEVICE)
     with pytest.raises(ValueError, match=r"side = 64: must be 8\.\.63"):
         rasterize_packed_on(buffer, offsets, DEVICE, side=64)
+
+
+def stream_of(
+    folder: Path, drawings: list[list[tuple[list[int], list[int]]]], **options: object
+) -> StreamPlan:
+    """The plan of a dataset of one shard that holds the drawings."""
+    table = pa.table(
+        {
+            "key_id": pa.array(range(len(drawings)), pa.uint64()),
+            "label": pa.array([k % 3 for k in range(len(drawings))], pa.uint16()),
+            "strokes": pa.array([pack_strokes(drawing) for drawing in drawings], pa.binary()),
+        }
+    )
+    (folder / "part.parquet").write_bytes(parquet(table, len(drawings)))
+    fixed = {"uri": str(folder), "kind": "strokes", "side": 20, "channels": 1, "shards": ("part.parquet",)}
+    groups = {"group_shard": (0,), "group_index": (0,), "group_rows": (len(drawings),), "labels": None}
+    order = {"seed": 3, "lanes": 1, "global_batch": 2, "window_bytes": 1 << 20, "rasterize": "device"}
+    return StreamPlan(**(fixed | groups | order | options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [None, StrokeAugment(rotate_deg=20.0, flip_probability=0.5)])
+def test_a_stream_that_the_device_draws_is_the_cpus(tmp_path: Path, changes: StrokeAugment | None) -> None:
+    plan = stream_of(tmp_path, scribbles(5, seed=4), strokes=changes)
+    memory = RowGroupsInMemory([plan])
+    theirs = list(rank_batches(plan, memory=memory))
+    ours = list(rank_batches(plan, memory=memory, draw=rasteriser_on(DEVICE, plan)))
+    assert [batch.key_ids.tolist() for batch in ours] == [batch.key_ids.tolist() for batch in theirs]
+    for mine, its in zip(ours, theirs, strict=True):
+        assert isinstance(mine.pixels, torch.Tensor)
+        assert mine.pixels.device.type == DEVICE.type
+        assert tuple(mine.pixels.shape) == its.pixels.shape
+        assert its.pixels.max() > 200
+        images, expected = to_images(mine.pixels, DEVICE), to_images(its.pixels, DEVICE)
+        assert (images - expected).abs().max() <= 1.01 / 127.5
+
+
+def test_who_cannot_draw_says_so_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = stream_of(tmp_path, scribbles(3))
+    monkeypatch.setattr("triton.knobs.runtime.interpret", False)
+    with pytest.raises(
+        ValueError, match=r"data\.rasterize=device: the worker's device is cpu; allowed there: worker"
+    ):
+        rasteriser_on(torch.device("cpu"), plan)
+    wide = stream_of(tmp_path, scribbles(3), side=64)
+    with pytest.raises(ValueError, match=r"side = 64: must be 8\.\.63"):
+        rasteriser_on(torch.device("cuda"), wide)
+    for other in (
+        stream_of(tmp_path, scribbles(3), rasterize="worker"),
+        stream_of(tmp_path, scribbles(1), kind="pixels"),
+    ):
+        assert rasteriser_on(torch.device("cpu"), other) is None

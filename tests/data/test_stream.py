@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from doodle_dist.config.load import load_experiment
 from doodle_dist.data import stream
@@ -165,7 +166,7 @@ def test_only_training_drawings_are_changed(dataset: str) -> None:
 class RankAlone:
     """What an evaluation asks of a context."""
 
-    rank, world_size = 0, 1
+    rank, world_size, device = 0, 1, torch.device("cpu")
 
 
 def test_strokes_that_dont_change_are_no_plan_and_pixels_have_none(dataset: str) -> None:

@@ -1,7 +1,7 @@
 """Grids of samples: the same for the same seed, refused in one line, and neighbours that are the nearest."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from doodle_dist.data import shards
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.records import PictureOptions
-from doodle_dist.data.shards import PrepareRequest, prepare
-from doodle_dist.data.sources import categories_of, find_sources
+from doodle_dist.data.sources import find_sources
 from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
 from doodle_dist.evaluation.pictures import to_images, to_pixels
 from doodle_dist.evaluation.sample import _Neighbours, generate, latents_of, stream_samples, write_samples
 from doodle_dist.evaluation.snapshot import load_snapshot
-from tests.conftest import write_drawings
+from tests.datasets import prepare_here
 from tests.runs import save_run
 
 
@@ -158,20 +156,8 @@ def test_wrong_requests_are_one_line(gan: str, tmp_path: Path) -> None:
     assert not output.exists()
 
 
-def test_neighbours_are_the_nearest_training_drawings_of_the_category(
-    gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def without_ray(
-        _: str, __: str, ___: str, total: int, task: Callable[[int], object], *____: object
-    ) -> None:
-        for number in range(total):
-            task(number)
-
-    monkeypatch.setattr(shards, "_run_round", without_ray)
-    write_drawings(tmp_path / "raw", {"cat": 60, "dog": 60, "fish": 60})
-    sources = tuple(find_sources([str(tmp_path / "raw")]))
-    data = str(tmp_path / "data")
-    prepare(PrepareRequest(sources, categories_of(sources), data, (80.0, 10.0, 10.0), row_group_rows=32))
+def test_neighbours_are_the_nearest_training_drawings_of_the_category(gan: str, tmp_path: Path) -> None:
+    data = prepare_here(tmp_path, {"cat": 60, "dog": 60, "fish": 60}, (80.0, 10.0, 10.0))
     save_run(tmp_path / "judge", "classifier-small", ("cat", "dog", "fish"))
     judge = str(tmp_path / "judge")
     snapshot = load_snapshot(gan)

@@ -1,0 +1,210 @@
+"""The benchmarks' page: the bars and plots of every result, one HTML file that needs no network and no script."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from doodle_dist.bench.bars import Bar, Results
+from doodle_dist.bench.full_size import PHASES, FullSize, Phase
+from doodle_dist.bench.machine import Machine
+from doodle_dist.evaluation.line_chart import Series, chart, short
+from doodle_dist.evaluation.markup import Content, Markup, anchor, el, facts, page, section, table
+from doodle_dist.evaluation.report_style import STYLE
+
+_WIDTH, _NAMES, _ROW, _GAP = 640, 250, 22, 8
+_STYLE = """
+.bars { max-width: 44rem; } .bars > svg { display: block; width: 100%; height: auto; }
+.bars rect { fill: var(--c0); } .bars rect.ours { fill: var(--c2); } .bars text.name { fill: var(--ink); }
+"""
+
+
+def write_page(file: Path, found: Sequence[Bar], results: Results) -> None:
+    """Write the page of what was measured."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(render(found, results))
+
+
+def render(found: Sequence[Bar], results: Results) -> str:
+    """The page as a string."""
+    sections = [
+        section("Bars", _bars(found)),
+        *(section(title, *content) for title, content in _plots(results) if content),
+    ]
+    links = [el("li", el("a", title, href=f"#{anchor(title)}")) for title in _titles(results)]
+    top = el("header", el("h1", "doodle_dist: how fast"), el("nav", el("ul", links)))
+    return page("doodle_dist: how fast", [top, el("main", sections)], STYLE + _STYLE)
+
+
+def _titles(results: Results) -> list[str]:
+    return ["Bars", *(title for title, content in _plots(results) if content)]
+
+
+def _bars(found: Sequence[Bar]) -> Markup:
+    rows = [
+        [
+            one.what,
+            one.against,
+            one.bar,
+            one.figure or "–",
+            el("strong", one.verdict, class_="bad") if one.verdict == "missed" else one.verdict,
+            f"{one.command} {one.date}".strip(),
+        ]
+        for one in found
+    ]
+    head = ("what", "against", "bar", "here", "", "command, date")
+    return table("Every bar, and this machine's figure", head, rows, words=6)
+
+
+def _plots(results: Results) -> list[tuple[str, list[Content]]]:
+    return [
+        ("Rasterise", _raster(results)),
+        ("Stream", _loaders(results)),
+        ("Train", _training(results)),
+        ("Fifty million", _full_size(results)),
+    ]
+
+
+def _on(machine: Machine) -> Markup:
+    text = f"{machine.processor}, {machine.cores} cores, Python {machine.python}, {machine.date}"
+    return el("p", text, class_="soft")
+
+
+def _raster(results: Results) -> list[Content]:
+    found = results.raster
+    if found is None:
+        return []
+    rows = [row for row in (found.ours, *found.others) if row.drawings_per_s and row.error]
+    return [
+        _on(found.machine),
+        bar_chart(
+            "Drawings a second on one core",
+            [(row.name, row.drawings_per_s or 0.0) for row in rows],
+            first_is_ours=True,
+        ),
+        bar_chart(
+            "Mean error on ink against Google's bitmaps, grey levels",
+            [(row.name, row.error.ink_mean if row.error else 0.0) for row in rows],
+            first_is_ours=True,
+        ),
+    ]
+
+
+def _loaders(results: Results) -> list[Content]:
+    found = results.loaders
+    if found is None:
+        return []
+    there = sorted((one for one in found.results if one.drawings_per_s), key=lambda one: one.name != "ours")
+    return [
+        _on(found.machine),
+        bar_chart(
+            "Drawings a second to the consumer, from strokes unless it says rasters",
+            [(one.what, one.drawings_per_s or 0.0) for one in there],
+            first_is_ours=True,
+        ),
+        bar_chart(
+            "Seconds to the first batch",
+            [(one.what, one.first_batch_s or 0.0) for one in there],
+            first_is_ours=True,
+        ),
+    ]
+
+
+def _training(results: Results) -> list[Content]:
+    content: list[Content] = []
+    if results.process:
+        content += [
+            _on(results.process.machine),
+            bar_chart(
+                "Whole training over a plain loop with the data in memory",
+                [(one.preset, one.ratio) for one in results.process.results],
+            ),
+        ]
+    if results.step:
+        content += [
+            _on(results.step.machine),
+            bar_chart(
+                "A step's time: the textbook loop's over ours",
+                [(one.preset, one.ratio) for one in results.step.results],
+            ),
+        ]
+    return content
+
+
+def _full_size(results: Results) -> list[Content]:
+    runs = results.full_size
+    if not runs:
+        return []
+    last = runs[-1]
+    content: list[Content] = [_on(last.machine)]
+    if len(runs) > 1:
+        sizes = [one.drawings for one in runs]
+        memory = [Series(name, sizes, _figures(runs, name, lambda phase: phase.pss_mb)) for name in PHASES]
+        speed = [
+            Series(name, sizes, _figures(runs, name, lambda phase: phase.drawings_per_s))
+            for name in PHASES[1:]
+        ]
+        content.append(
+            el(
+                "div",
+                chart("Memory of all processes, MB", memory, along="drawings"),
+                chart("Drawings a second", speed, along="drawings"),
+                class_="charts",
+            )
+        )
+    content.append(
+        facts(
+            [
+                (
+                    phase.name,
+                    f"{phase.seconds:,.0f} s, {phase.drawings_per_s:,.0f} drawings/s, {phase.pss_mb:,.0f} MB",
+                )
+                for phase in last.phases
+            ]
+        )
+    )
+    return content
+
+
+def _figures(runs: Sequence[FullSize], name: str, figure: Callable[[Phase], float]) -> list[float]:
+    """A figure of a phase in each run; nan where a run did not come to it."""
+    return [next((figure(phase) for phase in run.phases if phase.name == name), math.nan) for run in runs]
+
+
+def bar_chart(title: str, rows: Sequence[tuple[str, float]], *, first_is_ours: bool = False) -> Markup:
+    """A figure: a horizontal bar a row, in the order given, its value beside it."""
+    most = max((value for _, value in rows), default=0.0) or 1.0
+    room = _WIDTH - _NAMES - 70
+    drawn = []
+    for k, (name, value) in enumerate(rows):
+        y = k * (_ROW + _GAP)
+        middle = y + _ROW / 2
+        length = max(round(value / most * room, 1), 1.0)
+        drawn += [
+            el(
+                "text",
+                name,
+                x=_NAMES - 8,
+                y=middle,
+                text_anchor="end",
+                dominant_baseline="central",
+                class_="name",
+            ),
+            el(
+                "rect",
+                x=_NAMES,
+                y=y,
+                width=length,
+                height=_ROW,
+                class_="ours" if first_is_ours and not k else None,
+            ),
+            el("text", short(value), x=_NAMES + length + 6, y=middle, dominant_baseline="central"),
+        ]
+    said = "; ".join(f"{name} {short(value)}" for name, value in rows)
+    svg = el(
+        "svg",
+        drawn,
+        viewBox=f"0 0 {_WIDTH} {len(rows) * (_ROW + _GAP)}",
+        role="img",
+        aria_label=f"{title}: {said}",
+    )
+    return el("figure", el("figcaption", el("strong", title)), svg, class_="bars")

@@ -1,0 +1,80 @@
+"""The loaders' benchmark: every layout holds the same drawings, and ours and the plain ones run."""
+
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from doodle_dist.bench import loader_rows, loaders
+from doodle_dist.bench.loader_data import lay_out, samples, shard_files
+from doodle_dist.bench.loader_rows import BARE, OURS, ROWS, LoaderRow
+from doodle_dist.data.raster import rasterize
+from doodle_dist.data.strokes import unpack_strokes
+from tests.conftest import write_drawings
+
+pytestmark = [pytest.mark.cluster]
+DRAWINGS = 12_000
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple[Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("loaders")
+    write_drawings(folder / "real", {"cat": 40, "dog": 40})
+    return folder / "work", lay_out(folder / "work", DRAWINGS, 2, folder / "real")
+
+
+def test_layouts_hold_the_same_drawings(laid_out: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = laid_out
+    rows = [sample for file in shard_files(folder / "prepared") for sample in samples(file)]
+    assert len({key for key, _, _ in rows}) == DRAWINGS
+    labels, pixels = np.load(folder / "npy" / "labels.npy"), np.load(folder / "npy" / "pixels.npy")
+    assert labels.tolist() == [label for _, label, _ in rows]
+    lines = b"".join(file.read_bytes() for file in sorted((folder / "ndjson").glob("*.ndjson"))).splitlines()
+    told = {int(record["key_id"]): record for record in map(orjson.loads, lines)}
+    for k in range(0, DRAWINGS, 997):
+        key, label, packed = rows[k]
+        drawing = [(x.tolist(), y.tolist()) for x, y in unpack_strokes(packed)]
+        assert np.array_equal(pixels[k], rasterize(drawing))
+        assert [tuple(stroke) for stroke in told[key]["drawing"]] == drawing
+        assert told[key]["word"] == ("cat", "dog")[label]
+
+
+def test_other_drawings_are_not_taken_for_these(laid_out: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = laid_out
+    with pytest.raises(ValueError, match="holds other drawings"):
+        lay_out(folder, 50_000, 2, folder.parent / "real")
+
+
+@pytest.mark.parametrize("name", [row.name for row in ROWS if not row.lacks] + [BARE, OURS])
+def test_loaders_that_are_installed_run(name: str, laid_out: tuple[Path, dict[str, str]]) -> None:
+    found = loaders._measure(name, laid_out[0], 0.3, 1, warm_up_s=0.2)
+    assert not isinstance(found, str), found
+    assert found["drawings_per_s"] > 0
+    assert found["early_per_s"] > 0
+    assert 0 < found["first_batch_s"] < 60
+
+
+def test_what_is_not_installed_is_said(
+    laid_out: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = LoaderRow(
+        "absent", "a loader", "absent", True, loader_rows._litdata, (("no_such_module", "no-such"),)
+    )
+    monkeypatch.setattr(loaders, "ROWS", (absent,))
+    monkeypatch.setattr(
+        loaders,
+        "_measure",
+        lambda name, *_: {
+            "drawings_per_s": 100.0 if name == OURS else 110.0,
+            "early_per_s": 50.0,
+            "first_batch_s": 1.0,
+        },
+    )
+    result = loaders.run(laid_out[0], {}, 1.0, 3, 2, DRAWINGS)
+    assert {r.name: r.why for r in result.results} == {
+        "absent": "not installed: pip install no-such",
+        BARE: "",
+        OURS: "",
+    }
+    assert result.of_bare == pytest.approx(100 / 110)
