@@ -260,7 +260,7 @@ def _run_round(
         raise WorkFailedError(one_line(root_cause(error))) from error
 
 
-def _first_lines(chunks: list[Chunk], notes: list[dict]) -> list[int]:
+def _first_lines(chunks: list[Chunk], notes: list[dict[str, Any]]) -> list[int]:
     """The line, in its source, that each chunk begins with, counted from 1."""
     firsts, line, uri = [], 1, None
     for chunk, note in zip(chunks, notes, strict=True):
@@ -280,7 +280,9 @@ class BadRecord(NamedTuple):
     reason: str
 
 
-def _rejects(chunks: list[Chunk], notes: list[dict], runs: Iterable[dict]) -> Iterator[BadRecord]:
+def _rejects(
+    chunks: list[Chunk], notes: list[dict[str, Any]], runs: Iterable[dict[str, Any]]
+) -> Iterator[BadRecord]:
     """Every bad record, in the sources' order."""
     firsts = _first_lines(chunks, notes)
     found = [(k, line, reason) for k, note in enumerate(notes) for line, reason in note["rejects"]]
@@ -290,7 +292,7 @@ def _rejects(chunks: list[Chunk], notes: list[dict], runs: Iterable[dict]) -> It
 
 
 def _refuse_too_many(
-    request: PrepareRequest, chunks: list[Chunk], notes: list[dict], runs: list[dict]
+    request: PrepareRequest, chunks: list[Chunk], notes: list[dict[str, Any]], runs: list[dict[str, Any]]
 ) -> list[BadRecord]:
     rejects = list(_rejects(chunks, notes, runs))
     read = sum(note["rows"] + note["skipped"] + len(note["rejects"]) for note in notes)
@@ -304,7 +306,11 @@ def _refuse_too_many(
 
 
 def _finish(
-    request: PrepareRequest, fingerprint: str, chunks: list[Chunk], notes: list[dict], runs: list[dict]
+    request: PrepareRequest,
+    fingerprint: str,
+    chunks: list[Chunk],
+    notes: list[dict[str, Any]],
+    runs: list[dict[str, Any]],
 ) -> Manifest:
     """Write the group counts and the rejects; the manifest that names everything."""
     rejects = _refuse_too_many(request, chunks, notes, runs)
@@ -350,7 +356,7 @@ def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (f" or {len(names) - 3} more categories" if len(names) > 3 else "")
 
 
-def _split_info(request: PrepareRequest, split: str, notes: list[dict]) -> SplitInfo:
+def _split_info(request: PrepareRequest, split: str, notes: list[dict[str, Any]]) -> SplitInfo:
     kinds = len(request.categories.names)
     counts = np.concatenate([np.zeros((0, kinds), np.uint16), *(note["counts"] for note in notes)])
     sink = io.BytesIO()

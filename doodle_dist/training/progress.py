@@ -96,7 +96,8 @@ def shown(board: ActorHandle, quiet: bool = False) -> Iterator[None]:
 def _read(board: ActorHandle) -> tuple[dict[str, float], list[str]]:
     """What the board holds; nothing where its node is busy or gone, which is no reason to stop a run."""
     try:
-        return ray.get(board.read.remote(), timeout=5)
+        held: tuple[dict[str, float], list[str]] = ray.get(board.read.remote(), timeout=5)
+        return held
     except (GetTimeoutError, RayError):
         return {}, []
 

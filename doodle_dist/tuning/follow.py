@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -70,7 +71,7 @@ class Follower(Callback):
             self.ledger.trial_began(number, settings_of(trial.config[POINT]))
 
     def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: object
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: object
     ) -> None:
         number = _number(trial)
         if reason := result.get(REASON):

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -234,7 +234,7 @@ def _end(trial: TrialRecord) -> Result:
     return Result(trial.drawings_seen, None, 0.0, trial.settings)
 
 
-def _apply(record: SearchRecord, entry: dict) -> None:
+def _apply(record: SearchRecord, entry: dict[str, Any]) -> None:
     number = entry["trial"]
     record.elapsed_s = max(record.elapsed_s, entry["elapsed_s"])
     trial = record.trials.setdefault(number, TrialRecord(number, entry.get("settings", {})))
@@ -315,7 +315,7 @@ class Ledger:
         if not self.is_away:
             self.flush()
 
-    def _add(self, entry: dict) -> None:
+    def _add(self, entry: dict[str, Any]) -> None:
         entry["elapsed_s"] = round(time.monotonic() - self.began, 3)
         # As it will be read, so that what is held is what a later reader will find.
         _apply(self.record, orjson.loads(orjson.dumps(entry)))

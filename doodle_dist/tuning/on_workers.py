@@ -1,5 +1,7 @@
 """A trial on several workers: Ray Train, started inside a trial of Ray Tune, with the trial's folder as its run."""
 
+from typing import Any
+
 import ray.tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -13,7 +15,7 @@ from doodle_dist.tuning.ledger import trial_name
 from doodle_dist.tuning.trial import POINT, REASON, Job, settings_of, this_trial
 
 
-def run_trial_on_workers(config: dict, job: Job) -> None:
+def run_trial_on_workers(config: dict[str, Any], job: Job) -> None:
     """As trial.run_trial, with Ray Train's workers; Ray Train itself goes on from the run's last checkpoint."""
     number = this_trial()
     try:

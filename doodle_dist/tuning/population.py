@@ -7,6 +7,7 @@ more when a trial is at its end.
 
 import logging
 import random
+from typing import Any
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
@@ -46,7 +47,7 @@ class Turns(BasicVariantGenerator):
             self.begun.append(trial)
         return trial
 
-    def get_state(self) -> dict:
+    def get_state(self) -> dict[str, Any]:
         """What Ray Tune writes down; a search goes on from its ledger, and trials hold what can't be pickled."""
         state = super().get_state()
         return state and {name: value for name, value in state.items() if name != "begun"}
@@ -72,7 +73,7 @@ class Population(PopulationBasedTraining):
         )
         self.length, self.space, self.base, self.seed, self.turns = search.drawings, space, base, seed, turns
 
-    def on_trial_result(self, tune_controller: object, trial: Trial, result: dict) -> str:
+    def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
         if DRAWINGS not in result or result[DRAWINGS] >= self.length:
             return (
                 TrialScheduler.CONTINUE
@@ -102,7 +103,7 @@ class Population(PopulationBasedTraining):
         # The second of all to report is not bad for being worse than the first.
         return super()._quantiles() if len(judged) >= min(_FEWEST, len(alive)) else ([], [])
 
-    def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[dict, dict]:
+    def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[dict[str, Any], dict[str, Any]]:
         point = trial_to_clone.config[POINT]
         settings = mutated(settings_of(point), self.space, self.base, self._random(trial, "settings"))
         return {**trial_to_clone.config, POINT: {TRIAL: point[TRIAL]} | settings}, {}

@@ -4,6 +4,7 @@ Ray's own wrapper can't go on with a space that is defined by running it; this o
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState, create_trial
@@ -66,7 +67,7 @@ class TpeSearcher(Searcher):
                     create_trial(params=params, distributions=distributions, value=values[-1])
                 )
 
-    def suggest(self, trial_id: str) -> dict | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
         if self.waiting:
             trial = self.waiting.pop(0)
             return {POINT: {TRIAL: trial.number} | trial.settings}
@@ -81,10 +82,12 @@ class TpeSearcher(Searcher):
         settings = self.space.settings(self.base, pick)
         return {POINT: {TRIAL: self.numbers.pop(0)} | settings}
 
-    def on_trial_result(self, trial_id: str, result: dict) -> None:
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         pass
 
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         asked = self.asked.pop(trial_id, None)
         if asked is None:
             return

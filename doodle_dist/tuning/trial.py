@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 import ray
@@ -67,7 +68,7 @@ class Pointer:
     uri: str
 
 
-def run_trial(config: dict, job: Job, memory: RowGroupsInMemory | None) -> None:
+def run_trial(config: dict[str, Any], job: Job, memory: RowGroupsInMemory | None) -> None:
     """Train one trial from where it is left, or from another trial's checkpoint that it was handed.
 
     ``config`` is {"point": the trial's settings}. What Python raises is reported as the trial's ``reason`` and not
@@ -101,7 +102,7 @@ def this_trial() -> int:
     return trial_number(ray.tune.get_context().get_trial_name())
 
 
-def settings_of(point: dict) -> Settings:
+def settings_of(point: dict[str, Any]) -> Settings:
     """The settings of a trial's point, as Ray Tune knows it."""
     return {key: value for key, value in point.items() if key != TRIAL}
 
