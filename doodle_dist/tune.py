@@ -259,7 +259,7 @@ def _gpus_per_trial(base: Experiment, options: Options) -> float:
         return 0.0
     if options.workers_per_trial > 1:
         return 1.0
-    return ray.get(measured_gpu_share.remote(base.model_dump(mode="json")))
+    return float(ray.get(measured_gpu_share.remote(base.model_dump(mode="json"))))
 
 
 if __name__ == "__main__":

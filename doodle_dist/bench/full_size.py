@@ -67,7 +67,7 @@ class Means(_Frozen):
     def off(self, other: Self) -> float:
         """The largest relative difference."""
         pairs = zip(self.model_dump().values(), other.model_dump().values(), strict=True)
-        return max(abs(mine / its - 1) for mine, its in pairs)
+        return float(max(abs(mine / its - 1) for mine, its in pairs))
 
 
 class KeySums(_Frozen):

@@ -205,7 +205,8 @@ def _notes(exchange: Exchange, name: str, count: int) -> list[dict[str, Any]]:
     """The notes that the tasks of a round left, in order."""
 
     def note(number: int) -> dict[str, Any]:
-        found = orjson.loads(storage.read_bytes(storage.join(exchange.staging, f"{name}-{number:06d}.json")))
+        where = storage.join(exchange.staging, f"{name}-{number:06d}.json")
+        found: dict[str, Any] = orjson.loads(storage.read_bytes(where))
         for shard in found.get("shards", ()):
             shard["counts"] = np.array(shard["counts"], np.uint16)  # a twentieth of the lists' memory
         return found

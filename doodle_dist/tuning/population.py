@@ -75,12 +75,11 @@ class Population(PopulationBasedTraining):
 
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
         if DRAWINGS not in result or result[DRAWINGS] >= self.length:
-            return (
-                TrialScheduler.CONTINUE
-            )  # it failed, or is at its end: a copy would have nothing left to learn
-        decision = super().on_trial_result(tune_controller, trial, result)
+            # It failed, or is at its end: a copy would have nothing left to learn.
+            return str(TrialScheduler.CONTINUE)
+        decision = str(super().on_trial_result(tune_controller, trial, result))
         if decision == TrialScheduler.CONTINUE and self.turns.some_wait:
-            return TrialScheduler.PAUSE
+            return str(TrialScheduler.PAUSE)
         return decision
 
     def choose_trial_to_run(self, tune_controller: object) -> Trial | None:

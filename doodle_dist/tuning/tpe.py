@@ -72,7 +72,7 @@ class TpeSearcher(Searcher):
             trial = self.waiting.pop(0)
             return {POINT: {TRIAL: trial.number} | trial.settings}
         if not self.numbers:
-            return Searcher.FINISHED
+            return str(Searcher.FINISHED)
         asked = self.study.ask()
         self.asked[trial_id] = asked
 
