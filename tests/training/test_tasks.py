@@ -200,7 +200,7 @@ def test_a_checkpoint_is_gone_on_from_with_the_configs_decay_and_betas() -> None
     """Population based training changes them on the way: what was in force before is not what is loaded."""
     settings = ((0.0, 0.5), (0.25, 0.9))
     first, second = (
-        build(experiment_for("doodle-cnn", f"optim.classifier.weight_decay={decay}", f"optim.classifier.beta1={b}"))
+        build(experiment_for("classifier-small", f"optim.classifier.weight_decay={decay}", f"optim.classifier.beta1={b}"))
         for decay, b in settings
     )  # fmt: skip
     run_steps(first, 0, 2)
