@@ -76,7 +76,21 @@ ALLOWED = {
         "ray_cluster",
         "training",
     },
-    "cli": {"bench", "config", "data", "doctor", "errors", "evaluation", "log", "train", "tune"},
+    "cli": {"commands", "data", "errors", "log", "train", "tune"},
+    # Inside the commands.
+    "commands": {
+        "bench",
+        "commands.options",
+        "config",
+        "data",
+        "doctor",
+        "errors",
+        "evaluation",
+        "log",
+        "train",
+        "tune",
+    },
+    "commands.options": set(),
     "evaluation.export": {"config", "data", "errors", "evaluation"},
 }
 RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.worker"}

@@ -200,9 +200,15 @@ def test_a_checkpoint_is_gone_on_from_with_the_configs_decay_and_betas() -> None
     """Population based training changes them on the way: what was in force before is not what is loaded."""
     settings = ((0.0, 0.5), (0.25, 0.9))
     first, second = (
-        build(experiment_for("classifier-small", f"optim.classifier.weight_decay={decay}", f"optim.classifier.beta1={b}"))
-        for decay, b in settings
-    )  # fmt: skip
+        build(
+            experiment_for(
+                "classifier-small",
+                f"optim.classifier.weight_decay={decay}",
+                f"optim.classifier.beta1={beta1}",
+            )
+        )
+        for decay, beta1 in settings
+    )
     run_steps(first, 0, 2)
     second.load_state_dict(first.state_dict())
     (group,) = second.optimizer.inner.param_groups  # type: ignore[union-attr]

@@ -1,0 +1,49 @@
+"""`doodle-dist doctor`: what is wrong with a cluster for a run."""
+
+from typing import Annotated, Optional
+
+import typer
+
+from doodle_dist.commands.options import Json, Overrides, Preset, Settings, chosen
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def doctor(
+    preset: Preset = "doodle-gan-small",
+    overrides: Overrides = None,
+    address: Annotated[
+        str, typer.Option(help="host:6379, or http://host:8265 to look from inside (default: $RAY_ADDRESS)")
+    ] = "",
+    workers: Annotated[Optional[int], typer.Option(help="Ray Train workers of the run")] = None,  # noqa: UP045
+    gpus: Annotated[Optional[float], typer.Option(help="GPUs per worker")] = None,  # noqa: UP045
+    cpus: Annotated[Optional[float], typer.Option(help="CPUs per worker")] = None,  # noqa: UP045
+    storage: Annotated[str, typer.Option(help="folder or URI for runs (default: runs)")] = "",
+    data: Annotated[str, typer.Option(help="prepared dataset (default: $DOODLE_DATA)")] = "",
+    local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
+    wait: Annotated[float, typer.Option(help="seconds to wait for an autoscaler")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong with a cluster for a run, what that means and how to mend it; exit 1 if it would fail."""
+    from doodle_dist.doctor.command import doctor as examine
+
+    given = {
+        "scaling.workers": workers,
+        "scaling.gpus_per_worker": gpus,
+        "scaling.cpus_per_worker": cpus,
+        "storage": storage,
+        "data.uri": data,
+    }
+    can_start = examine(
+        preset,
+        overrides or [],
+        chosen(given),
+        address=address,
+        local=local,
+        wait_s=wait,
+        as_json_too=as_json,
+        debug=Settings.debug,
+    )
+    if not can_start:
+        raise typer.Exit(1)

@@ -1,0 +1,35 @@
+"""What several commands take, and what was asked of all of them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Optional
+
+import typer
+
+Preset = Annotated[str, typer.Argument(help="a preset's name, or a .toml file")]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045  typer reads the annotation
+    typer.Option("--set", metavar="KEY=VALUE", help="override a setting; may be given many times"),
+]
+Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
+GanRun = Annotated[str, typer.Argument(help="a GAN run's folder or URI, or one of its checkpoints")]
+Checkpoint = Annotated[str, typer.Option(help="best or latest")]
+Truncation = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(help="largest |component| of a latent: tidier and less varied drawings (default: none)"),
+]
+
+
+class Settings:
+    """Of this process: ``debug`` shows tracebacks and Ray's own log."""
+
+    debug = False
+
+
+def chosen(options: Mapping[str, object]) -> dict[str, object]:
+    """The settings of options that were given: neither None nor an empty text."""
+    return {key: value for key, value in options.items() if value not in (None, "")}
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names of a comma list."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
