@@ -11,7 +11,7 @@ from doodle_dist.evaluation.line_chart import Series, chart, short
 from doodle_dist.evaluation.markup import Content, Markup, anchor, el, facts, page, section, table
 from doodle_dist.evaluation.report_style import STYLE
 
-_WIDTH, _NAMES, _ROW, _GAP = 640, 250, 22, 8
+_WIDTH, _NAMES, _ROW, _GAP = 720, 320, 22, 8
 _STYLE = """
 .bars { max-width: 44rem; } .bars > svg { display: block; width: 100%; height: auto; }
 .bars rect { fill: var(--c0); } .bars rect.ours { fill: var(--c2); } .bars text.name { fill: var(--ink); }
@@ -141,7 +141,7 @@ def _full_size(results: Results) -> list[Content]:
         memory = [Series(name, sizes, _figures(runs, name, lambda phase: phase.pss_mb)) for name in PHASES]
         speed = [
             Series(name, sizes, _figures(runs, name, lambda phase: phase.drawings_per_s))
-            for name in PHASES[1:]
+            for name in ("prepare", "stream")
         ]
         content.append(
             el(

@@ -51,7 +51,7 @@ _BYTES_PER_DRAWING = {"ndjson": 420, "raw": 2500, "binary": 110, "bitmap": 784, 
 _SHARD_BYTES, _GROUP_BYTES, _GROUP_ROWS = 65_536 * 784, 2048 * 784, 64
 _GZIP_RATIO = 4
 _REJECTS_SHOWN = 5
-_LEAST_BLOCKS, _READERS, _TASK_CPUS = 8, 8, 0.5
+_LEAST_BLOCKS, _READERS = 8, 8
 
 
 @dataclass(frozen=True)
@@ -247,10 +247,8 @@ def _run_round(
             {"records": [task(row["number"], pickle.loads(row["argument"])) for row in rows.to_pylist()]}
         )
 
-    # Twice as many tasks as cores: they wait for disks and stores, and Ray Data's loop looks for finished ones only
-    # every tenth of a second.
     dataset = ray.data.from_items(todo, override_num_blocks=min(len(todo), blocks)).map_batches(
-        run, batch_size=None, batch_format="pyarrow", num_cpus=_TASK_CPUS
+        run, batch_size=None, batch_format="pyarrow"
     )
     dataset.context.enable_progress_bars = False
     try:
