@@ -28,6 +28,7 @@ from doodle_dist.ray_cluster import Need, check_resources, connect
 from doodle_dist.training import progress
 from doodle_dist.training.lease import Lease, held
 from doodle_dist.training.plan import training_plan
+from doodle_dist.training.reservation import take_over
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -78,8 +79,11 @@ def train(
 
         board = progress.new_board()
         with progress.shown(board, quiet), asked_to_stop() as asked:
+            ray_trainer = trainer(experiment, run_uri, board, lease=mine)
+            if scaling.is_elastic:
+                take_over(run_uri, ray_trainer.train_run_context.run_id)
             try:
-                _fit(trainer(experiment, run_uri, board, lease=mine), board, asked, is_lost)
+                _fit(ray_trainer, board, asked, is_lost)
             except TrainingFailedError as error:
                 cause = root_cause(error)
                 if getattr(cause, "errno", None) == errno.ENOSPC:
