@@ -168,7 +168,7 @@ def test_soak(submit: Callable[..., Job], row: Row) -> None:
     while time.monotonic() < began + 60 * MINUTES:
         seen, struck = _newest(job, seen), time.monotonic()
         killer.strike()
-        if killer.random.random() < 0.35:  # the next one comes while this one is being recovered from
+        if killer.random.random() < 0.5:  # the next one comes while this one is being recovered from
             time.sleep(killer.random.uniform(0, 8))
             continue
         seen = _next_checkpoint(killer, seen)
