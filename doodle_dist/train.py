@@ -14,10 +14,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 import orjson
 import ray
+from ray.exceptions import RayActorError
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import storage
@@ -28,6 +30,7 @@ from doodle_dist.ray_cluster import Need, check_resources, connect
 from doodle_dist.training import progress
 from doodle_dist.training.lease import Lease, held
 from doodle_dist.training.plan import training_plan
+from doodle_dist.training.reservation import take_over
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -78,19 +81,36 @@ def train(
 
         board = progress.new_board()
         with progress.shown(board, quiet), asked_to_stop() as asked:
-            try:
-                _fit(trainer(experiment, run_uri, board, lease=mine), board, asked, is_lost)
-            except TrainingFailedError as error:
-                cause = root_cause(error)
-                if getattr(cause, "errno", None) == errno.ENOSPC:
-                    cause = storage.explain(run_uri, cause)
-                reason = f"run {experiment.run} failed: {one_line(cause)}"
-                with suppress(storage.StorageError):
-                    reason = noted_reason(run_uri) or reason
-                raise WorkFailedError(reason) from error
+            for failures in count():
+                ray_trainer = trainer(experiment, run_uri, board, lease=mine)
+                if scaling.is_elastic:
+                    take_over(run_uri, ray_trainer.train_run_context.run_id)
+                try:
+                    _fit(ray_trainer, board, asked, is_lost)
+                    break
+                except TrainingFailedError as error:
+                    if (
+                        died_as_it_began(error)
+                        and failures < experiment.train.max_failures
+                        and not asked.is_set()
+                    ):
+                        say("a worker died as it was told what to do; the workers start again")
+                        continue
+                    cause = root_cause(error)
+                    if getattr(cause, "errno", None) == errno.ENOSPC:
+                        cause = storage.explain(run_uri, cause)
+                    reason = f"run {experiment.run} failed: {one_line(cause)}"
+                    with suppress(storage.StorageError):
+                        reason = noted_reason(run_uri) or reason
+                    raise WorkFailedError(reason) from error
     total = experiment.train.total_drawings(plan.rows)
     with patience(TRAINING_PATIENCE_S):
         return _result(run_uri, total, was_asked=asked.is_set())
+
+
+def died_as_it_began(error: BaseException) -> bool:
+    """Whether a worker died just when its work was handed to it, which Ray Train takes for the end of the run."""
+    return isinstance(getattr(error, "controller_failure", None), RayActorError)
 
 
 def say(text: str) -> None:
