@@ -65,10 +65,10 @@ class Killer:
 
     def worker(self) -> None:
         pids = [pid for pids in train_workers().values() for pid in pids]
-        self._kill("worker", self.random.sample(pids, min(1, len(pids))))
+        self._kill("workers", self.random.sample(pids, min(1, len(pids))))
 
     def all_workers(self) -> None:
-        self._kill("worker", [pid for pids in train_workers().values() for pid in pids])
+        self._kill("workers", [pid for pids in train_workers().values() for pid in pids])
 
     def task(self) -> None:
         """A process of Ray's for tasks: one that reads the run's data, or waits for work."""
@@ -78,14 +78,14 @@ class Killer:
             for name in ("ray::ReadN", "ray::IDLE")
             for pid in processes_named(node, name)
         ]
-        self._kill("task's process", self.random.sample(pids, min(1, len(pids))))
+        self._kill("processes of tasks", self.random.sample(pids, min(1, len(pids))))
 
     def driver(self) -> None:
         """The run's driver; a person types the same command again."""
         named = processes_named("head", self.job.run)
         # The shell that waits for it is named by the run too.
         drivers = [pid for pid in named if name_of(pid).startswith("python")]
-        self._kill("driver", drivers[:1])
+        self._kill("drivers", drivers[:1])
         if drivers:
             wait_for(lambda: self.job.status().is_terminal(), "end of a job whose driver was killed")
             self.job.submit()
@@ -94,14 +94,14 @@ class Killer:
         """A node, back after a moment."""
         node = self.random.choice(NODES)
         command("kill", node)
-        self.kills["node"] += 1
+        self.kills["nodes"] += 1
         time.sleep(self.random.uniform(0, 5))
         command("start", node)
 
     def store(self) -> None:
         """The S3 server, back after a moment."""
         command("kill", "s3")
-        self.kills["S3 server"] += 1
+        self.kills["S3 servers"] += 1
         time.sleep(self.random.uniform(0, 5))
         command("start", "s3")
 
@@ -187,11 +187,11 @@ def test_soak(submit: Callable[..., Job], row: Row) -> None:
     job.submit().succeeded(300)
 
     starts = len(job.attempt_starts())
-    of_what = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in killer.kills.most_common())
+    of_what = ", ".join(f"{n} {kind}" for kind, n in killer.kills.most_common())
     row.recover_s = statistics.median(recoveries)
     row.note = (
         f"{killer.kills.total()} kills in {minutes:.0f} min ({of_what}; seed {seed}), {starts} starts of the workers, "
-        f"the command typed again {killer.kills['driver'] + len(killer.ends)} times, {job.drawings:,} drawings; "
+        f"the command typed again {killer.kills['drivers'] + len(killer.ends)} times, {job.drawings:,} drawings; "
         f"the median is given, the longest was {max(recoveries):.0f} s"
     )
     print(row.note)
