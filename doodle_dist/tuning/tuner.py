@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import ray
 import ray.tune
+from ray._raylet import PlacementGroupID
 from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator
+from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import overlay
@@ -106,8 +108,24 @@ def run_search(
             failure_config=ray.tune.FailureConfig(max_failures=_RETRIES),
         ),
     )
-    with terminated_is_interrupted():
-        tuner.fit()
+    try:
+        with terminated_is_interrupted():
+            tuner.fit()
+    finally:
+        if resources.workers > 1:
+            _give_back_placement_groups()
+
+
+def _give_back_placement_groups() -> None:
+    """Remove those of this driver: no trial of it runs any more.
+
+    Ray Train's own cleaner of a trial that was stopped asks for its cluster by what `ray start` last noted on the
+    machine; where that is another cluster, or one that is gone, it gives up.
+    """
+    job = ray.get_runtime_context().get_job_id()
+    for number, group in placement_group_table().items():
+        if group["state"] != "REMOVED" and number.endswith(job):  # an id ends with its job's
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(number))))
 
 
 def _set_environment() -> None:
