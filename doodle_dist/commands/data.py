@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from doodle_dist.commands.options import Json, Settings
+from doodle_dist.commands.options import Json, Local, Settings
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, make, prepare and look at drawings.")
 
@@ -67,7 +67,7 @@ def prepare(
     class_names: Annotated[
         str, typer.Option(help="comma list: what the labels 0, 1, … of idx or CIFAR-10 files stand for")
     ] = "",
-    local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
+    local: Local = False,
     as_json: Json = False,
 ) -> None:
     """Turn official files into a shuffled, split, checksummed dataset; run again, it goes on."""

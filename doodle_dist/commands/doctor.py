@@ -4,7 +4,18 @@ from typing import Annotated, Optional
 
 import typer
 
-from doodle_dist.commands.options import Json, Overrides, Preset, Settings, chosen
+from doodle_dist.commands.options import (
+    Cpus,
+    Data,
+    Gpus,
+    Json,
+    Local,
+    Overrides,
+    Preset,
+    Settings,
+    Storage,
+    chosen,
+)
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -17,11 +28,11 @@ def doctor(
         str, typer.Option(help="host:6379, or http://host:8265 to look from inside (default: $RAY_ADDRESS)")
     ] = "",
     workers: Annotated[Optional[int], typer.Option(help="Ray Train workers of the run")] = None,  # noqa: UP045
-    gpus: Annotated[Optional[float], typer.Option(help="GPUs per worker")] = None,  # noqa: UP045
-    cpus: Annotated[Optional[float], typer.Option(help="CPUs per worker")] = None,  # noqa: UP045
-    storage: Annotated[str, typer.Option(help="folder or URI for runs (default: runs)")] = "",
-    data: Annotated[str, typer.Option(help="prepared dataset (default: $DOODLE_DATA)")] = "",
-    local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
+    gpus: Gpus = None,
+    cpus: Cpus = None,
+    storage: Storage = "",
+    data: Data = "",
+    local: Local = False,
     wait: Annotated[float, typer.Option(help="seconds to wait for an autoscaler")] = 0.0,
     as_json: Json = False,
 ) -> None:

@@ -11,6 +11,11 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="override a setting; may be given many times"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
+Local = Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")]
+Data = Annotated[str, typer.Option(help="prepared dataset (default: $DOODLE_DATA)")]
+Storage = Annotated[str, typer.Option(help="folder or URI for runs (default: runs)")]
+Gpus = Annotated[Optional[float], typer.Option(help="GPUs per worker")]  # noqa: UP045
+Cpus = Annotated[Optional[float], typer.Option(help="CPUs per worker")]  # noqa: UP045
 GanRun = Annotated[str, typer.Argument(help="a GAN run's folder or URI, or one of its checkpoints")]
 Checkpoint = Annotated[str, typer.Option(help="best or latest")]
 Truncation = Annotated[

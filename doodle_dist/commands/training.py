@@ -5,7 +5,18 @@ from typing import Annotated, Optional
 
 import typer
 
-from doodle_dist.commands.options import Json, Overrides, Preset, Settings, chosen
+from doodle_dist.commands.options import (
+    Cpus,
+    Data,
+    Gpus,
+    Json,
+    Local,
+    Overrides,
+    Preset,
+    Settings,
+    Storage,
+    chosen,
+)
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -20,12 +31,12 @@ def train(
             metavar="N|MIN:MAX", help="Ray Train workers (DDP ranks); MIN:MAX grows with the cluster"
         ),
     ] = "",
-    gpus: Annotated[Optional[float], typer.Option(help="GPUs per worker")] = None,  # noqa: UP045
-    cpus: Annotated[Optional[float], typer.Option(help="CPUs per worker")] = None,  # noqa: UP045
+    gpus: Gpus = None,
+    cpus: Cpus = None,
     run: Annotated[str, typer.Option(help="the run's name; the same name goes on with the run")] = "",
-    storage: Annotated[str, typer.Option(help="folder or URI for runs (default: runs)")] = "",
-    data: Annotated[str, typer.Option(help="prepared dataset (default: $DOODLE_DATA)")] = "",
-    local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
+    storage: Storage = "",
+    data: Data = "",
+    local: Local = False,
     wait: Annotated[float, typer.Option(help="seconds to wait for an autoscaler")] = 0.0,
     as_json: Json = False,
 ) -> None:
@@ -87,18 +98,18 @@ def tune(
         Optional[float],  # noqa: UP045
         typer.Option(min=0, max=1, help="share of a GPU (default: by the memory that a trial takes)"),
     ] = None,
-    cpus: Annotated[Optional[float], typer.Option(help="CPUs per worker")] = None,  # noqa: UP045
+    cpus: Cpus = None,
     seed: Annotated[int, typer.Option(min=0, help="of the points; a trial's own is the preset's")] = 0,
     run: Annotated[str, typer.Option(help="the search's name; the same name goes on with the search")] = "",
-    storage: Annotated[str, typer.Option(help="folder or URI for runs (default: runs)")] = "",
-    data: Annotated[str, typer.Option(help="prepared dataset (default: $DOODLE_DATA)")] = "",
+    storage: Storage = "",
+    data: Data = "",
     resume: Annotated[
         bool, typer.Option("--resume", help="go on with a search; an error where there is none")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print the points and what they would take; start nothing")
     ] = False,
-    local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
+    local: Local = False,
     as_json: Json = False,
 ) -> None:
     """Search for better settings: learning rates, noise, critic ratio, or whatever axes you name.

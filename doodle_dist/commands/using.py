@@ -8,8 +8,10 @@ import typer
 
 from doodle_dist.commands.options import (
     Checkpoint,
+    Data,
     GanRun,
     Json,
+    Local,
     Overrides,
     Preset,
     Settings,
@@ -51,7 +53,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="GANs: of the samples")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Ray tasks; 1: no Ray")] = 1,
     checkpoint: Annotated[str, typer.Option(help="best or latest")] = "best",
-    local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
+    local: Local = False,
     as_json: Json = False,
 ) -> None:
     """Judge a run on held-out drawings, or compare GAN runs; evaluation.json in its folder keeps the figures.
@@ -165,7 +167,7 @@ def classify(
 def augment(
     preset: Preset = "doodle-gan-small",
     classifier: Annotated[str, typer.Option(help="preset of the classifiers")] = "classifier-small",
-    data: Annotated[str, typer.Option(help="prepared dataset (default: $DOODLE_DATA)")] = "",
+    data: Data = "",
     k: Annotated[
         str, typer.Option("--k", help="comma list: real drawings per category, or all")
     ] = "10,30,100,300,all",
@@ -188,7 +190,7 @@ def augment(
     concurrent: Annotated[int, typer.Option(help="tasks at once (default: as many as fit)")] = 0,
     cpus: Annotated[float, typer.Option(help="CPUs per task")] = 1.0,
     gpus: Annotated[float, typer.Option(help="GPUs per task; may be a fraction")] = 0.0,
-    local: Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")] = False,
+    local: Local = False,
     as_json: Json = False,
 ) -> None:
     """Find out whether generated drawings help a classifier that has K real drawings per category.
