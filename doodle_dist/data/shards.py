@@ -52,6 +52,9 @@ _SHARD_BYTES, _GROUP_BYTES, _GROUP_ROWS = 65_536 * 784, 2048 * 784, 64
 _GZIP_RATIO = 4
 _REJECTS_SHOWN = 5
 _LEAST_BLOCKS, _READERS = 8, 8
+# Two tasks a core: one goes on where the other waits, for storage or for Ray Data, which looks for finished tasks every
+# tenth of a second.
+_TASK_CPUS = 0.5
 
 
 @dataclass(frozen=True)
@@ -220,11 +223,11 @@ def _run_round(
     exchange: Exchange,
     name: str,
     arguments: Sequence[object],
-    task: Callable[[int, Any], int],
+    task: Callable[[list[tuple[int, Any]]], list[int]],
     blocks: int,
     progress: Callable[[Progress], None],
 ) -> None:
-    """Run ``task(number, argument)`` for those that left no note yet, as one Ray Data pipeline of ``blocks``
+    """Give ``task`` the (number, argument) of those that left no note yet, as one Ray Data pipeline of ``blocks``
     Ray tasks. Arguments travel as rows, each to its own task, since what a task brings along is unpickled every time.
     """
     import ray.data
@@ -243,12 +246,11 @@ def _run_round(
         return
 
     def run(rows: pa.Table) -> pa.Table:
-        return pa.table(
-            {"records": [task(row["number"], pickle.loads(row["argument"])) for row in rows.to_pylist()]}
-        )
+        work = [(row["number"], pickle.loads(row["argument"])) for row in rows.to_pylist()]
+        return pa.table({"records": task(work)})
 
     dataset = ray.data.from_items(todo, override_num_blocks=min(len(todo), blocks)).map_batches(
-        run, batch_size=None, batch_format="pyarrow"
+        run, batch_size=None, batch_format="pyarrow", num_cpus=_TASK_CPUS
     )
     dataset.context.enable_progress_bars = False
     try:
