@@ -169,7 +169,9 @@ class Experiment(Section):
     )
     preset: str = Field("", description="where it came from; for people")
     seed: int = Field(0, ge=0, description="of the weights, the order of drawings, and every random draw")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where a GPU has it")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where a GPU multiplies it, or a CPU by AMX"
+    )
     data: DataConfig = DataConfig()
     model: ModelConfig
     classifier: ClassifierTaskConfig = ClassifierTaskConfig()
