@@ -17,7 +17,7 @@ from rich.table import Table
 
 from doodle_dist.bench.machine import Machine, write_result
 from doodle_dist.bench.results import Ingest, IngestBench
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.schema import binary_buffers
@@ -75,7 +75,7 @@ def measure(uri: str, workers: int) -> Ingest:
         first.append(max(seconds for _, seconds in results))
     ratios = np.array(stream) / np.array(alone)
     return Ingest(
-        data=storage.public(uri),
+        data=locations.public(uri),
         drawings=plan.rows,
         workers=workers,
         raster_alone_per_s=statistics.median(alone),
@@ -90,7 +90,7 @@ def main(uris: list[str], workers: int, output: Path | None) -> None:
     ray.init(
         address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
     )
-    results = [measure(storage.absolute(uri), workers) for uri in uris]
+    results = [measure(locations.absolute(uri), workers) for uri in uris]
     table = Table("data", "drawings", "rasteriser alone /s", "to the workers /s", "ratio", "first batch s")
     for r in results:
         table.add_row(

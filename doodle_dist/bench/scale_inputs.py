@@ -28,7 +28,7 @@ from doodle_dist.bench.results import IngestBench, PrepareBench
 from doodle_dist.bench.train import our_step
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_experiment
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.exchange import gather, scatter, write_index
 from doodle_dist.data.shards import PrepareRequest
 from doodle_dist.data.sources import categories_of, find_sources
@@ -228,7 +228,7 @@ def shard_of(drawings: str, folder: Path) -> bytes:
     notes = [orjson.loads(file.read_bytes()) for file in sorted(Path(exchange.staging).glob("chunk-*.json"))]
     write_index(exchange, notes)
     gather(exchange, 0, sum(len(note["parts"]) for note in notes))
-    return storage.read_bytes(storage.join(exchange.to, exchange.path_of(0)))
+    return storage.read_bytes(locations.join(exchange.to, exchange.path_of(0)))
 
 
 def measure_here(drawings: str) -> Here:

@@ -29,13 +29,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage, storage_errors
 from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.manifest import load_group_counts
 from doodle_dist.data.order import EpochOrder, lanes_of_rank
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, is_transient, patience, persistently
 from doodle_dist.data.schema import Kind, Manifest, binary_buffers, fixed_rows
+from doodle_dist.data.storage_errors import DamagedError, StorageError
 from doodle_dist.data.stroke_augment import StrokeAugment, augment_packed
 
 if TYPE_CHECKING:
@@ -229,16 +230,14 @@ class _ShardReader:
     def read(self, uri: str, group: int, columns: list[str]) -> pa.Table:
         try:
             return persistently(lambda: self._read(uri, group, columns))
-        except storage.StorageError as error:
+        except StorageError as error:
             if str(error).endswith("not found"):
-                raise storage.DamagedError(f"{error}, and the dataset's manifest names it") from error
+                raise DamagedError(f"{error}, and the dataset's manifest names it") from error
             raise
         except (OSError, pa.ArrowException) as error:
             if is_transient(error):
-                raise storage.explain(uri, error) from error
-            raise storage.DamagedError(
-                f"{uri} is damaged, `doodle-dist data verify` says more: {error}"
-            ) from error
+                raise storage_errors.explain(uri, error) from error
+            raise DamagedError(f"{uri} is damaged, `doodle-dist data verify` says more: {error}") from error
 
     def _read(self, uri: str, group: int, columns: list[str]) -> pa.Table:
         try:
@@ -283,7 +282,7 @@ class RowGroupsInMemory:
 
 
 def _place(plan: StreamPlan, group: int) -> tuple[str, int]:
-    return storage.join(plan.uri, plan.shards[plan.group_shard[group]]), plan.group_index[group]
+    return locations.join(plan.uri, plan.shards[plan.group_shard[group]]), plan.group_index[group]
 
 
 def _columns(plan: StreamPlan) -> list[str]:
