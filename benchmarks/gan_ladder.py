@@ -23,7 +23,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from doodle_dist.bench.machine import Machine
 from doodle_dist.data import locations
 from doodle_dist.data.manifest import load_manifest
-from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
+from doodle_dist.data.stream_pictures import pictures
+from doodle_dist.data.stream_plan import Window, plan_stream
+from doodle_dist.data.stream_rows import read_window
 from doodle_dist.evaluation.gan_metrics import conditional_accuracy, diversity_ratios, frechet_distance
 from doodle_dist.evaluation.pictures import grid, to_images, to_pixels
 from doodle_dist.evaluation.sample import generate

@@ -16,7 +16,8 @@ from doodle_dist.config.search_check import check_points, checked_space
 from doodle_dist.data import locations, storage
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
-from doodle_dist.data.stream import RowGroupsInMemory, stream_categories
+from doodle_dist.data.stream_plan import stream_categories
+from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.ray_cluster import DATA_CPUS, Need, connect
 from doodle_dist.training.gan_judge import Judge

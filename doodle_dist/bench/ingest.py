@@ -21,7 +21,9 @@ from doodle_dist.data import locations
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.schema import binary_buffers
-from doodle_dist.data.stream import CHUNK_DRAWINGS, StreamPlan, packed_drawings, plan_stream, rank_batches
+from doodle_dist.data.stream import CHUNK_DRAWINGS, rank_batches
+from doodle_dist.data.stream_plan import StreamPlan, plan_stream
+from doodle_dist.data.stream_rows import packed_drawings
 
 _ROUNDS, _SECONDS, _WARM_UP_S = 3, 8.0, 5.0
 _GLOBAL_BATCH = 1024

@@ -180,7 +180,9 @@ def inspect_dataset(uri: str, output: Path, count: int, *, as_json: bool = False
 
 def _examples(uri: str, manifest: Manifest, count: int) -> list[np.ndarray]:
     """The first ``count`` rasters of each category in the training split: uint8 [n <= count, C, H, W]."""
-    from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
+    from doodle_dist.data.stream_pictures import pictures
+    from doodle_dist.data.stream_plan import Window, plan_stream
+    from doodle_dist.data.stream_rows import read_window
 
     plan = plan_stream(manifest, uri, "train", lanes=1, global_batch=4096)
     order = plan.order(0)

@@ -5,7 +5,8 @@ import numpy as np
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import locations
 from doodle_dist.data.manifest import load_manifest
-from doodle_dist.data.stream import plan_stream, split_key_ids
+from doodle_dist.data.stream_plan import plan_stream
+from doodle_dist.data.stream_rows import split_key_ids
 from doodle_dist.evaluation.snapshot import load_snapshot
 from doodle_dist.training.audit import AuditResult, check_audit
 

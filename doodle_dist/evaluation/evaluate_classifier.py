@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from doodle_dist.data import locations
-from doodle_dist.data.stream import StreamPlan
+from doodle_dist.data.stream_plan import StreamPlan
 from doodle_dist.evaluation.classifier_metrics import (
     Calibration,
     Confusion,

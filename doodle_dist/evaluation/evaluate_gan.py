@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import locations
-from doodle_dist.data.stream import StreamPlan
+from doodle_dist.data.stream_plan import StreamPlan
 from doodle_dist.evaluation.classification_accuracy import accuracy_after_training_on
 from doodle_dist.evaluation.drawings import chunks, in_parts, labels_of, pictures_of, plan_drawings
 from doodle_dist.evaluation.features import (

@@ -12,7 +12,7 @@ from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import locations
 from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.order import step_seed
-from doodle_dist.data.stream import StreamPlan
+from doodle_dist.data.stream_plan import StreamPlan
 from doodle_dist.evaluation.drawings import chunks, pictures_of
 from doodle_dist.evaluation.moments import KernelMoments, Moments
 from doodle_dist.evaluation.pictures import to_images, to_pixels

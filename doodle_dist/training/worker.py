@@ -21,16 +21,10 @@ from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST, Manifest
 from doodle_dist.data.storage_errors import StorageError
-from doodle_dist.data.stream import (
-    Batch,
-    RankBatches,
-    Rasteriser,
-    RowGroupsInMemory,
-    StreamPlan,
-    plan_stream,
-    rank_batches,
-    stream_categories,
-)
+from doodle_dist.data.stream import Batch, RankBatches, rank_batches
+from doodle_dist.data.stream_pictures import Rasteriser
+from doodle_dist.data.stream_plan import StreamPlan, plan_stream, stream_categories
+from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import one_line, root_cause
 from doodle_dist.evaluation.runs import CONFIG, noted_reason
 from doodle_dist.ray_cluster import quiet_ray_data

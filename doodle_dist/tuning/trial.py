@@ -24,7 +24,7 @@ from doodle_dist.config.load import build
 from doodle_dist.config.search import Settings, experiment_with
 from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.storage_errors import DamagedError, StorageError
-from doodle_dist.data.stream import RowGroupsInMemory
+from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import one_line
 from doodle_dist.training.checkpoint_store import fetch, new_name, read_commit, store
 from doodle_dist.training.context import Alone

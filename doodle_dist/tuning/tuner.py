@@ -18,7 +18,7 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import overlay
 from doodle_dist.config.search import SearchConfig, SearchSpace, Settings
 from doodle_dist.data import filesystems, locations, storage
-from doodle_dist.data.stream import RowGroupsInMemory
+from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.training.lease import Lease
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import SearchRecord, TrialRecord, trial_name

@@ -5,16 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from doodle_dist.data import filesystems, storage, stream
+from doodle_dist.data import filesystems, storage, stream_rows
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.storage_errors import StorageError
-from doodle_dist.data.stream import plan_stream, read_window, windows
+from doodle_dist.data.stream_plan import plan_stream, windows
+from doodle_dist.data.stream_rows import read_window
 from tests.datasets import prepare_here
 from tests.s3 import S3Server
 
 
 def read_all(dataset: str) -> list[tuple[list[int], list[bytes]]]:
-    stream._reader.files.clear()  # it keeps files open
+    stream_rows._reader.files.clear()  # it keeps files open
     plan = plan_stream(load_manifest(dataset), dataset, "train", global_batch=64, lanes=8)
     tables = [read_window(plan, range(8), window) for window in windows(plan, 8, 0, 0, 1)]
     return [(table["key_id"].to_pylist(), table["strokes"].to_pylist()) for table in tables]
