@@ -10,6 +10,16 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "doodle_dist"
 
 STORAGE = {"data.locations", "data.storage", "data.storage_errors"}
+# The doctor's, which knows facts and no cluster.
+JUDGEMENT = {
+    "doctor.check_files",
+    "doctor.check_network",
+    "doctor.check_ray",
+    "doctor.check_room",
+    "doctor.facts",
+    "doctor.findings",
+    "doctor.sizes",
+}
 
 # What each layer may import of ours. The longest prefix that fits a module decides.
 ALLOWED = {
@@ -59,7 +69,8 @@ ALLOWED = {
     "train": {"config", "data", "errors", "evaluation.runs", "ray_cluster", "training", "cli"},
     # What a node says of itself runs where nothing of ours may be installed.
     "doctor.probe": {*STORAGE, "data.manifest"},
-    "doctor.checks": {"config", "doctor.facts", "doctor.findings"},
+    "doctor.checks": {"config", *JUDGEMENT},
+    **{name: {"config", "doctor.facts", "doctor.findings", "doctor.sizes"} for name in JUDGEMENT},
     "doctor": {"config", "data", "doctor", "errors", "ray_cluster"},
     "doctor.__main__": {"cli"},
     "tuning": {"config", "data", "errors", "evaluation", "ray_cluster", "training", "tuning"},

@@ -14,7 +14,8 @@ from ray.exceptions import RayError
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import build, load_experiment, overlay
 from doodle_dist.data import locations
-from doodle_dist.doctor.checks import check, check_window
+from doodle_dist.doctor.check_room import check_window
+from doodle_dist.doctor.checks import check
 from doodle_dist.doctor.collect import collect
 from doodle_dist.doctor.facts import ClusterFacts
 from doodle_dist.doctor.findings import Finding, as_json, as_text, would_fail
