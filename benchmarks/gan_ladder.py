@@ -21,9 +21,11 @@ from PIL import Image, ImageDraw, ImageFont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from doodle_dist.bench.machine import Machine
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.data.manifest import load_manifest
-from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
+from doodle_dist.data.stream_pictures import pictures
+from doodle_dist.data.stream_plan import Window, plan_stream
+from doodle_dist.data.stream_rows import read_window
 from doodle_dist.evaluation.gan_metrics import conditional_accuracy, diversity_ratios, frechet_distance
 from doodle_dist.evaluation.pictures import grid, to_images, to_pixels
 from doodle_dist.evaluation.sample import generate
@@ -156,8 +158,8 @@ def main() -> None:
     parser.add_argument("--runs", default="runs")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
-    args.data, args.runs = storage.absolute(args.data), storage.absolute(args.runs)
-    protocol = Protocol(args.data, storage.absolute(args.judge))
+    args.data, args.runs = locations.absolute(args.data), locations.absolute(args.runs)
+    protocol = Protocol(args.data, locations.absolute(args.judge))
     names = load_manifest(args.data).categories
 
     images, labels = balanced(*real(args.data, "test"))

@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _explain(error: Exception) -> tuple[str, int]:
     """One line and an exit code for what went wrong. What nobody foresaw keeps its type's name."""
-    from doodle_dist.data.storage import StorageError
+    from doodle_dist.data.storage_errors import StorageError
     from doodle_dist.errors import WorkFailedError, one_line, root_cause
 
     if isinstance(error, WorkFailedError):

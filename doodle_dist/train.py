@@ -22,9 +22,10 @@ import ray
 from ray.exceptions import RayActorError
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage_errors
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
+from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
 from doodle_dist.ray_cluster import Need, check_resources, connect
 from doodle_dist.training import progress
@@ -68,7 +69,7 @@ def train(
     plan = training_plan(experiment, manifest)
     plan.order(0)
 
-    run_uri = storage.join(experiment.storage, experiment.run)
+    run_uri = locations.join(experiment.storage, experiment.run)
     with held(run_uri, say) as (mine, is_lost):
         scaling = experiment.scaling
         need = Need(scaling.least_workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
@@ -98,9 +99,9 @@ def train(
                         continue
                     cause = root_cause(error)
                     if getattr(cause, "errno", None) == errno.ENOSPC:
-                        cause = storage.explain(run_uri, cause)
+                        cause = storage_errors.explain(run_uri, cause)
                     reason = f"run {experiment.run} failed: {one_line(cause)}"
-                    with suppress(storage.StorageError):
+                    with suppress(StorageError):
                         reason = noted_reason(run_uri) or reason
                     raise WorkFailedError(reason) from error
     total = experiment.train.total_drawings(plan.rows)
@@ -228,11 +229,11 @@ def _result(run_uri: str, total: int, *, was_asked: bool) -> TrainResult:
 def with_absolute_locations(experiment: Experiment) -> Experiment:
     """Local paths made absolute: workers have other working directories."""
     runs = {"judge": experiment.gan.judge, "critic_from": experiment.gan.critic_from}
-    runs = {key: storage.absolute(run) if run else "" for key, run in runs.items()}
+    runs = {key: locations.absolute(run) if run else "" for key, run in runs.items()}
     return experiment.model_copy(
         update={
-            "storage": storage.absolute(experiment.storage),
-            "data": experiment.data.model_copy(update={"uri": storage.absolute(experiment.data.uri)}),
+            "storage": locations.absolute(experiment.storage),
+            "data": experiment.data.model_copy(update={"uri": locations.absolute(experiment.data.uri)}),
             "gan": experiment.gan.model_copy(update=runs),
         }
     )

@@ -13,10 +13,11 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, build, overlay
 from doodle_dist.config.search import SearchConfig
 from doodle_dist.config.search_check import check_points, checked_space
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
-from doodle_dist.data.stream import RowGroupsInMemory, stream_categories
+from doodle_dist.data.stream_plan import stream_categories
+from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.ray_cluster import DATA_CPUS, Need, connect
 from doodle_dist.training.gan_judge import Judge
@@ -89,7 +90,7 @@ def plan_search(
             ours["gan.judge"] = evaluator.evaluator_uri(experiment)
     base = build(overlay(experiment.model_dump(exclude_unset=True), ours))
     search = Search(
-        uri=storage.join(experiment.storage, experiment.run),
+        uri=locations.join(experiment.storage, experiment.run),
         base=base,
         config=config,
         space=checked_space(config, base, fixed),
@@ -190,7 +191,7 @@ def confirmation(search: Search, record: SearchRecord) -> Search | None:
     trials = [(trial, seed) for trial, _ in best for seed in range(used + 1, used + 1 + config.confirm_seeds)]
     return replace(
         search,
-        uri=storage.join(search.uri, CONFIRM),
+        uri=locations.join(search.uri, CONFIRM),
         trials=len(trials),
         scheduler="none",
         searcher="random",

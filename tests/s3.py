@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from doodle_dist.data import storage
+from doodle_dist.data import filesystems
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def s3_env(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3S
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret)
-    storage.forget_filesystems()
+    filesystems.forget_filesystems()
     yield s3_server
-    storage.forget_filesystems()
+    filesystems.forget_filesystems()
 
 
 @pytest.fixture
@@ -75,5 +75,11 @@ def s3_bucket(s3_env: S3Server) -> str:
     """The URI of a new, empty bucket."""
     name = f"b-{uuid.uuid4().hex[:12]}"
     # Through the server: it keeps listings in memory and would not see a new folder for minutes.
-    storage.fsspec_filesystem(f"s3://{name}")[0].mkdir(name)
+    filesystems.fsspec_filesystem(f"s3://{name}")[0].mkdir(name)
     return f"s3://{name}"
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty folder or bucket."""
+    return str(tmp_path) if request.param == "local" else request.getfixturevalue("s3_bucket")

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from doodle_dist import cli
-from doodle_dist.data import records, shards, storage
+from doodle_dist.data import filesystems, records, shards, storage, storage_errors
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.sources import find_sources
@@ -379,14 +379,14 @@ def test_an_object_store_that_is_away_refuses_the_key_or_lacks_the_bucket(
     assert answer.code == 2
     assert "lacking" in answer.line
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    storage.forget_filesystems()
+    filesystems.forget_filesystems()
     answer = doodle_dist("data", "prepare", "--source", f"{s3_bucket}/raw", "--to", "unused")
     assert answer.code == 2
     assert f"{s3_bucket}/raw: the store at {s3_env.endpoint} refused the key" in answer.line
     assert "wrong" not in answer.line
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    monkeypatch.setattr(storage, "MAX_ATTEMPTS", 1)
-    storage.forget_filesystems()
+    monkeypatch.setattr(filesystems, "MAX_ATTEMPTS", 1)
+    filesystems.forget_filesystems()
     answer = doodle_dist("sample", f"{s3_bucket}/run")
     assert answer.code == 2
     assert "the store at http://127.0.0.1:9 is unreachable" in answer.line
@@ -403,7 +403,7 @@ def test_no_space_left_stops_the_work_under_way_and_names_the_place(
 
     def write(uri: str, data: bytes) -> None:
         if uri.endswith("manifest.json"):
-            with storage.errors_about(uri), open("/dev/full", "wb", buffering=0) as device:
+            with storage_errors.errors_about(uri), open("/dev/full", "wb", buffering=0) as device:
                 device.write(data)
         written(uri, data)
 

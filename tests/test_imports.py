@@ -9,6 +9,18 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "doodle_dist"
 
+STORAGE = {"data.locations", "data.storage", "data.storage_errors"}
+# The doctor's, which knows facts and no cluster.
+JUDGEMENT = {
+    "doctor.check_files",
+    "doctor.check_network",
+    "doctor.check_ray",
+    "doctor.check_room",
+    "doctor.facts",
+    "doctor.findings",
+    "doctor.sizes",
+}
+
 # What each layer may import of ours. The longest prefix that fits a module decides.
 ALLOWED = {
     "config": {"config"},
@@ -22,13 +34,13 @@ ALLOWED = {
     "errors": set(),
     "log": set(),
     "evaluation.progress_line": set(),
-    "evaluation.watch": {"data.storage", "errors", "evaluation"},
+    "evaluation.watch": {*STORAGE, "errors", "evaluation"},
     "evaluation.classifier_metrics": set(),
     "evaluation.gan_metrics": {"evaluation.moments"},
     "evaluation.moments": set(),
     "evaluation.neighbourhoods": set(),
     "evaluation.pictures": set(),
-    "evaluation.snapshot": {"config", "data.storage", "models"},
+    "evaluation.snapshot": {"config", *STORAGE, "models"},
     "evaluation": {"config", "data", "evaluation", "models", "ray_cluster", "training.audit"},
     "evaluation.in_memory": {"evaluation.pictures", "training.task"},
     # Trains a classifier to judge samples by it.
@@ -56,8 +68,9 @@ ALLOWED = {
     "evaluation.augment": {"config", "data", "errors", "evaluation", "models", "ray_cluster"},
     "train": {"config", "data", "errors", "evaluation.runs", "ray_cluster", "training", "cli"},
     # What a node says of itself runs where nothing of ours may be installed.
-    "doctor.probe": {"data.storage", "data.manifest"},
-    "doctor.checks": {"config", "doctor.facts", "doctor.findings"},
+    "doctor.probe": {*STORAGE, "data.manifest"},
+    "doctor.checks": {"config", *JUDGEMENT},
+    **{name: {"config", "doctor.facts", "doctor.findings", "doctor.sizes"} for name in JUDGEMENT},
     "doctor": {"config", "data", "doctor", "errors", "ray_cluster"},
     "doctor.__main__": {"cli"},
     "tuning": {"config", "data", "errors", "evaluation", "ray_cluster", "training", "tuning"},

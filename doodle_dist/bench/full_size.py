@@ -36,7 +36,8 @@ from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.shards import STAGING, PrepareRequest, Progress, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.split import split_of, splitmix64
-from doodle_dist.data.stream import StreamPlan, plan_stream, rank_batches
+from doodle_dist.data.stream import rank_batches
+from doodle_dist.data.stream_plan import StreamPlan, plan_stream
 from doodle_dist.errors import WorkFailedError
 
 PhaseName = Literal["make up", "prepare", "verify", "stream"]

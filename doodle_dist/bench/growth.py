@@ -28,7 +28,7 @@ from doodle_dist.data.order import EpochOrder
 from doodle_dist.data.schema import MANIFEST, Manifest, RejectsInfo, ShardInfo, SplitInfo
 from doodle_dist.data.shards import PrepareRequest
 from doodle_dist.data.sources import categories_of, find_sources
-from doodle_dist.data.stream import StreamPlan, plan_stream, windows
+from doodle_dist.data.stream_plan import StreamPlan, plan_stream, windows
 from doodle_dist.data.strokes import pack_strokes
 
 SHARDS = (1_000, 10_000, 100_000)

@@ -17,11 +17,13 @@ from rich.table import Table
 
 from doodle_dist.bench.machine import Machine, write_result
 from doodle_dist.bench.results import Ingest, IngestBench
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.schema import binary_buffers
-from doodle_dist.data.stream import CHUNK_DRAWINGS, StreamPlan, packed_drawings, plan_stream, rank_batches
+from doodle_dist.data.stream import CHUNK_DRAWINGS, rank_batches
+from doodle_dist.data.stream_plan import StreamPlan, plan_stream
+from doodle_dist.data.stream_rows import packed_drawings
 
 _ROUNDS, _SECONDS, _WARM_UP_S = 3, 8.0, 5.0
 _GLOBAL_BATCH = 1024
@@ -75,7 +77,7 @@ def measure(uri: str, workers: int) -> Ingest:
         first.append(max(seconds for _, seconds in results))
     ratios = np.array(stream) / np.array(alone)
     return Ingest(
-        data=storage.public(uri),
+        data=locations.public(uri),
         drawings=plan.rows,
         workers=workers,
         raster_alone_per_s=statistics.median(alone),
@@ -90,7 +92,7 @@ def main(uris: list[str], workers: int, output: Path | None) -> None:
     ray.init(
         address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
     )
-    results = [measure(storage.absolute(uri), workers) for uri in uris]
+    results = [measure(locations.absolute(uri), workers) for uri in uris]
     table = Table("data", "drawings", "rasteriser alone /s", "to the workers /s", "ratio", "first batch s")
     for r in results:
         table.add_row(

@@ -270,7 +270,8 @@ def measure_ours(folder: Path, seconds: float, workers: int, warm_up_s: float) -
     import ray
 
     from doodle_dist.data.manifest import load_manifest
-    from doodle_dist.data.stream import plan_stream, rank_batches
+    from doodle_dist.data.stream import rank_batches
+    from doodle_dist.data.stream_plan import plan_stream
     from doodle_dist.ray_cluster import quiet_ray_data
 
     ray.init(

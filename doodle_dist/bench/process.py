@@ -59,7 +59,9 @@ def plain_loop(preset: str, data: str, seconds: float) -> float:
     """Drawings/s of the plain loop."""
     from doodle_dist.bench.train import our_step
     from doodle_dist.data.manifest import load_manifest
-    from doodle_dist.data.stream import RowGroupsInMemory, plan_stream, rank_batches
+    from doodle_dist.data.stream import rank_batches
+    from doodle_dist.data.stream_plan import plan_stream
+    from doodle_dist.data.stream_rows import RowGroupsInMemory
     from doodle_dist.evaluation.pictures import to_images
 
     torch.set_num_threads(1)

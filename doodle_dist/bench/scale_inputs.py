@@ -28,11 +28,11 @@ from doodle_dist.bench.results import IngestBench, PrepareBench
 from doodle_dist.bench.train import our_step
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_experiment
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.exchange import gather, scatter, write_index
 from doodle_dist.data.shards import PrepareRequest
 from doodle_dist.data.sources import categories_of, find_sources
-from doodle_dist.data.stream import WINDOW_DRAWINGS
+from doodle_dist.data.stream_plan import WINDOW_DRAWINGS
 from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
 
@@ -228,7 +228,7 @@ def shard_of(drawings: str, folder: Path) -> bytes:
     notes = [orjson.loads(file.read_bytes()) for file in sorted(Path(exchange.staging).glob("chunk-*.json"))]
     write_index(exchange, notes)
     gather(exchange, [(0, sum(len(note["parts"]) for note in notes))])
-    return storage.read_bytes(storage.join(exchange.to, exchange.path_of(0)))
+    return storage.read_bytes(locations.join(exchange.to, exchange.path_of(0)))
 
 
 def measure_here(drawings: str) -> Here:
@@ -370,7 +370,9 @@ def collect(results: Path, experiment: Experiment, work: Work, asked: Asked) -> 
         shard_drawings=figure(262_144, "drawings", "counted: what `data prepare` puts into a shard"),
         group_rows=figure(2048, "drawings", "counted: what `data prepare` puts into a row group"),
         open_shards=figure(64, "shards", "counted: files that a reader of the stream keeps open"),
-        window_drawings=figure(WINDOW_DRAWINGS, "drawings", "counted: data/stream.py, a block of Ray Data"),
+        window_drawings=figure(
+            WINDOW_DRAWINGS, "drawings", "counted: data/stream_plan.py, a block of Ray Data"
+        ),
         raster_threads=figure(experiment.data.raster_threads, "threads a worker", "counted: the preset"),
         requests_per_open=figure(here.requests_per_open, "requests", laid_out),
         bytes_per_open=figure(here.bytes_per_open, "bytes", laid_out),

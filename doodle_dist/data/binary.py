@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.records import (
     BLOCK_BYTES,
@@ -48,7 +48,7 @@ def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
     category = chunk.category or category_of(chunk.uri)
     label = categories.labels.get(category)
     if label is None and category not in categories.others:
-        raise ValueError(f"{storage.public(chunk.uri)}: {categories.unknown(category)}")
+        raise ValueError(f"{locations.public(chunk.uri)}: {categories.unknown(category)}")
     rest, offset, line = b"", 0, 0
     for block in byte_blocks(chunk, BLOCK_BYTES):
         data = rest + block.data
@@ -61,7 +61,7 @@ def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
                 batch.lines_read += 1
         elif len(rest) > MAX_RECORD_BYTES:
             raise ValueError(
-                f"{storage.public(chunk.uri)} is not in the official binary format (byte {offset})"
+                f"{locations.public(chunk.uri)} is not in the official binary format (byte {offset})"
             )
         yield batch
 

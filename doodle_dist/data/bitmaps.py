@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.records import Batch, Chunk, Source, category_of, fixed_rows_of, picture_batch
 
@@ -34,7 +34,7 @@ def read_header(uri: str, size: int | None = None) -> tuple[int, int]:
     Raises ValueError that names the file and what was expected: for a file that is no .npy file, for another
     shape or type, and for one that is shorter than its header says. Nothing is ever unpickled.
     """
-    name = storage.public(uri)
+    name = locations.public(uri)
     head = io.BytesIO(storage.read_bytes(uri, 0, _HEADER_BYTES))
     try:
         version = np.lib.format.read_magic(head)
@@ -83,7 +83,7 @@ def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
     first, last = (max(chunk.start - offset, 0)) // ROW_BYTES, (end - offset) // ROW_BYTES
     label = categories.labels.get(category)
     if label is None and category not in categories.others:
-        raise ValueError(f"{storage.public(chunk.uri)}: {categories.unknown(category)}")
+        raise ValueError(f"{locations.public(chunk.uri)}: {categories.unknown(category)}")
     if label is None:
         none = np.zeros(0, np.uint64)
         pixels = np.zeros((0, ROW_BYTES), np.uint8)

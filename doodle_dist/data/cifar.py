@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.bitmaps import key_ids
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.labelled import labelled_batch, names_beside
@@ -37,7 +37,7 @@ class CifarSource(Source):
 
     @property
     def id_names(self) -> tuple[str, ...]:
-        return (storage.basename(self.uri),)
+        return (locations.basename(self.uri),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class CifarChunk(Chunk):
 
 def is_cifar(entry: storage.FileEntry) -> bool:
     """Whether a ``.bin`` file is one of CIFAR-10's and not of Quick, Draw!'s format, by the rule above."""
-    name = storage.basename(entry.uri)
+    name = locations.basename(entry.uri)
     if _OFFICIAL.fullmatch(name):
         return True
     if entry.size == 0 or entry.size % RECORD_BYTES or not name.endswith(".bin"):
@@ -59,7 +59,7 @@ def is_cifar(entry: storage.FileEntry) -> bool:
 
 def look_at(entry: storage.FileEntry, class_names: tuple[str, ...] = ()) -> CifarSource:
     """The source that a file makes. Raises ValueError for one that is not a whole number of records."""
-    name = storage.public(entry.uri)
+    name = locations.public(entry.uri)
     if name.endswith(".gz"):
         raise ValueError(f"{name}: CIFAR-10's files are read as its archive holds them; gunzip it first")
     if entry.size == 0 or entry.size % RECORD_BYTES:
@@ -95,5 +95,5 @@ def read_chunk(chunk: CifarChunk, categories: Categories) -> Iterator[Batch]:
     first, last = chunk.start // RECORD_BYTES, chunk.end // RECORD_BYTES
     for row, records in fixed_rows_of(chunk, 0, RECORD_BYTES, first, last):
         rows = np.arange(row, row + len(records), dtype=np.uint64)
-        ids = key_ids(storage.basename(chunk.uri), rows)
+        ids = key_ids(locations.basename(chunk.uri), rows)
         yield labelled_batch(records[:, 1:], records[:, 0], chunk.names, ids, row - first, categories)

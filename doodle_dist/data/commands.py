@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.data.categories import parse_categories
 from doodle_dist.data.manifest import load_manifest, verify
 from doodle_dist.data.records import PICTURES, Crop, PictureOptions
@@ -38,7 +38,7 @@ def fetch_files(to: str, categories: str, kind: str, base_url: str) -> None:
         files = fetch.fetch(
             parse_categories(categories),
             cast("fetch.Format", kind),
-            storage.absolute(to),
+            locations.absolute(to),
             base_url=base_url or fetch.BASE_URL,
             progress=show,
         )
@@ -52,7 +52,11 @@ def synthesize_files(to: str, drawings: int, categories: int, seed: int) -> None
     with _bar() as bar:
         task = bar.add_task("drawing", total=drawings, rate="")
         files = synthesize(
-            drawings, categories, seed, storage.absolute(to), lambda done, _: bar.update(task, completed=done)
+            drawings,
+            categories,
+            seed,
+            locations.absolute(to),
+            lambda done, _: bar.update(task, completed=done),
         )
     print(f"{to}: {drawings:,} drawings in {len(files)} files")
 
@@ -78,11 +82,11 @@ def prepare_dataset(
     from doodle_dist.ray_cluster import Need, check_resources, connect
 
     wanted = parse_categories(categories, None) if categories else None  # image sets have names of their own
-    sources = find_sources([storage.absolute(uri) for uri in source], wanted, pictures)
+    sources = find_sources([locations.absolute(uri) for uri in source], wanted, pictures)
     request = PrepareRequest(
         sources=tuple(sources),
         categories=categories_of(sources, wanted),
-        to=storage.absolute(to),
+        to=locations.absolute(to),
         split_percents=parse_split(split),
         recognized_only=recognized_only,
         shards=shards,
@@ -152,14 +156,14 @@ def print_counts(manifest: Manifest, uri: str) -> None:
     for reason, count in sorted(manifest.rejects.reasons.items(), key=lambda item: -item[1])[:5]:
         print(f"    {count:>8,}  {reason}")
     if manifest.rejects.path:
-        print(f"    listed in {storage.join(uri, manifest.rejects.path)}")
+        print(f"    listed in {locations.join(uri, manifest.rejects.path)}")
 
 
 def inspect_dataset(uri: str, output: Path, count: int, *, as_json: bool = False) -> None:
     """`data inspect`: counts, and a contact sheet of ``count`` drawings per category."""
     from doodle_dist.evaluation.pictures import named_rows, png
 
-    uri = storage.absolute(uri)
+    uri = locations.absolute(uri)
     manifest = load_manifest(uri)
     if as_json:
         print(orjson.dumps(manifest.model_dump(exclude={"sources"})).decode())
@@ -176,7 +180,9 @@ def inspect_dataset(uri: str, output: Path, count: int, *, as_json: bool = False
 
 def _examples(uri: str, manifest: Manifest, count: int) -> list[np.ndarray]:
     """The first ``count`` rasters of each category in the training split: uint8 [n <= count, C, H, W]."""
-    from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
+    from doodle_dist.data.stream_pictures import pictures
+    from doodle_dist.data.stream_plan import Window, plan_stream
+    from doodle_dist.data.stream_rows import read_window
 
     plan = plan_stream(manifest, uri, "train", lanes=1, global_batch=4096)
     order = plan.order(0)
@@ -195,7 +201,7 @@ def _examples(uri: str, manifest: Manifest, count: int) -> list[np.ndarray]:
 
 def verify_dataset(uri: str) -> bool:
     """`data verify`: print the first differences; whether there were none."""
-    uri = storage.absolute(uri)
+    uri = locations.absolute(uri)
     problems = verify(uri)
     for problem in problems[:20]:
         print(problem)

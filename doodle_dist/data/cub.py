@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.decode import Box
 
 IMAGES, LABELS, CLASSES, BOXES = "images.txt", "image_class_labels.txt", "classes.txt", "bounding_boxes.txt"
@@ -17,10 +17,10 @@ _FOLDER = "CUB_200_2011"
 
 def layout_root(uri: str) -> str | None:
     """The folder of the lists, where ``uri`` is that folder, the one it was unpacked in, or its ``images``."""
-    candidates = [uri, storage.join(uri, _FOLDER)]
-    if storage.basename(uri) == "images" and "/" in uri.rstrip("/"):
+    candidates = [uri, locations.join(uri, _FOLDER)]
+    if locations.basename(uri) == "images" and "/" in uri.rstrip("/"):
         candidates.append(uri.rstrip("/").rpartition("/")[0])
-    return next((root for root in candidates if storage.exists(storage.join(root, IMAGES))), None)
+    return next((root for root in candidates if storage.exists(locations.join(root, IMAGES))), None)
 
 
 def read_layout(root: str, *, boxes: bool) -> dict[str, Box | None]:
@@ -51,7 +51,7 @@ def read_layout(root: str, *, boxes: bool) -> dict[str, Box | None]:
 
 def _read_list(root: str, name: str, fields: int) -> dict[str, list[str]]:
     """The fields of each id's line."""
-    uri = storage.join(root, name)
+    uri = locations.join(root, name)
     if not storage.exists(uri):
         option = "--crop bounding-box: " if name == BOXES else ""
         raise ValueError(f"{option}{root} has no {name}")

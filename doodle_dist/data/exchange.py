@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.records import Batch, Chunk
 from doodle_dist.data.schema import Kind, columns
@@ -184,7 +184,7 @@ def _scatter_one(exchange: Exchange, number: int, chunk: Chunk, write: Write) ->
             flush()
     flush()
     note = {"lines": lines, "rows": rows, "skipped": skipped, "rejects": rejects, "parts": parts}
-    write(storage.join(exchange.staging, f"chunk-{number:06d}.json"), orjson.dumps(note))
+    write(locations.join(exchange.staging, f"chunk-{number:06d}.json"), orjson.dumps(note))
     return rows + skipped + len(rejects)
 
 
@@ -205,7 +205,7 @@ def _write_part(exchange: Exchange, path: str, tables: list[pa.Table], write: Wr
         if stop > start:
             (batch,) = table.slice(start, stop - start).to_batches()
             sink.write(batch.serialize())
-    write(storage.join(exchange.staging, path), sink.getvalue())
+    write(locations.join(exchange.staging, path), sink.getvalue())
     return [*starts, sink.tell()]
 
 
@@ -221,12 +221,12 @@ def write_index(exchange: Exchange, notes: Sequence[dict[str, Any]]) -> None:
     if places:
         index["chunk"], index["part"] = np.array(places).T
         index["start"], index["length"] = starts[:, :-1].T, np.diff(starts, axis=1).T
-    storage.write_atomic(storage.join(exchange.staging, _INDEX), index.tobytes())
+    storage.write_atomic(locations.join(exchange.staging, _INDEX), index.tobytes())
 
 
 def _entries(exchange: Exchange, run: int, parts: int) -> NDArray[np.void]:
     size = parts * _ENTRY.itemsize
-    data = storage.read_bytes(storage.join(exchange.staging, _INDEX), run * size, size)
+    data = storage.read_bytes(locations.join(exchange.staging, _INDEX), run * size, size)
     entries = np.frombuffer(data, _ENTRY)
     return entries[entries["length"] > 0]
 
@@ -259,12 +259,12 @@ def _gather_one(exchange: Exchange, run: int, parts: int, write: Write) -> int:
             if end > start:
                 notes.append(_write_shard(exchange, first + k, table.slice(start, end - start), write))
     note = {"shards": notes, "rejects": rejects}
-    write(storage.join(exchange.staging, f"run-{run:06d}.json"), orjson.dumps(note))
+    write(locations.join(exchange.staging, f"run-{run:06d}.json"), orjson.dumps(note))
     return sum(note["rows"] for note in notes)
 
 
 def _message(exchange: Exchange, entry: np.void) -> pa.RecordBatch:
-    uri = storage.join(exchange.staging, _part_path(int(entry["chunk"]), int(entry["part"])))
+    uri = locations.join(exchange.staging, _part_path(int(entry["chunk"]), int(entry["part"])))
     data = storage.read_bytes(uri, int(entry["start"]), int(entry["length"]))
     return pa.ipc.read_record_batch(pa.py_buffer(data), _schema(exchange))
 
@@ -296,7 +296,7 @@ def _write_shard(exchange: Exchange, bucket: int, table: pa.Table, write: Write)
     kinds = len(exchange.categories.names)
     data = parquet(table, size)
     path = exchange.path_of(bucket)
-    write(storage.join(exchange.to, path), data)
+    write(locations.join(exchange.to, path), data)
     return {
         "bucket": bucket,
         "shard": {

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, get_args
 from urllib.parse import quote, urlsplit
 
-from doodle_dist.data import storage
-from doodle_dist.data.storage import StorageError
+from doodle_dist.data import locations, storage, storage_errors
+from doodle_dist.data.storage_errors import StorageError
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -113,8 +113,8 @@ def fetch(
         raise ValueError(f"format is '{format}'; it is one of {', '.join(get_args(Format))}")
     if not categories:
         raise ValueError("categories: none given")
-    if storage.split_uri(to)[0] == "http":
-        raise ValueError(f"'{storage.public(to)}' is read-only: fetch to a local path, s3:// or gs://")
+    if locations.split_uri(to)[0] == "http":
+        raise ValueError(f"'{locations.public(to)}' is read-only: fetch to a local path, s3:// or gs://")
     work = _Work(to, len(categories), progress)
     suffix = _FOLDERS[format][1]
     urls = {f"{category}{suffix}": file_url(category, format, base_url) for category in categories}
@@ -122,7 +122,7 @@ def fetch(
         remotes = dict(zip(urls, _all(pool, work.look, urls.values()), strict=True))
         there = {entry.uri: entry.size for entry in storage.list_files(to)} if storage.exists(to) else {}
         missing = [
-            name for name, remote in remotes.items() if there.get(storage.join(to, name), -1) != remote.size
+            name for name, remote in remotes.items() if there.get(locations.join(to, name), -1) != remote.size
         ]
         work.expect([remotes[name].size for name in missing], len(urls) - len(missing))
         work.require_space()
@@ -130,7 +130,7 @@ def fetch(
             zip(missing, _all(pool, lambda n: work.download(urls[n], n, remotes[n]), missing), strict=True)
         )
     return [
-        Fetched(storage.join(to, name), sizes.get(name, remotes[name].size or 0), name not in sizes)
+        Fetched(locations.join(to, name), sizes.get(name, remotes[name].size or 0), name not in sizes)
         for name in urls
     ]
 
@@ -157,7 +157,7 @@ class _Work:
         self.lock = threading.Lock()
         self.files, self.files_total, self.bytes = 0, files, 0
         self.bytes_total: int | None = None
-        self.kind, path = storage.split_uri(to)
+        self.kind, path = locations.split_uri(to)
         self.is_local = self.kind == "file"
         self.folder = Path(path) if self.is_local else Path(tempfile.mkdtemp(prefix="doodle-dist-fetch-"))
 
@@ -193,7 +193,7 @@ class _Work:
 
     def require_space(self) -> None:
         if self.is_local and self.bytes_total:
-            with storage.errors_about(self.to):
+            with storage_errors.errors_about(self.to):
                 self.folder.mkdir(parents=True, exist_ok=True)
             parts = sum(part.stat().st_size for part in self.folder.glob("*.part"))
             free = shutil.disk_usage(self.folder).free
@@ -227,11 +227,11 @@ class _Work:
             self.count(-part.stat().st_size)
             part.unlink()
             if attempt == 2:  # once may be an accident, or a file that was replaced just now
-                raise StorageError(f"{storage.public(url)}: {problem}")
+                raise StorageError(f"{locations.public(url)}: {problem}")
             remote = self.look(url)
         size = part.stat().st_size
-        target = storage.join(self.to, name)
-        with storage.errors_about(target):
+        target = locations.join(self.to, name)
+        with storage_errors.errors_about(target):
             if self.is_local:
                 part.replace(self.folder / name)
             else:
@@ -243,7 +243,7 @@ class _Work:
 
     def begin(self, part: Path, mark: Path, remote: _Remote) -> None:
         """Keep the part that an earlier run left, if it is one of this version of the file."""
-        with storage.errors_about(str(part)):
+        with storage_errors.errors_about(str(part)):
             self.folder.mkdir(parents=True, exist_ok=True)
             known = part.exists() and mark.exists() and remote.version and mark.read_text() == remote.version
             if not known or (remote.size is not None and part.stat().st_size > remote.size):
@@ -266,11 +266,11 @@ class _Work:
                 have = 0
             announced = response.headers.get("Content-Length", "")
             expected = have + int(announced) if announced.isdigit() else None
-            with storage.errors_about(str(part)):
+            with storage_errors.errors_about(str(part)):
                 file = part.open("ab" if continued else "wb")
             with file:
                 while block := response.read(_BLOCK_BYTES):
-                    with storage.errors_about(str(part)):
+                    with storage_errors.errors_about(str(part)):
                         file.write(block)
                     have += len(block)
                     self.count(len(block))
@@ -298,7 +298,7 @@ class _Work:
             tries += 1
             if tries >= most:
                 raise StorageError(
-                    f"{storage.public(url)}: gave up after {tries} tries: {problem}"
+                    f"{locations.public(url)}: gave up after {tries} tries: {problem}"
                 ) from problem
             if self.stop.wait(max(pause, min(problem.pause_s, LONGEST_PAUSE_S))):
                 raise _StoppedError
@@ -316,7 +316,7 @@ def _request(
     request = urllib.request.Request(
         url, method=method, headers={"Accept-Encoding": "identity"} | (headers or {})
     )
-    where = storage.public(url)
+    where = locations.public(url)
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:

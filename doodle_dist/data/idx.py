@@ -17,7 +17,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.bitmaps import key_ids
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.labelled import labelled_batch, names_beside
@@ -59,12 +59,12 @@ def look_at(entry: storage.FileEntry, class_names: tuple[str, ...] = ()) -> IdxS
     labels = _labels_of(entry.uri)
     count, height, width = read_header(entry.uri, 3, entry.size)
     (label_count,) = read_header(labels.uri, 1, labels.size)
-    name = storage.public(entry.uri)
+    name = locations.public(entry.uri)
     if height != width or not 0 < height <= MAX_SIDE:
         raise ValueError(f"{name} holds pictures of {height}×{width}; expected square ones, up to {MAX_SIDE}")
     if count != label_count:
         raise ValueError(
-            f"{name} holds {count:,} pictures and {storage.public(labels.uri)} {label_count:,} labels; "
+            f"{name} holds {count:,} pictures and {locations.public(labels.uri)} {label_count:,} labels; "
             "expected one for each"
         )
     names = class_names or names_beside(entry.uri, CLASSES) or DIGITS
@@ -85,7 +85,7 @@ def read_header(uri: str, dimensions: int, size: int | None = None) -> tuple[int
 
     Raises ValueError that names the file and what was expected.
     """
-    name, data = storage.public(uri), head(uri)
+    name, data = locations.public(uri), head(uri)
     expected = f"expected an idx file of uint8 with {dimensions} dimension{'s' if dimensions > 1 else ''}"
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _TYPES:
         raise ValueError(f"{name} begins with 0x{data[:4].hex()}, no idx file's magic number; {expected}")
@@ -109,14 +109,14 @@ def _labels_of(uri: str) -> storage.FileEntry:
         if storage.exists(candidate):
             return storage.FileEntry(candidate, storage.size(candidate))
     raise ValueError(
-        f"{storage.public(uri)} has no labels: expected {storage.basename(stem)} or "
-        f"{storage.basename(stem)}.gz beside it"
+        f"{locations.public(uri)} has no labels: expected {locations.basename(stem)} or "
+        f"{locations.basename(stem)}.gz beside it"
     )
 
 
 def _id_name(uri: str) -> str:
     """What key_ids are made from, with the row: the file's name, the same for each way of writing it."""
-    return _IMAGES.sub("images-idx3-ubyte", storage.basename(uri))
+    return _IMAGES.sub("images-idx3-ubyte", locations.basename(uri))
 
 
 def plan_chunks(source: IdxSource, chunk_bytes: int) -> list[Chunk]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from doodle_dist.data import cub, storage
+from doodle_dist.data import cub, locations, storage
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.decode import Box, decode_picture, picture_size
 from doodle_dist.data.records import (
@@ -72,7 +72,7 @@ class FolderChunk(Chunk):
     resize: bool
 
     def place(self, first: int, line: int) -> tuple[str, int]:
-        return storage.join(self.uri, self.files[line].path), 1
+        return locations.join(self.uri, self.files[line].path), 1
 
 
 # --- what there is --------------------------------------------------------------------------------------
@@ -94,12 +94,12 @@ def find_pictures(
     entries = storage.list_files(uri, recursive=True, hidden=True) if is_folder else listed
     shown = [entry for entry in entries if _is_picture(entry.uri)]
     if shown and boxes:
-        raise ValueError(f"--crop bounding-box: {storage.public(uri)} has no {cub.BOXES}")
+        raise ValueError(f"--crop bounding-box: {locations.public(uri)} has no {cub.BOXES}")
     if is_folder:
         _check_depth(uri, shown)
     found: dict[str, list[Picture]] = {}
     for entry in shown:
-        above, _, name = storage.absolute(entry.uri).rpartition("/")
+        above, _, name = locations.absolute(entry.uri).rpartition("/")
         above, _, category = above.rpartition("/")
         if not above.strip("/") or above.endswith("/"):
             raise ValueError(f"{entry.uri} lies in no folder; expected <root>/<category>/{name}")
@@ -108,13 +108,13 @@ def find_pictures(
 
 
 def _is_picture(uri: str) -> bool:
-    name = storage.basename(uri)
+    name = locations.basename(uri)
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def _check_depth(uri: str, shown: Sequence[storage.FileEntry]) -> None:
-    base = storage.split_uri(uri)[1].rstrip("/") + "/"
-    depths = {storage.split_uri(entry.uri)[1][len(base) :].count("/"): entry.uri for entry in shown}
+    base = locations.split_uri(uri)[1].rstrip("/") + "/"
+    depths = {locations.split_uri(entry.uri)[1][len(base) :].count("/"): entry.uri for entry in shown}
     odd = [example for depth, example in depths.items() if depth != 1]
     if odd and set(depths) != {0}:  # 0: the folder is a category's own
         raise ValueError(
@@ -123,11 +123,11 @@ def _check_depth(uri: str, shown: Sequence[storage.FileEntry]) -> None:
 
 
 def _of_lists(root: str, *, boxes: bool) -> dict[str, list[Picture]]:
-    images = storage.join(root, "images")
+    images = locations.join(root, "images")
     listed = cub.read_layout(root, boxes=boxes)
-    base = len(storage.split_uri(images)[1]) + 1
+    base = len(locations.split_uri(images)[1]) + 1
     sizes = {
-        storage.split_uri(entry.uri)[1][base:]: entry.size
+        locations.split_uri(entry.uri)[1][base:]: entry.size
         for entry in storage.list_files(images, recursive=True, hidden=True)
     }
     missing = [path for path in listed if path not in sizes]
@@ -166,7 +166,7 @@ def sources_of(
 
 
 def _own_side(root: str, picture: Picture, options: PictureOptions) -> int:
-    uri = storage.join(root, picture.path)
+    uri = locations.join(root, picture.path)
     if options.crop != "centre":
         raise ValueError(f"--crop {options.crop} needs --side, the size that pictures are made")
     try:
@@ -229,7 +229,7 @@ def _read(root: str, picture: Picture, categories: Categories) -> bytes:
     """The file's bytes; none where they are not going to be looked at."""
     if picture.size > MAX_FILE_BYTES or picture.category not in categories.labels:
         return b""
-    return storage.read_bytes(storage.join(root, picture.path))
+    return storage.read_bytes(locations.join(root, picture.path))
 
 
 def _decode(

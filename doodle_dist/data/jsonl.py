@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 
 
 def read_lines(uri: str) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ class LinesFile:
         self.is_remote = "://" in uri
         text = b"".join(orjson.dumps(line) + b"\n" for line in kept)
         if self.is_remote:
-            self.path = Path(tempfile.mkdtemp(prefix="doodle-dist-lines-")) / storage.basename(uri)
+            self.path = Path(tempfile.mkdtemp(prefix="doodle-dist-lines-")) / locations.basename(uri)
             self.path.write_bytes(text)
         else:
             storage.write_atomic(uri, text)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import orjson
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.ndjson import append_record, numbered_blocks, parse_fast, split_lines
 from doodle_dist.data.records import Batch, Chunk, Columns, Source, line_blocks, plan_line_chunks
@@ -90,7 +90,7 @@ def _header(uri: str, line: bytes) -> dict[str, int]:
     missing = [name for name in FIELDS if name not in names]
     if missing:
         raise ValueError(
-            f"{storage.public(uri)}: the first line has no column {', '.join(missing)}; expected Kaggle's "
+            f"{locations.public(uri)}: the first line has no column {', '.join(missing)}; expected Kaggle's "
             "train_simplified CSV (countrycode,drawing,key_id,recognized,timestamp,word)"
         )
     return {"width": len(names)} | {name: names.index(name) for name in FIELDS}

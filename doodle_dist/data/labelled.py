@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.records import Batch, Reject, picture_batch
 
@@ -40,8 +40,8 @@ def names_beside(uri: str, file: str) -> tuple[str, ...] | None:
     try:
         text = storage.read_bytes(where).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{storage.public(where)} is not text, one class name a line") from None
-    return check_names([line.strip() for line in text.strip().split("\n")], storage.public(where))
+        raise ValueError(f"{locations.public(where)} is not text, one class name a line") from None
+    return check_names([line.strip() for line in text.strip().split("\n")], locations.public(where))
 
 
 def labelled_batch(

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.schema import FORMAT_VERSION, MANIFEST, Manifest, ShardInfo, SplitInfo
+from doodle_dist.data.storage_errors import StorageError
 
 
 def load_manifest(uri: str) -> Manifest:
@@ -20,7 +21,7 @@ def load_manifest(uri: str) -> Manifest:
     Raises ValueError, with one readable line, where there is none, where it isn't ours or is of a newer
     version, or where it names a file outside its own prefix.
     """
-    where = storage.join(uri, MANIFEST)
+    where = locations.join(uri, MANIFEST)
     if not storage.exists(where):
         raise ValueError(
             f"{uri} is not a prepared dataset: it has no {MANIFEST} (`doodle-dist data prepare` writes one last)"
@@ -62,14 +63,14 @@ def check_files(uri: str, manifest: Manifest) -> None:
     """Cheap check before any work: every file is there, shards with their sizes. ValueError for the first."""
     sizes = {file.uri: file.size for file in storage.list_files(uri, (".parquet", ".npy"), recursive=True)}
     for shard in (shard for split in manifest.splits.values() for shard in split.shards):
-        where = storage.join(uri, shard.path)
+        where = locations.join(uri, shard.path)
         if where not in sizes:
-            raise ValueError(f"{where} is missing, and {storage.join(uri, MANIFEST)} names it")
+            raise ValueError(f"{where} is missing, and {locations.join(uri, MANIFEST)} names it")
         if sizes[where] != shard.bytes:
             raise ValueError(f"{where} has {sizes[where]:,} bytes; the manifest says {shard.bytes:,}")
-    for where in (storage.join(uri, split.group_counts) for split in manifest.splits.values()):
+    for where in (locations.join(uri, split.group_counts) for split in manifest.splits.values()):
         if where not in sizes:
-            raise ValueError(f"{where} is missing, and {storage.join(uri, MANIFEST)} names it")
+            raise ValueError(f"{where} is missing, and {locations.join(uri, MANIFEST)} names it")
 
 
 def load_group_counts(uri: str, split: SplitInfo) -> NDArray[np.uint16]:
@@ -77,7 +78,7 @@ def load_group_counts(uri: str, split: SplitInfo) -> NDArray[np.uint16]:
 
     Raises ValueError where the file is not the one that the manifest was written with.
     """
-    where = storage.join(uri, split.group_counts)
+    where = locations.join(uri, split.group_counts)
     data = storage.read_bytes(where)
     if hashlib.sha256(data).hexdigest() != split.group_counts_sha256:
         raise ValueError(f"{where}: its checksum differs from the manifest's")
@@ -87,10 +88,10 @@ def load_group_counts(uri: str, split: SplitInfo) -> NDArray[np.uint16]:
 
 def verify_shard(uri: str, shard: ShardInfo) -> tuple[list[str], NDArray[np.int64]]:
     """Differences between a shard and the manifest, and the drawings per label in it."""
-    where = storage.join(uri, shard.path)
+    where = locations.join(uri, shard.path)
     try:
         data = storage.read_bytes(where)
-    except storage.StorageError as error:
+    except StorageError as error:
         return [str(error)], np.zeros(0, np.int64)
     if len(data) != shard.bytes:
         return [f"{where}: {len(data):,} bytes, the manifest says {shard.bytes:,}"], np.zeros(0, np.int64)
@@ -115,25 +116,25 @@ def verify(uri: str) -> list[str]:
             problems += found
             broken |= bool(found)
             if len(labels) > len(counts):
-                problems.append(f"{storage.join(uri, shard.path)}: label {len(labels) - 1} has no category")
+                problems.append(f"{locations.join(uri, shard.path)}: label {len(labels) - 1} has no category")
             else:
                 counts[: len(labels)] += labels
         if not broken and counts.tolist() != list(split.counts):
             problems.append(f"{uri}: split {name} has other counts per category than the manifest says")
         problems += _verify_group_counts(uri, split)
     if manifest.rejects.path:
-        where = storage.join(uri, manifest.rejects.path)
+        where = locations.join(uri, manifest.rejects.path)
         if not storage.exists(where):
             problems.append(f"{where} is missing")
         elif hashlib.sha256(storage.read_bytes(where)).hexdigest() != manifest.rejects.sha256:
             problems.append(f"{where}: its checksum differs from the manifest's")
-    named = {storage.join(uri, path) for path in named_files(manifest)}
+    named = {locations.join(uri, path) for path in named_files(manifest)}
     strays = [f.uri for f in storage.list_files(uri, (".parquet",), recursive=True) if f.uri not in named]
     return problems + [f"{stray} is not named by the manifest" for stray in strays]
 
 
 def _verify_group_counts(uri: str, split: SplitInfo) -> list[str]:
-    where = storage.join(uri, split.group_counts)
+    where = locations.join(uri, split.group_counts)
     if not storage.exists(where):
         return [f"{where} is missing"]
     try:

@@ -16,15 +16,16 @@ import torch
 import triton
 import triton.language as tl
 
-from doodle_dist.data import raster
+from doodle_dist.data.kernels.packed import check_packed
+from doodle_dist.data.kernels.recipe import BIAS, LANES, MIN_SIDE, NOWHERE, PEN_PHASES, SUBROWS, tables
 
 MAX_SIDE = 63  # wider pictures have coarser units along x, which the kernel doesn't know
 
-_LANES = tl.constexpr(raster.LANES)
-_SUBROWS = tl.constexpr(raster.SUBROWS)
-_BIAS = tl.constexpr(raster.BIAS)
-_NOWHERE = tl.constexpr(raster.NOWHERE)
-_PHASES = tl.constexpr(raster.PEN_PHASES)
+_LANES = tl.constexpr(LANES)
+_SUBROWS = tl.constexpr(SUBROWS)
+_BIAS = tl.constexpr(BIAS)
+_NOWHERE = tl.constexpr(NOWHERE)
+_PHASES = tl.constexpr(PEN_PHASES)
 _MEASURED = tl.constexpr(64)  # points looked at in one go
 _SHIFT = tl.constexpr(4)  # from units of x, 256 a pixel, to sub-columns, 16 a pixel
 
@@ -125,7 +126,7 @@ def _draw_row(
             row = a_top >> 8
             end = (b_top + 30 * reach) >> 8
             if (pixel_row * _SUBROWS <= end) & (pixel_row * _SUBROWS + _SUBROWS > row):
-                # As raster._prepare has it.
+                # As segments.prepare has it.
                 ax = tl.where(y0 <= y1, x0, x1)
                 dx = x0 + x1 - ax - ax
                 first_column = tl.maximum(0, tl.minimum((tl.minimum(x0, x1) - reach_x - 2) >> 8, last - 3))
@@ -148,7 +149,7 @@ def _draw_row(
                 left_start = ((left_x + 0.5) * 65536.0).to(tl.int32) - step * left_first
                 right_start = ((right_x + 0.5) * 65536.0).to(tl.int32) - step * right_first
 
-                # As raster._stamp has it, for the sub-rows of these pixels.
+                # As segments.stamp has it, for the sub-rows of these pixels.
                 r = subrow - row
                 pen_a = _half_width(pen, a_top, r, stride, length)
                 pen_b = _half_width(pen, b_top, r + row - (b_top >> 8), stride, length)
@@ -185,8 +186,12 @@ def check_device(device: torch.device, side: int) -> None:
         raise ValueError(
             f"data.rasterize=device: the worker's device is {device.type}; allowed there: worker, tasks"
         )
-    if not raster.MIN_SIDE <= side <= MAX_SIDE:
-        raise ValueError(f"side = {side}: must be {raster.MIN_SIDE}..{MAX_SIDE} on a GPU")
+    _check_side(side)
+
+
+def _check_side(side: int) -> None:
+    if not MIN_SIDE <= side <= MAX_SIDE:
+        raise ValueError(f"side = {side}: must be {MIN_SIDE}..{MAX_SIDE} on a GPU")
 
 
 def rasterize_packed_on(
@@ -203,10 +208,9 @@ def rasterize_packed_on(
     Only the packed strokes travel. Raises ValueError for a malformed drawing, as on the CPU, and for sides
     over MAX_SIDE.
     """
-    if not raster.MIN_SIDE <= side <= MAX_SIDE:
-        raise ValueError(f"side = {side}: must be {raster.MIN_SIDE}..{MAX_SIDE} on a GPU")
-    raster.check_packed(buffer, offsets)
-    recipe, pen, dither = raster._tables(side, float(line_width), float(padding))
+    _check_side(side)
+    check_packed(buffer, offsets)
+    recipe, pen, dither = tables(side, float(line_width), float(padding))
     count = len(offsets) - 1
     out = torch.empty(count, 1, side, side, dtype=torch.uint8, device=device)
     if not count:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage, storage_errors
 
 Kind = Literal["ndjson", "raw", "binary", "bitmap", "kaggle", "idx", "cifar", "image"]
 PICTURES: frozenset[Kind] = frozenset({"bitmap", "idx", "cifar", "image"})  # the others hold strokes
@@ -236,7 +236,7 @@ _NAME_SUFFIXES = (".gz", ".ndjson", ".bin", ".npy", ".csv")
 
 def category_of(uri: str) -> str:
     """The category in a file's name: "full_binary_cat.bin", "cat.bin" and "cat.ndjson.gz" hold "cat"."""
-    name = storage.basename(uri)
+    name = locations.basename(uri)
     if uri.lower().startswith(("http://", "https://", "gs://")):
         name = unquote(name)
     for suffix in _NAME_SUFFIXES:
@@ -254,7 +254,7 @@ def head(uri: str) -> bytes:
             data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, 16 * _HEAD_BYTES)
         except zlib.error as error:
             what = "is damaged" if data[:2] == b"\x1f\x8b" else "is not a gzip file"
-            raise ValueError(f"source: {storage.public(uri)} {what} ({error})") from None
+            raise ValueError(f"source: {locations.public(uri)} {what} ({error})") from None
     return data
 
 
@@ -277,7 +277,7 @@ def byte_blocks(chunk: Chunk, block_bytes: int = BLOCK_BYTES) -> Iterator[ByteBl
                 yield from _gzip_bytes(chunk, unzipped, block_bytes)
             return
         while True:
-            with storage.errors_about(chunk.uri):
+            with storage_errors.errors_about(chunk.uri):
                 piece = source.read(block_bytes)
             yield ByteBlock(piece, not piece)
             if not piece:
@@ -288,7 +288,7 @@ def _gzip_bytes(chunk: Chunk, source: gzip.GzipFile, block_bytes: int) -> Iterat
     first = True
     while True:
         problem = None
-        with storage.errors_about(chunk.uri):
+        with storage_errors.errors_about(chunk.uri):
             try:
                 # read1 gives what was decompressed before the damage, where read would raise instead.
                 piece = source.read1(block_bytes)
@@ -296,7 +296,7 @@ def _gzip_bytes(chunk: Chunk, source: gzip.GzipFile, block_bytes: int) -> Iterat
                 piece, problem = b"", "the gzip file is cut off here"
             except (gzip.BadGzipFile, zlib.error) as error:
                 if first:
-                    raise ValueError(f"{storage.public(chunk.uri)} is not a gzip file ({error})") from error
+                    raise ValueError(f"{locations.public(chunk.uri)} is not a gzip file ({error})") from error
                 piece, problem = b"", f"the gzip file is damaged from here on ({error})"
         first = False
         yield ByteBlock(piece, not piece, problem)
@@ -313,14 +313,14 @@ def fixed_rows_of(
     ValueError where the file ends before that, or is damaged.
     """
     step = max(min(BATCH_ROWS, BLOCK_BYTES // width), 1)
-    name = storage.public(chunk.uri)
+    name = locations.public(chunk.uri)
     if chunk.uri.endswith(".gz"):
         yield from _gzip_rows(chunk, offset + first * width, width, first, last, step)
         return
     with storage.open_input(chunk.uri) as source:
         for row in range(first, last, step):
             n = min(step, last - row)
-            with storage.errors_about(chunk.uri):
+            with storage_errors.errors_about(chunk.uri):
                 source.seek(offset + row * width)
                 data = source.read(n * width)
             if len(data) != n * width:
@@ -331,7 +331,7 @@ def fixed_rows_of(
 def _gzip_rows(
     chunk: Chunk, ahead: int, width: int, row: int, last: int, step: int
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    name, problem, rest = storage.public(chunk.uri), None, bytearray()
+    name, problem, rest = locations.public(chunk.uri), None, bytearray()
     for block in byte_blocks(chunk):  # to the end, where the checksum is
         rest += block.data[ahead:]
         ahead = max(ahead - len(block.data), 0)
@@ -396,7 +396,7 @@ def line_blocks(chunk: Chunk, block_bytes: int = BLOCK_BYTES) -> Iterator[LineBl
 
 def _plain_lines(chunk: Chunk, source: pa.NativeFile, block_bytes: int) -> Iterator[LineBlock]:
     rest, offset = b"", chunk.start  # offset: where ``rest`` lies in the file
-    with storage.errors_about(chunk.uri):
+    with storage_errors.errors_about(chunk.uri):
         if chunk.start:
             # The line that begins before the start is the previous chunk's.
             offset -= 1
@@ -428,7 +428,7 @@ def _plain_lines(chunk: Chunk, source: pa.NativeFile, block_bytes: int) -> Itera
         wanted = block_bytes
         if chunk.end is not None:  # near the end, read little more than the line that crosses it
             wanted = min(wanted, max(chunk.end - offset - len(rest), 0) + (1 << 16))
-        with storage.errors_about(chunk.uri):
+        with storage_errors.errors_about(chunk.uri):
             piece = source.read(wanted)
         rest += piece
         ended = not piece

@@ -28,7 +28,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.exchange import Exchange, gather, parquet, runs_of, scatter, write_index
 from doodle_dist.data.manifest import load_manifest
@@ -36,6 +36,7 @@ from doodle_dist.data.records import PICTURES, Chunk, Source
 from doodle_dist.data.schema import MANIFEST, Kind, Manifest, RejectsInfo, ShardInfo, SourceInfo, SplitInfo
 from doodle_dist.data.sources import plan_chunks
 from doodle_dist.data.split import SPLITS
+from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
 
 STAGING = "_staging"
@@ -122,7 +123,7 @@ class PrepareRequest:
         shards = self.shards_per_split()
         return Exchange(
             to=self.to,
-            staging=storage.join(self.to, STAGING),
+            staging=locations.join(self.to, STAGING),
             kind=self.kind,
             side=self.side,
             channels=self.channels,
@@ -166,7 +167,7 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
     and StorageError.
     """
     fingerprint = request.fingerprint()
-    if storage.exists(storage.join(request.to, MANIFEST)):
+    if storage.exists(locations.join(request.to, MANIFEST)):
         manifest = load_manifest(request.to)
         if manifest.plan == fingerprint:
             return manifest
@@ -188,15 +189,15 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
     try:
         manifest = _finish(request, fingerprint, chunks, notes, runs)
         document = orjson.dumps(manifest.model_dump(), option=orjson.OPT_INDENT_2)
-        storage.write_atomic(storage.join(request.to, MANIFEST), document)
+        storage.write_atomic(locations.join(request.to, MANIFEST), document)
         storage.delete_prefix(exchange.staging)
-    except storage.StorageError as error:
+    except StorageError as error:
         raise WorkFailedError(str(error)) from error
     return manifest
 
 
 def _open_staging(staging: str, fingerprint: str) -> None:
-    plan, ours = storage.join(staging, "plan.json"), f"{fingerprint}-{_STAGING_VERSION}"
+    plan, ours = locations.join(staging, "plan.json"), f"{fingerprint}-{_STAGING_VERSION}"
     if storage.exists(plan) and orjson.loads(storage.read_bytes(plan)) == ours:
         return
     if storage.exists(staging):
@@ -208,7 +209,7 @@ def _notes(exchange: Exchange, name: str, count: int) -> list[dict[str, Any]]:
     """The notes that the tasks of a round left, in order."""
 
     def note(number: int) -> dict[str, Any]:
-        where = storage.join(exchange.staging, f"{name}-{number:06d}.json")
+        where = locations.join(exchange.staging, f"{name}-{number:06d}.json")
         found: dict[str, Any] = orjson.loads(storage.read_bytes(where))
         for shard in found.get("shards", ()):
             shard["counts"] = np.array(shard["counts"], np.uint16)  # a twentieth of the lists' memory
@@ -234,7 +235,7 @@ def _run_round(
     import ray.exceptions
 
     files = storage.list_files(exchange.staging, (".json",)) if storage.exists(exchange.staging) else []
-    there = {storage.basename(file.uri) for file in files}
+    there = {locations.basename(file.uri) for file in files}
     todo = [
         {"number": k, "argument": pickle.dumps(argument)}
         for k, argument in enumerate(arguments)
@@ -363,7 +364,7 @@ def _split_info(request: PrepareRequest, split: str, notes: list[dict[str, Any]]
     sink = io.BytesIO()
     np.save(sink, counts)
     path = f"{split}/group_counts.npy"
-    storage.write_atomic(storage.join(request.to, path), sink.getvalue())
+    storage.write_atomic(locations.join(request.to, path), sink.getvalue())
     return SplitInfo(
         rows=sum(note["rows"] for note in notes),
         counts=tuple(counts.sum(axis=0, dtype=np.int64).tolist()),
@@ -381,7 +382,7 @@ def _write_rejects(to: str, rejects: list[BadRecord]) -> RejectsInfo:
     table = pa.table({"file": files, "line": pa.array(lines, pa.uint64()), "reason": reasons})
     data = parquet(table, 65536)
     path = "rejects/part-00000.parquet"
-    storage.write_atomic(storage.join(to, path), data)
+    storage.write_atomic(locations.join(to, path), data)
     kinds = Counter(re.sub(r"\d+", "N", reason) for reason in reasons)
     return RejectsInfo(
         rows=len(rejects),

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from doodle_dist.data import binary, bitmaps, cifar, idx, images, kaggle, ndjson, raw, storage
+from doodle_dist.data import binary, bitmaps, cifar, idx, images, kaggle, locations, ndjson, raw, storage
 from doodle_dist.data.categories import NAMED_LISTS, OFFICIAL_345, Categories, unknown_category
 from doodle_dist.data.labelled import check_names
 from doodle_dist.data.records import PICTURES, Batch, Chunk, Kind, PictureOptions, Source, category_of, head
@@ -97,7 +97,7 @@ def find_sources(
     _refuse_mixtures(sources)
     _refuse_same_ids(sources)
     _refuse_unused(options, sources)
-    return sorted(sources, key=lambda source: (storage.basename(source.uri), source.uri))
+    return sorted(sources, key=lambda source: (locations.basename(source.uri), source.uri))
 
 
 def categories_of(sources: Sequence[Source], wanted: Sequence[str] | None = None) -> Categories:
@@ -133,15 +133,15 @@ def _files_at(
     if pictures:
         return [], pictures
     if not entries:
-        raise ValueError(f"source: {storage.public(uri)} holds no files")
+        raise ValueError(f"source: {locations.public(uri)} holds no files")
     raise ValueError(
-        f"source: {storage.public(entries[0].uri)} has an unknown extension; "
+        f"source: {locations.public(entries[0].uri)} has an unknown extension; "
         f"expected one of {', '.join(SUFFIXES)}, or folders of .png or .jpg"
     )
 
 
 def _suffix_of(uri: str) -> str | None:
-    name = storage.basename(uri)
+    name = locations.basename(uri)
     return next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(suffix)), None)
 
 
@@ -190,14 +190,14 @@ def _refuse_mixtures(sources: Sequence[Source]) -> None:
     drawn = next((source for source in sources if source.kind not in PICTURES), None)
     if shown and drawn:
         raise ValueError(
-            f"source: {storage.public(shown.uri)} holds pictures and {storage.public(drawn.uri)} drawings; "
+            f"source: {locations.public(shown.uri)} holds pictures and {locations.public(drawn.uri)} drawings; "
             "prepare them as two datasets"
         )
     for source in sources:
         if shown and source.shape != shown.shape:
             raise ValueError(
-                f"source: {storage.public(shown.uri)} holds pictures of {shown.shape} and "
-                f"{storage.public(source.uri)} of {source.shape}; prepare them as two datasets"
+                f"source: {locations.public(shown.uri)} holds pictures of {shown.shape} and "
+                f"{locations.public(source.uri)} of {source.shape}; prepare them as two datasets"
             )
 
 
@@ -205,7 +205,7 @@ def _refuse_twins(sources: Sequence[Source]) -> None:
     names = {source.uri for source in sources}
     for name in sorted(names):
         if f"{name}.gz" in names:
-            raise ValueError(f"source: {storage.public(name)} is there twice, plain and as .gz; keep one")
+            raise ValueError(f"source: {locations.public(name)} is there twice, plain and as .gz; keep one")
 
 
 def _refuse_same_ids(sources: Sequence[Source]) -> None:
@@ -216,7 +216,7 @@ def _refuse_same_ids(sources: Sequence[Source]) -> None:
             other = holders.setdefault((source.kind, name), source.uri)
             if other != source.uri:
                 raise ValueError(
-                    f"source: {storage.public(other)} and {storage.public(source.uri)} both name pictures by "
+                    f"source: {locations.public(other)} and {locations.public(source.uri)} both name pictures by "
                     f"'{name}', so they would get the same key_ids; rename one, or prepare two datasets"
                 )
 
@@ -236,4 +236,4 @@ def _refuse_unused(options: PictureOptions, sources: Sequence[Source]) -> None:
 
 
 def _listed(uris: Sequence[str]) -> str:
-    return ", ".join(storage.public(uri) for uri in uris[:3]) + (", …" if len(uris) > 3 else "")
+    return ", ".join(locations.public(uri) for uri in uris[:3]) + (", …" if len(uris) > 3 else "")

@@ -19,7 +19,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage, storage_errors
 from doodle_dist.data.categories import nearest
 from doodle_dist.data.simplify import EPSILON, simplify_kernel
 from doodle_dist.data.synthetic_pen import Stroke
@@ -75,10 +75,10 @@ def synthesize(
     bank = _bank(names, min(PROTOTYPES, counts[0]), seed)
     written, files = 0, []
     for index, (name, count) in enumerate(zip(names, counts, strict=True)):
-        target = storage.join(to, f"{name}.ndjson")
+        target = locations.join(to, f"{name}.ndjson")
         with _replacing(target) as path, path.open("wb") as file:
             for lines, n in _lines(bank, index, name, count, seed):
-                with storage.errors_about(target):
+                with storage_errors.errors_about(target):
                     file.write(lines)
                 written += n
                 if progress:
@@ -107,10 +107,10 @@ class _replacing:  # noqa: N801 (used like a function)
 
     def __init__(self, target: str) -> None:
         self.target = target
-        kind, path = storage.split_uri(target)
+        kind, path = locations.split_uri(target)
         folder = Path(path).parent if kind == "file" else Path(tempfile.gettempdir())
         self.local = Path(path) if kind == "file" else None
-        with storage.errors_about(target):
+        with storage_errors.errors_about(target):
             folder.mkdir(parents=True, exist_ok=True)
         self.part = folder / f".{Path(path).name}.{os.getpid()}.part"
 

@@ -14,8 +14,9 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.manifest import check_files, load_manifest
+from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.doctor import probe
 from doodle_dist.doctor.dashboard import find_token, try_dashboard
 from doodle_dist.doctor.facts import ClusterFacts, DataFacts, Disk, LinkFacts, NodeFacts, StorageFacts
@@ -124,8 +125,8 @@ def _clock(actor: ActorHandle) -> tuple[float, float]:
 
 def _try_storage(probes: dict[str, ActorHandle], uri: str) -> tuple[dict[str, Any], str]:
     """What each node says of storage at ``uri``; and what went wrong here, where something did."""
-    folder = storage.join(uri, f".doodle-doctor-{uuid.uuid4().hex[:12]}")
-    marker = storage.join(folder, "marker")
+    folder = locations.join(uri, f".doodle-doctor-{uuid.uuid4().hex[:12]}")
+    marker = locations.join(folder, "marker")
     was_there = "://" in uri or Path(uri).exists()
     try:
         storage.write_atomic(marker, b"doodle-dist doctor\n")
@@ -136,7 +137,7 @@ def _try_storage(probes: dict[str, ActorHandle], uri: str) -> tuple[dict[str, An
             if not was_there:
                 with contextlib.suppress(OSError):
                     os.rmdir(uri)
-    except (storage.StorageError, ValueError, OSError) as error:
+    except (StorageError, ValueError, OSError) as error:
         return {}, " ".join(str(error).split())
 
 
@@ -144,7 +145,7 @@ def _data_error(uri: str) -> str:
     """What `train` would refuse a dataset for; empty where there is nothing."""
     try:
         check_files(uri, load_manifest(uri))
-    except (storage.StorageError, ValueError) as error:
+    except (StorageError, ValueError) as error:
         return " ".join(str(error).split())
     return ""
 

@@ -13,8 +13,9 @@ from ray.exceptions import RayError
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import build, load_experiment, overlay
-from doodle_dist.data import storage
-from doodle_dist.doctor.checks import check, check_window
+from doodle_dist.data import locations
+from doodle_dist.doctor.check_room import check_window
+from doodle_dist.doctor.checks import check
 from doodle_dist.doctor.collect import collect
 from doodle_dist.doctor.facts import ClusterFacts
 from doodle_dist.doctor.findings import Finding, as_json, as_text, would_fail
@@ -45,8 +46,8 @@ def examine(
         return [_no_cluster(error), *check_window(experiment)], None
     facts = collect(
         need,
-        storage_uri=storage.absolute(experiment.storage),
-        data_uri=storage.absolute(data) if data else "",
+        storage_uri=locations.absolute(experiment.storage),
+        data_uri=locations.absolute(data) if data else "",
         wait_s=wait_s,
     )
     return check(facts, experiment), facts

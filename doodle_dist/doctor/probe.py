@@ -148,6 +148,7 @@ def try_storage(uri: str, marker: str, probe_bytes: int) -> dict[str, Any]:
     """
     try:
         from doodle_dist.data import storage
+        from doodle_dist.data.storage_errors import StorageError
     except ImportError as error:
         return {"error": f"doodle_dist can't be imported: {error}"}
     folder = marker.rpartition("/")[0]
@@ -164,7 +165,7 @@ def try_storage(uri: str, marker: str, probe_bytes: int) -> dict[str, Any]:
             storage.delete_prefix(folder)
             with contextlib.suppress(OSError):
                 os.rmdir(uri)
-    except (storage.StorageError, ValueError, OSError) as error:
+    except (StorageError, ValueError, OSError) as error:
         return {"error": " ".join(str(error).split())}
     if back != data:
         return {"error": f"{uri} gave back other bytes than were written"}
@@ -174,16 +175,17 @@ def try_storage(uri: str, marker: str, probe_bytes: int) -> dict[str, Any]:
 def try_data(uri: str, probe_bytes: int) -> dict[str, Any]:
     """Read a dataset's manifest and the beginning of a shard: rows, bytes read and seconds, or ``error``."""
     try:
-        from doodle_dist.data import storage
+        from doodle_dist.data import locations, storage
         from doodle_dist.data.manifest import load_manifest
+        from doodle_dist.data.storage_errors import StorageError
     except ImportError as error:
         return {"error": f"doodle_dist can't be imported: {error}"}
     try:
         manifest = load_manifest(uri)
         shards = [shard.path for split in manifest.splits.values() for shard in split.shards]
-        where = storage.join(uri, shards[os.getpid() % len(shards)])
+        where = locations.join(uri, shards[os.getpid() % len(shards)])
         read_s, data = _timed(storage.read_bytes, where, 0, probe_bytes)
-    except (storage.StorageError, ValueError, OSError) as error:
+    except (StorageError, ValueError, OSError) as error:
         return {"error": " ".join(str(error).split())}
     return {"read_s": read_s, "bytes": len(data), "rows": manifest.rows, "shards": len(shards)}
 

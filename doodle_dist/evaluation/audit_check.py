@@ -3,18 +3,19 @@
 import numpy as np
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.data.manifest import load_manifest
-from doodle_dist.data.stream import plan_stream, split_key_ids
+from doodle_dist.data.stream_plan import plan_stream
+from doodle_dist.data.stream_rows import split_key_ids
 from doodle_dist.evaluation.snapshot import load_snapshot
 from doodle_dist.training.audit import AuditResult, check_audit
 
 
 def check_run(run: str, data: str = "") -> AuditResult:
     """Compare a run's audit with its dataset. Raises ValueError where either is missing."""
-    run = storage.absolute(run)
+    run = locations.absolute(run)
     experiment: Experiment = load_snapshot(run, which="latest").experiment
-    uri = storage.absolute(data) if data else experiment.data.uri
+    uri = locations.absolute(data) if data else experiment.data.uri
     plan = plan_stream(
         load_manifest(uri),
         uri,
@@ -32,6 +33,6 @@ def print_result(run: str, result: AuditResult) -> None:
         print(problem)
     verdict = "every drawing exactly once per epoch" if not result.problems else "NOT exactly once"
     print(
-        f"{storage.public(run)}: {result.steps:,} steps, {result.rows:,} drawings, "
+        f"{locations.public(run)}: {result.steps:,} steps, {result.rows:,} drawings, "
         f"{result.complete_epochs} complete epochs and {result.partial_rows:,} drawings of the next: {verdict}"
     )

@@ -21,7 +21,7 @@ from rich.console import Console
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_experiment, load_run
 from doodle_dist.config.model import AugmentConfig
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST
 from doodle_dist.errors import one_line, root_cause
@@ -101,7 +101,7 @@ def build_request(
         optim = optim.model_copy(update={"warmup_drawings": classifier_drawings // 4})
         sections = classifier.optim.model_copy(update={"classifier": optim})
         classifier = classifier.model_copy(update={"optim": sections})
-    return Request(gan, classifier, storage.absolute(out), **options)  # type: ignore[arg-type]
+    return Request(gan, classifier, locations.absolute(out), **options)  # type: ignore[arg-type]
 
 
 def parse_ks(text: str) -> tuple[int | None, ...]:
@@ -174,15 +174,17 @@ def run_experiment(request: Request) -> Findings:
         check_resources(need)
         _run_tasks(world, todo, _Progress(len(jobs), len(jobs) - len(todo), request.quiet))
     found = _findings(world)
-    storage.write_atomic(storage.join(request.out, "augment.json"), found.model_dump_json(indent=1).encode())
-    storage.write_atomic(storage.join(request.out, "augment.md"), markdown(found).encode())
-    storage.write_atomic(storage.join(request.out, "augment.png"), picture(found))
+    storage.write_atomic(
+        locations.join(request.out, "augment.json"), found.model_dump_json(indent=1).encode()
+    )
+    storage.write_atomic(locations.join(request.out, "augment.md"), markdown(found).encode())
+    storage.write_atomic(locations.join(request.out, "augment.png"), picture(found))
     return found
 
 
 def _prepared(request: Request) -> _World:
     _check_numbers(request)
-    uri = storage.absolute(request.gan.data.uri)
+    uri = locations.absolute(request.gan.data.uri)
     manifest = load_manifest(uri)
     categories = tuple(sorted(request.gan.data.categories or manifest.categories))
     _refuse_unconditional(request.gan, categories, manifest.side, manifest.channels)
@@ -200,7 +202,7 @@ def _prepared(request: Request) -> _World:
     settings: dict[str, object] = {
         "gan": request.gan.preset,
         "classifier": request.classifier.preset,
-        "manifest_sha256": storage.sha256_of(storage.join(uri, MANIFEST)),
+        "manifest_sha256": storage.sha256_of(locations.join(uri, MANIFEST)),
         "categories": list(categories),
         "generated_per_category": request.per_category,
         "share": request.share,
@@ -390,7 +392,7 @@ def _findings(world: _World) -> Findings:
     return Findings(
         gan=request.gan.preset,
         classifier=request.classifier.preset,
-        data=storage.public(request.gan.data.uri),
+        data=locations.public(request.gan.data.uri),
         categories=world.categories,
         test_drawings=len(world.test),
         seeds=request.seeds,
@@ -416,4 +418,4 @@ def print_findings(found: Findings, out: str, *, as_json: bool, say: Callable[[s
         return
     say(markdown(found))
     for name in ("augment.json", "augment.md", "augment.png"):
-        say(storage.join(storage.absolute(out), name))
+        say(locations.join(locations.absolute(out), name))

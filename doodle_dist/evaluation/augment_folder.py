@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.evaluation.augment_drawings import Drawings
 from doodle_dist.evaluation.augment_results import Arm, Cell, GanCell, name_of
 from doodle_dist.evaluation.pictures import named_rows, png
@@ -32,7 +32,7 @@ class Folder:
 
     def settle(self, settings: Mapping[str, object]) -> None:
         """Note what its cells are made with. Raises ValueError where those that are there were made otherwise."""
-        where = storage.join(self.uri, SETTINGS)
+        where = locations.join(self.uri, SETTINGS)
         if not storage.exists(where):
             storage.write_atomic(where, orjson.dumps(dict(settings), option=orjson.OPT_INDENT_2))
             return
@@ -76,7 +76,7 @@ class Folder:
         self._write(name, cell)
 
     def _place(self, file: str) -> str:
-        return storage.join(self.uri, "cells", file)
+        return locations.join(self.uri, "cells", file)
 
     def _write(self, name: str, cell: BaseModel) -> None:
         storage.write_atomic(self._place(f"{name}.json"), cell.model_dump_json(indent=1).encode())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from doodle_dist.config.load import load_experiment
-from doodle_dist.data.stream import StreamPlan
+from doodle_dist.data.stream_plan import StreamPlan
 from doodle_dist.evaluation.classifier_metrics import Confusion
 from doodle_dist.evaluation.drawings import chunks, pictures_of
 from doodle_dist.evaluation.in_memory import take_step

@@ -12,7 +12,7 @@ import orjson
 import torch
 from numpy.typing import NDArray
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.decode import decode_picture
 from doodle_dist.data.ndjson import numbered_blocks, split_lines
 from doodle_dist.data.raster import rasterize_packed
@@ -88,8 +88,8 @@ def read_items(snapshot: Snapshot, files: list[str], *, as_is: bool = False) -> 
             else:
                 pixels = as_training_picture(data, snapshot.side)[None]
         except ValueError as error:
-            raise ValueError(f"{storage.public(file)}: {error}") from None
-        yield Item(storage.public(file), None, None, pixels)
+            raise ValueError(f"{locations.public(file)}: {error}") from None
+        yield Item(locations.public(file), None, None, pixels)
 
 
 def _drawings(file: str, side: int) -> Iterator[Item]:
@@ -102,18 +102,18 @@ def _drawings(file: str, side: int) -> Iterator[Item]:
                 try:
                     good.append((number, *_parsed(text)))
                 except ValueError as error:
-                    print(f"{storage.public(file)}:{number}: {error}", file=sys.stderr)
+                    print(f"{locations.public(file)}:{number}: {error}", file=sys.stderr)
             if good:
                 found = True
                 packed = [strokes for _, _, strokes in good]
                 offsets = np.cumsum([0, *map(len, packed)])
                 rasters = rasterize_packed(np.frombuffer(b"".join(packed), np.uint8), offsets, side=side)
                 for (number, word, _), raster in zip(good, rasters, strict=True):
-                    yield Item(storage.public(file), number, word, raster[None])
+                    yield Item(locations.public(file), number, word, raster[None])
         if block.problem:
-            print(f"{storage.public(file)}: {block.problem}", file=sys.stderr)
+            print(f"{locations.public(file)}: {block.problem}", file=sys.stderr)
     if not found:
-        raise ValueError(f"{storage.public(file)} holds no drawing")
+        raise ValueError(f"{locations.public(file)} holds no drawing")
 
 
 def _parsed(text: bytes) -> tuple[str | None, bytes]:
@@ -163,7 +163,7 @@ def classify_files(
 
     With ``seen``, also a PNG of the first pictures as the classifier sees them.
     """
-    snapshot = load_snapshot(storage.absolute(run), which=which, device=best_device())
+    snapshot = load_snapshot(locations.absolute(run), which=which, device=best_device())
     _ = snapshot.classifier
     shown: list[NDArray[np.uint8]] = []
     named = right = 0

@@ -9,7 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from doodle_dist.data.manifest import check_files, load_manifest
-from doodle_dist.data.stream import Split, StreamPlan, Window, pictures, plan_stream, read_window
+from doodle_dist.data.stream_pictures import pictures
+from doodle_dist.data.stream_plan import Split, StreamPlan, Window, plan_stream
+from doodle_dist.data.stream_rows import read_window
 
 # Drawings read and rasterised at once: what is dealt to a worker.
 _CHUNK = 2048

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.evaluation.evaluate_classifier import evaluate_classifier
 from doodle_dist.evaluation.evaluate_gan import Protocol, Request
 from doodle_dist.evaluation.results import (
@@ -35,7 +35,7 @@ def evaluate_runs(
         raise ValueError(f"--checkpoint {which!r}: should be best or latest")
     if request.workers < 1:
         raise ValueError(f"--workers {request.workers}: should be at least 1")
-    uris = [storage.absolute(run) for run in runs]
+    uris = [locations.absolute(run) for run in runs]
     if len(uris) > 1 and not request.evaluator:
         return list(comparable([read_evaluation(uri) for uri in uris]))
     snapshots = [load_snapshot(uri, which=which) for uri in uris]
@@ -55,9 +55,9 @@ def evaluate_runs(
     found = [protocol.evaluate(snapshot) for snapshot in snapshots]
     for uri, snapshot, one in zip(uris, snapshots, found, strict=True):
         write_evaluation(uri, one)
-        where = storage.join(uri, PICTURES, NEIGHBOURS)
+        where = locations.join(uri, PICTURES, NEIGHBOURS)
         storage.write_atomic(where, protocol.neighbours(snapshot))
-        print(f"samples over their nearest training drawings: {storage.public(where)}", file=sys.stderr)
+        print(f"samples over their nearest training drawings: {locations.public(where)}", file=sys.stderr)
     return list(found)
 
 
@@ -69,13 +69,13 @@ def _evaluate_classifier(run: str, snapshot: Snapshot, request: Request, data: s
         snapshot, _data_of(snapshot, data), request.split, workers=request.workers, local=request.local
     )
     for name, png in files.items():
-        storage.write_atomic(storage.join(run, PICTURES, name), png)
+        storage.write_atomic(locations.join(run, PICTURES, name), png)
     write_evaluation(run, found)
     return found
 
 
 def _data_of(snapshot: Snapshot, data: str) -> str:
-    return storage.absolute(data) if data else snapshot.experiment.data.uri
+    return locations.absolute(data) if data else snapshot.experiment.data.uri
 
 
 def print_evaluations(found: Sequence[Evaluation], *, as_json: bool) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from doodle_dist.data import storage
-from doodle_dist.data.stream import StreamPlan
+from doodle_dist.data import locations
+from doodle_dist.data.stream_plan import StreamPlan
 from doodle_dist.evaluation.classifier_metrics import (
     Calibration,
     Confusion,
@@ -118,11 +118,11 @@ def evaluate_classifier(
     pairs = most_confused(figures.matrix, _PAIRS)
     bins = found.calibration.bins()
     evaluation = ClassifierEvaluation(
-        snapshot=storage.public(snapshot.uri),
+        snapshot=locations.public(snapshot.uri),
         content_hash=snapshot.sha256,
         preset=snapshot.experiment.preset,
         drawings_seen=int(snapshot.metrics["drawings_seen"]),
-        data=storage.public(uri),
+        data=locations.public(uri),
         split=split,
         drawings=int(rows.sum()),
         **figures.scalars,

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from doodle_dist.config.model import GeneratorConfig
-from doodle_dist.data import storage
-from doodle_dist.data.stream import StreamPlan
+from doodle_dist.data import locations
+from doodle_dist.data.stream_plan import StreamPlan
 from doodle_dist.evaluation.classification_accuracy import accuracy_after_training_on
 from doodle_dist.evaluation.drawings import chunks, in_parts, labels_of, pictures_of, plan_drawings
 from doodle_dist.evaluation.features import (
@@ -117,7 +117,7 @@ class Protocol:
         """The figures of a GAN's snapshot of the same categories and shape."""
         request = self.request
         generator, config = snapshot.generator, _generator_config(snapshot)
-        _say(f"drawing {len(self.labels):,} samples of {storage.public(snapshot.uri)}")
+        _say(f"drawing {len(self.labels):,} samples of {locations.public(snapshot.uri)}")
         drawn = self._merged(
             partial(measure_samples, generator, config, self.labels, request.seed, self.eyes)
         )
@@ -131,11 +131,11 @@ class Protocol:
                 value=float(np.mean([f.value for f in fids])), floor=float(np.mean([f.floor for f in fids]))
             )
         return GanEvaluation(
-            snapshot=storage.public(snapshot.uri),
+            snapshot=locations.public(snapshot.uri),
             content_hash=snapshot.sha256,
             preset=snapshot.experiment.preset,
             drawings_seen=int(snapshot.metrics["drawings_seen"]),
-            data=storage.public(self.uri),
+            data=locations.public(self.uri),
             split=request.split,
             samples=len(self.labels),
             seed=request.seed,
@@ -297,7 +297,7 @@ def _generator_config(snapshot: Snapshot) -> GeneratorConfig:
 
 
 def _info(reader: Reader) -> ReaderInfo:
-    return ReaderInfo(run=storage.public(reader.run), content_hash=reader.content_hash)
+    return ReaderInfo(run=locations.public(reader.run), content_hash=reader.content_hash)
 
 
 def _say(what: str) -> None:

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from doodle_dist.config.load import to_toml
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.model_card import model_card
 from doodle_dist.evaluation.snapshot import SNAPSHOT_VERSION, Snapshot, build_net, load_snapshot
@@ -57,8 +57,8 @@ def export_run(
         raise ValueError(f"--format {format!r}: should be {' or '.join(FORMATS)}")
     if format == "onnx":
         _check_onnx(opset)
-    snapshot = load_snapshot(storage.absolute(run), which=which)
-    output = output or Path(storage.basename(run)).with_suffix(FORMATS[format])
+    snapshot = load_snapshot(locations.absolute(run), which=which)
+    output = output or Path(locations.basename(run)).with_suffix(FORMATS[format])
     output.parent.mkdir(parents=True, exist_ok=True)
     if format == "onnx":
         difference = _write_onnx(snapshot, output, opset)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from doodle_dist.config.model import GeneratorConfig
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.order import step_seed
-from doodle_dist.data.stream import StreamPlan
+from doodle_dist.data.stream_plan import StreamPlan
 from doodle_dist.evaluation.drawings import chunks, pictures_of
 from doodle_dist.evaluation.moments import KernelMoments, Moments
 from doodle_dist.evaluation.pictures import to_images, to_pixels
@@ -50,7 +50,7 @@ def load_reader(run: str, shape: tuple[int, int]) -> Reader:
 
     Raises ValueError where the run is no classifier's, or reads pictures of another shape.
     """
-    snapshot = load_snapshot(storage.absolute(run))
+    snapshot = load_snapshot(locations.absolute(run))
     net = snapshot.classifier
     if (snapshot.side, snapshot.channels) != shape:
         raise ValueError(

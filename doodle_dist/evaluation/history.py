@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 
 _FRAME_MS, _LAST_FRAME_MS = 200, 2000
 _CAPTION_PX = 18
@@ -27,7 +27,7 @@ class Curve:
 
 def read_curves(run: str) -> dict[str, Curve]:
     """Every scalar of a run, local or in an object store, by name. Raises ValueError where there are none."""
-    where = storage.join(run, "tensorboard")
+    where = locations.join(run, "tensorboard")
     if not storage.exists(where):
         raise ValueError(f"{run} has no curves: it is no run, or it has not logged yet")
     with tempfile.TemporaryDirectory(prefix="doodle-dist-events-") as copy:
@@ -35,7 +35,7 @@ def read_curves(run: str) -> dict[str, Curve]:
         if "://" in where:
             folder = copy
             for file in storage.list_files(where):
-                (Path(copy) / storage.basename(file.uri)).write_bytes(storage.read_bytes(file.uri))
+                (Path(copy) / locations.basename(file.uri)).write_bytes(storage.read_bytes(file.uri))
         events = EventAccumulator(folder, size_guidance={"scalars": 0})
         events.Reload()
         curves = {}
@@ -116,7 +116,7 @@ def _draw(
 
 def write_curves(run: str, output: Path) -> Path:
     """`doodle-dist curves`."""
-    output.write_bytes(curves_picture(read_curves(storage.absolute(run)), storage.public(run)))
+    output.write_bytes(curves_picture(read_curves(locations.absolute(run)), locations.public(run)))
     return output
 
 
@@ -125,13 +125,13 @@ def write_animation(run: str, output: Path) -> Path:
 
     Raises ValueError where the run has no grids.
     """
-    where = storage.join(storage.absolute(run), "samples")
+    where = locations.join(locations.absolute(run), "samples")
     files = storage.list_files(where, (".png",)) if storage.exists(where) else []
     if not files:
         raise ValueError(f"{run} has no sample grids: it is no GAN's run, or has not drawn one yet")
-    ordered = sorted(files, key=lambda file: storage.basename(file.uri))
+    ordered = sorted(files, key=lambda file: locations.basename(file.uri))
     frames = [
-        _frame(storage.read_bytes(f.uri), int(storage.basename(f.uri).partition(".")[0])) for f in ordered
+        _frame(storage.read_bytes(f.uri), int(locations.basename(f.uri).partition(".")[0])) for f in ordered
     ]
     output.write_bytes(gif(frames))
     return output

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from doodle_dist.config.model import GeneratorConfig
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.evaluation.history import gif
 from doodle_dist.evaluation.pictures import named_rows, png, to_pixels
 from doodle_dist.evaluation.sample import GRID_LIMIT, check_draw, known_categories, latents_of
@@ -144,7 +144,7 @@ def write_interpolation(
     for one, next_one in pairwise(categories):
         if one == next_one:
             raise ValueError(f"--categories: from {one} to {next_one} there is no way to go")
-    snapshot = load_snapshot(storage.absolute(run), which=which, device=best_device())
+    snapshot = load_snapshot(locations.absolute(run), which=which, device=best_device())
     _ = snapshot.generator
     names = known_categories(snapshot, categories)
     strips = 1 if len(categories) > 1 else len(names)

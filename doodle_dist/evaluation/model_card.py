@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from doodle_dist.config.load import to_toml
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.evaluation.snapshot import Snapshot
 
 _ATTRIBUTION = (
@@ -80,7 +80,7 @@ def model_card(snapshot: Snapshot, file: str, format: str, opset: int, differenc
         "",
         "## Trained on",
         "",
-        f"- dataset: `{data.get('uri') or storage.public(experiment.data.uri)}`"
+        f"- dataset: `{data.get('uri') or locations.public(experiment.data.uri)}`"
         + (f", {drawings:,} drawings" if isinstance(drawings, int) else "")
         + (f", from sources of kind {', '.join(sources)}" if sources else ""),
         f"- its manifest.json: sha256 {manifest}",

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from doodle_dist.data.stream import StreamPlan
+from doodle_dist.data.stream_plan import StreamPlan
 from doodle_dist.evaluation.drawings import Chunk, chunks, pictures_of
 from doodle_dist.evaluation.pictures import to_images
 from doodle_dist.evaluation.snapshot import best_device

@@ -8,7 +8,7 @@ from typing import Any
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, from_toml, to_toml
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.evaluation import report_figures, report_training
 from doodle_dist.evaluation.attempts import Attempt, attempts_of
 from doodle_dist.evaluation.history import Curve, read_curves
@@ -56,8 +56,8 @@ def write_report(run: str, output: str = "", *, price_per_hour: float | None = N
         )
     if output and (output.endswith("/") or Path(output).is_dir()):
         raise ValueError(f"-o {output}: is a folder; should be a file's name, such as {REPORT}")
-    uri = storage.absolute(run)
-    where = storage.absolute(output) if output else storage.join(uri, REPORT)
+    uri = locations.absolute(run)
+    where = locations.absolute(output) if output else locations.join(uri, REPORT)
     text = report(read_material(uri), price_per_hour)
     storage.write_atomic(where, text.encode())
     return where
@@ -85,16 +85,16 @@ def _experiment(uri: str, checkpoint: str, has_config: bool) -> tuple[Experiment
     """The experiment and its TOML: the run's own file where it has one, which older runs have not."""
     text = ""
     if has_config:
-        text = storage.read_bytes(storage.join(uri, CONFIG)).decode(errors="replace")
+        text = storage.read_bytes(locations.join(uri, CONFIG)).decode(errors="replace")
     if checkpoint:
-        experiment = load_saved_experiment(storage.join(checkpoint, EXPERIMENT))
+        experiment = load_saved_experiment(locations.join(checkpoint, EXPERIMENT))
         return experiment, text or to_toml(experiment)
     if not text:
         return None, ""
     try:
         return from_toml(text), text
     except ConfigError as error:
-        raise ValueError(f"{storage.join(uri, CONFIG)}: {error}") from None
+        raise ValueError(f"{locations.join(uri, CONFIG)}: {error}") from None
 
 
 def _curves(uri: str, info: RunInfo) -> dict[str, Curve]:
@@ -115,8 +115,8 @@ def _curves(uri: str, info: RunInfo) -> dict[str, Curve]:
 def _samples(uri: str, info: RunInfo) -> dict[int, bytes]:
     if "samples/" not in info.files:
         return {}
-    files = storage.list_files(storage.join(uri, "samples"), (".png",))
-    named = {storage.basename(file.uri).partition(".")[0]: file.uri for file in files}
+    files = storage.list_files(locations.join(uri, "samples"), (".png",))
+    named = {locations.basename(file.uri).partition(".")[0]: file.uri for file in files}
     seen = sorted((int(name), where) for name, where in named.items() if name.isdecimal())
     count = min(len(seen), _MOMENTS)
     chosen = {round(k * (len(seen) - 1) / max(count - 1, 1)) for k in range(count)}
@@ -127,9 +127,9 @@ def _pictures(uri: str, info: RunInfo) -> dict[str, bytes]:
     """Of evaluation/ by name, and the newest of val/confusion/ as "val/confusion"."""
     found = {}
     if "evaluation/" in info.files:
-        for file in storage.list_files(storage.join(uri, "evaluation"), (".png",)):
-            found[storage.basename(file.uri).removesuffix(".png")] = _png(file.uri)
-    where = storage.join(uri, "val", "confusion")
+        for file in storage.list_files(locations.join(uri, "evaluation"), (".png",)):
+            found[locations.basename(file.uri).removesuffix(".png")] = _png(file.uri)
+    where = locations.join(uri, "val", "confusion")
     if "val/" in info.files and storage.exists(where):
         files = sorted(file.uri for file in storage.list_files(where, (".png",)))
         found |= {"val/confusion": _png(files[-1])} if files else {}
@@ -140,7 +140,7 @@ def _png(uri: str) -> bytes:
     data = storage.read_bytes(uri)
     if not data.startswith(_PNG) or len(data) < 24:
         raise ValueError(
-            f"{storage.public(uri)} is no PNG file: it is damaged; take it away, or draw it again"
+            f"{locations.public(uri)} is no PNG file: it is damaged; take it away, or draw it again"
         )
     return data
 

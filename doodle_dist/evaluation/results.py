@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 
 EVALUATION = "evaluation.json"
 
@@ -152,14 +152,14 @@ _either: TypeAdapter[Evaluation] = TypeAdapter(Evaluation)
 
 def write_evaluation(run: str, found: Evaluation) -> str:
     """Write a run's evaluation, in place of an earlier one; its URI."""
-    where = storage.join(run, EVALUATION)
+    where = locations.join(run, EVALUATION)
     storage.write_atomic(where, found.model_dump_json(indent=2).encode())
     return where
 
 
 def read_evaluation(run: str) -> Evaluation:
     """A run's evaluation. Raises ValueError where there is none, or not one of ours."""
-    where = storage.join(run, EVALUATION)
+    where = locations.join(run, EVALUATION)
     if not storage.exists(where):
         raise ValueError(f"{run} has no {EVALUATION}; `doodle-dist evaluate` writes one")
     try:

@@ -13,7 +13,7 @@ import orjson
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, from_toml
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.jsonl import read_lines
 from doodle_dist.evaluation.snapshot import EXPERIMENT, META, complete_checkpoints, load_saved_experiment
 
@@ -67,7 +67,7 @@ def read_metrics_log(run: str) -> list[dict[str, float]]:
 
     A line cut short by a crash is left out.
     """
-    return [line for line in read_lines(storage.join(run, METRICS_LOG)) if "drawings_seen" in line]
+    return [line for line in read_lines(locations.join(run, METRICS_LOG)) if "drawings_seen" in line]
 
 
 def read_events(run: str) -> list[dict[str, Any]]:
@@ -78,14 +78,14 @@ def read_events(run: str) -> list[dict[str, Any]]:
     kinds = {"event": str, "at": int | float, "drawings_seen": int | float}
     return [
         line
-        for line in read_lines(storage.join(run, EVENTS))
+        for line in read_lines(locations.join(run, EVENTS))
         if all(isinstance(line.get(name), kind) for name, kind in kinds.items())
     ]
 
 
 def noted_reason(run: str) -> str:
     """Why a run stopped itself; "" where it didn't."""
-    where = storage.join(run, STOPPED)
+    where = locations.join(run, STOPPED)
     return orjson.loads(storage.read_bytes(where)).get("reason", "") if storage.exists(where) else ""
 
 
@@ -97,14 +97,14 @@ def find_runs(where: str) -> list[str]:
     suffixes = (META, *_MARKS)
     files = storage.list_files(where, suffixes, recursive=True) if storage.exists(where) else []
     found = set()
-    for folder, name in ((file.uri.rpartition("/")[0], storage.basename(file.uri)) for file in files):
+    for folder, name in ((file.uri.rpartition("/")[0], locations.basename(file.uri)) for file in files):
         if name == META:
             found.add(folder.rpartition("/")[0])
         elif name in _MARKS:
             found.add(folder)
     if not found:
         raise ValueError(
-            f"{storage.public(where)} holds no runs; `doodle-dist train --storage` puts them there"
+            f"{locations.public(where)} holds no runs; `doodle-dist train --storage` puts them there"
         )
     return sorted(found)
 
@@ -112,10 +112,10 @@ def find_runs(where: str) -> list[str]:
 def read_run(uri: str) -> RunInfo:
     """What the folder of a run says. Raises ValueError where it is none, or is damaged."""
     if not storage.exists(uri):
-        raise ValueError(f"{storage.public(uri)} is no run: there is nothing")
+        raise ValueError(f"{locations.public(uri)} is no run: there is nothing")
     files = [file.uri[len(uri.rstrip("/")) + 1 :] for file in storage.list_files(uri, recursive=True)]
     if not any(file in _MARKS or file.endswith(f"/{META}") for file in files):
-        raise ValueError(f"{storage.public(uri)} is no run: it has neither a checkpoint nor a {CONFIG}")
+        raise ValueError(f"{locations.public(uri)} is no run: it has neither a checkpoint nor a {CONFIG}")
     metas = sorted(complete_checkpoints(uri), key=lambda item: item[1]["metrics"].get("drawings_seen", 0))
     checkpoints = tuple(_checkpoint(where, meta["metrics"]) for where, meta in metas)
     log = read_metrics_log(uri)
@@ -128,8 +128,8 @@ def read_run(uri: str) -> RunInfo:
     data = newest.get("data", {})
     rows = data.get("drawings") or newest.get("drawings", 0)
     return RunInfo(
-        uri=storage.public(uri),
-        name=storage.basename(uri),
+        uri=locations.public(uri),
+        name=locations.basename(uri),
         task=experiment.task if experiment else "",
         preset=experiment.preset if experiment else "",
         drawings_seen=int(
@@ -137,7 +137,7 @@ def read_run(uri: str) -> RunInfo:
         ),
         drawings=_length(experiment, int(rows)),
         categories=tuple(newest.get("categories", ())),
-        data=storage.public(experiment.data.uri) if experiment else "",
+        data=locations.public(experiment.data.uri) if experiment else "",
         data_sha256=data.get("manifest_sha256", ""),
         stopped=noted_reason(uri) if STOPPED in files else "",
         checkpoints=checkpoints,
@@ -152,10 +152,10 @@ def _checkpoint(uri: str, metrics: dict[str, float]) -> CheckpointInfo:
 
 def _experiment(uri: str, metas: list[tuple[str, dict[str, Any]]], has_config: bool) -> Experiment | None:
     if metas:
-        return load_saved_experiment(storage.join(metas[-1][0], EXPERIMENT))
+        return load_saved_experiment(locations.join(metas[-1][0], EXPERIMENT))
     if not has_config:
         return None
-    where = storage.join(uri, CONFIG)
+    where = locations.join(uri, CONFIG)
     try:
         return from_toml(storage.read_bytes(where).decode())
     except (ConfigError, UnicodeDecodeError) as error:
@@ -182,15 +182,15 @@ def _counted(files: Iterable[str]) -> dict[str, int]:
 
 def print_runs(where: str, *, as_json: bool) -> None:
     """`doodle-dist runs list`. A run whose folder is damaged is listed with what is wrong with it."""
-    where = storage.absolute(where)
+    where = locations.absolute(where)
     rows, answers = [], []
     for uri in find_runs(where):
-        name = uri[len(where.rstrip("/")) + 1 :] or storage.basename(uri)
+        name = uri[len(where.rstrip("/")) + 1 :] or locations.basename(uri)
         try:
             run = read_run(uri)
         except ValueError as error:
             rows.append((name, "damaged", "", "", "", "", str(error)))
-            answers.append({"uri": storage.public(uri), "name": name, "damaged": str(error)})
+            answers.append({"uri": locations.public(uri), "name": name, "damaged": str(error)})
             continue
         best = run.best
         answers.append({key: value for key, value in asdict(run).items() if key not in ("figures", "files")})
@@ -205,7 +205,7 @@ def print_runs(where: str, *, as_json: bool) -> None:
 
 def print_run(run: str, *, as_json: bool) -> None:
     """`doodle-dist runs show`."""
-    info = read_run(storage.absolute(run))
+    info = read_run(locations.absolute(run))
     if as_json:
         print(orjson.dumps(asdict(info)).decode())
         return
@@ -228,7 +228,7 @@ def print_run(run: str, *, as_json: bool) -> None:
         print()
         rows = [
             (
-                storage.basename(one.uri) + (" (best)" if one is info.best else ""),
+                locations.basename(one.uri) + (" (best)" if one is info.best else ""),
                 f"{one.drawings_seen:,}",
                 "" if one.score is None else f"{one.score:.4f}",
             )

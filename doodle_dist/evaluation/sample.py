@@ -18,7 +18,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 from torch import Tensor
 
 from doodle_dist.config.model import GeneratorConfig
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.order import step_seed
 from doodle_dist.evaluation.drawings import plan_drawings
@@ -146,7 +146,7 @@ def write_samples(
         raise ValueError(f"-o {output}: should end with .png (a grid) or .npy, or be a folder for many PNGs")
     if judge and suffix != ".png":
         raise ValueError(f"-o {output}: --neighbours are shown in a grid, a name ending with .png")
-    snapshot = load_snapshot(storage.absolute(run), which=which, device=best_device())
+    snapshot = load_snapshot(locations.absolute(run), which=which, device=best_device())
     _ = snapshot.generator
     names = known_categories(snapshot, categories)
     if suffix == ".png" and count * len(names) > GRID_LIMIT:
@@ -174,7 +174,7 @@ def write_samples(
             _write_folder(output, batches)
         else:
             neighbours = (
-                _Neighbours(snapshot, storage.absolute(judge), data and storage.absolute(data))
+                _Neighbours(snapshot, locations.absolute(judge), data and locations.absolute(data))
                 if judge
                 else None
             )

@@ -13,7 +13,7 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
 
@@ -92,9 +92,9 @@ def load_snapshot(run: str, *, device: torch.device | None = None, which: str = 
         return score, metrics.get("drawings_seen", 0.0)
 
     where, meta = max(found, key=rank)
-    experiment = load_saved_experiment(storage.join(where, EXPERIMENT))
+    experiment = load_saved_experiment(locations.join(where, EXPERIMENT))
     net = build_net(experiment, len(meta["categories"]), meta["side"], meta["channels"])
-    file = storage.join(where, SNAPSHOT)
+    file = locations.join(where, SNAPSHOT)
     weights = storage.read_bytes(file)
     try:
         net.load_state_dict(load_safetensors(weights))

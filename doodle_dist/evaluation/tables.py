@@ -2,7 +2,7 @@
 
 import math
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.evaluation.results import ClassifierEvaluation, Figure, GanEvaluation, ReaderInfo
 
 
@@ -52,7 +52,7 @@ def comparison(results: list[GanEvaluation]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in results:
-        run = storage.basename(one.snapshot.rpartition("/checkpoint_")[0] or one.snapshot)
+        run = locations.basename(one.snapshot.rpartition("/checkpoint_")[0] or one.snapshot)
         shares = [
             f"{s.ratio:.3f}" if s else "–" for s in (one.conditional_accuracy, one.classification_accuracy)
         ]

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.progress_line import line
 from doodle_dist.evaluation.runs import RunInfo, noted_reason, read_events, read_metrics_log, read_run
@@ -75,8 +75,8 @@ def follow(uri: str, every_s: float, patience_s: float) -> Iterator[News]:
             return
         if patience_s and time.monotonic() - heard > patience_s:
             raise WorkFailedError(
-                f"{storage.public(uri)}: nothing new for {patience_s:g} s at drawing {news.seen:,}; does it still run? "
-                "The command that started it goes on with it"
+                f"{locations.public(uri)}: nothing new for {patience_s:g} s at drawing {news.seen:,}; "
+                "does it still run? The command that started it goes on with it"
             )
         time.sleep(every_s)
 
@@ -98,7 +98,7 @@ def watch_run(run: str, *, every_s: float, patience_s: float, as_json: bool) -> 
 
     A live line on a terminal; without one, or ``as_json``, a line (an object) for each piece of news.
     """
-    uri = storage.absolute(run)
+    uri = locations.absolute(run)
     console = Console(file=sys.stdout)
     is_live = console.is_terminal and not as_json
     began, began_seen = time.monotonic(), -1
@@ -118,7 +118,7 @@ def watch_run(run: str, *, every_s: float, patience_s: float, as_json: bool) -> 
     assert news is not None
     if news.stopped:
         raise WorkFailedError(
-            f"{storage.public(uri)} stopped itself at drawing {news.seen:,}: {news.stopped}"
+            f"{locations.public(uri)} stopped itself at drawing {news.seen:,}: {news.stopped}"
         )
     if not as_json:
         _print_end(uri, news)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 
 _SCHEMA = pa.schema(
     [
@@ -28,7 +28,7 @@ _SCHEMA = pa.schema(
 
 def next_attempt(run_uri: str) -> int:
     """The number of the attempt that is about to start: one more than any that left a trace."""
-    where = storage.join(run_uri, "audit")
+    where = locations.join(run_uri, "audit")
     if not storage.exists(where):
         return 0
     numbers = [
@@ -44,7 +44,7 @@ class AuditWriter:
     """Collects a rank's rows and writes them as one file at each ``flush``."""
 
     def __init__(self, run_uri: str, attempt: int, rank: int, flush_rows: int = 65536) -> None:
-        self.prefix = storage.join(run_uri, "audit", f"attempt-{attempt:04d}", f"rank-{rank:03d}")
+        self.prefix = locations.join(run_uri, "audit", f"attempt-{attempt:04d}", f"rank-{rank:03d}")
         self.flush_rows = flush_rows
         self.rows: list[pa.RecordBatch] = []
         self.held = 0
@@ -72,7 +72,7 @@ class AuditWriter:
         sink = io.BytesIO()
         with pa.ipc.new_file(sink, _SCHEMA) as writer:
             writer.write_table(pa.Table.from_batches(self.rows))
-        storage.write_atomic(storage.join(self.prefix, f"{self.first_step:012d}.arrow"), sink.getvalue())
+        storage.write_atomic(locations.join(self.prefix, f"{self.first_step:012d}.arrow"), sink.getvalue())
         self.rows, self.held = [], 0
 
 
@@ -81,7 +81,7 @@ def read_audit(run_uri: str) -> pa.Table:
 
     Rows are ordered by step and lane. Raises ValueError where the run has no audit.
     """
-    where = storage.join(run_uri, "audit")
+    where = locations.join(run_uri, "audit")
     files = storage.list_files(where, (".arrow",), recursive=True) if storage.exists(where) else []
     if not files:
         raise ValueError(f"{run_uri} has no audit: train it with --set data.audit=true")

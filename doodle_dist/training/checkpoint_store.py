@@ -22,8 +22,8 @@ from typing import TypeVar
 
 import orjson
 
-from doodle_dist.data import storage
-from doodle_dist.data.storage import DamagedError, StorageError
+from doodle_dist.data import locations, storage
+from doodle_dist.data.storage_errors import DamagedError, StorageError
 from doodle_dist.evaluation.snapshot import META
 from doodle_dist.training.checkpoint import CURSOR, STATE
 from doodle_dist.training.lease import Lease, LeaseLostError, check
@@ -53,11 +53,11 @@ class StoredCheckpoint:
 
     @property
     def name(self) -> str:
-        return storage.basename(self.uri)
+        return locations.basename(self.uri)
 
     def metrics(self) -> dict[str, float]:
         """The metrics that it was made with. Raises StorageError."""
-        meta: dict[str, dict[str, float]] = orjson.loads(storage.read_bytes(storage.join(self.uri, META)))
+        meta: dict[str, dict[str, float]] = orjson.loads(storage.read_bytes(locations.join(self.uri, META)))
         return meta["metrics"]
 
 
@@ -96,7 +96,9 @@ def _folders(run_uri: str) -> dict[str, set[str]]:
 
     Pictures, curves and audits, which a long run has many of, are not listed at every checkpoint again.
     """
-    found = [uri for uri in storage.list_folders(run_uri) if storage.basename(uri).startswith("checkpoint_")]
+    found = [
+        uri for uri in storage.list_folders(run_uri) if locations.basename(uri).startswith("checkpoint_")
+    ]
     listed = zip(found, _at_once(_files_in, found), strict=True)
     return {uri: files for uri, files in listed if files is not None}
 
@@ -104,7 +106,7 @@ def _folders(run_uri: str) -> dict[str, set[str]]:
 def _files_in(folder: str) -> set[str] | None:
     """The names of a folder's files; None where it is gone: a store may show one whose last file was just deleted."""
     try:
-        return {storage.basename(file.uri) for file in storage.list_files(folder)}
+        return {locations.basename(file.uri) for file in storage.list_files(folder)}
     except StorageError:
         if storage.exists(folder):
             raise
@@ -125,7 +127,7 @@ def _at_once(ask: Callable[[str], T], uris: list[str]) -> list[T]:
 def read_commit(uri: str) -> StoredCheckpoint:
     """The committed checkpoint at ``uri``; one that never verifies where its commit is damaged. Raises StorageError."""
     try:
-        commit = orjson.loads(storage.read_bytes(storage.join(uri, COMMIT)))
+        commit = orjson.loads(storage.read_bytes(locations.join(uri, COMMIT)))
         listed = {name: StoredFile(**about) for name, about in commit["files"].items()}
         seen, score = int(commit["drawings_seen"]), commit["score"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -139,19 +141,21 @@ def _read_if_there(uri: str) -> StoredCheckpoint | None:
     try:
         return read_commit(uri)
     except StorageError:
-        if storage.exists(storage.join(uri, COMMIT)):
+        if storage.exists(locations.join(uri, COMMIT)):
             raise
         return None
 
 
 def _is_plain(uri: str, files: set[str]) -> bool:
     return (
-        {STATE, CURSOR, META} <= files and COMMIT not in files and not _NAME.fullmatch(storage.basename(uri))
+        {STATE, CURSOR, META} <= files
+        and COMMIT not in files
+        and not _NAME.fullmatch(locations.basename(uri))
     )
 
 
 def _read_plain(uri: str) -> StoredCheckpoint:
-    cursor = orjson.loads(storage.read_bytes(storage.join(uri, CURSOR)))
+    cursor = orjson.loads(storage.read_bytes(locations.join(uri, CURSOR)))
     return StoredCheckpoint(uri, int(cursor["drawings_seen"]), None, {})
 
 
@@ -161,7 +165,7 @@ def _read_plain(uri: str) -> StoredCheckpoint:
 def fetch(checkpoint: StoredCheckpoint, folder: Path) -> None:
     """Copy a checkpoint into a local folder. Raises DamagedError where a file isn't what was committed."""
     for name in checkpoint.files or (STATE, CURSOR):
-        where = storage.join(checkpoint.uri, name)
+        where = locations.join(checkpoint.uri, name)
         if name in checkpoint.files and not storage.exists(where):
             raise DamagedError(f"{where} is missing")
         data = storage.read_bytes(where)
@@ -202,9 +206,9 @@ def _choose(run_uri: str, folder: Path, warn: Callable[[str], object]) -> Choice
         except DamagedError as error:
             warn(f"{checkpoint.name} is damaged and left out: {error}")
             # No longer a checkpoint, it is swept, and never counts as the newest again.
-            storage.delete_prefix(storage.join(checkpoint.uri, COMMIT))
+            storage.delete_prefix(locations.join(checkpoint.uri, COMMIT))
             problem = (
-                f"no checkpoint of {storage.public(run_uri)} is whole ({error}): delete the run, or give this "
+                f"no checkpoint of {locations.public(run_uri)} is whole ({error}): delete the run, or give this "
                 "one another --run, to begin anew"
             )
             continue
@@ -225,7 +229,7 @@ def store(folder: Path, uri: str, before_commit: Callable[[], None] = lambda: No
     for file in sorted(folder.iterdir(), key=lambda file: (file.name == META, file.name)):
         data = file.read_bytes()
         files[file.name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        storage.write_atomic(storage.join(uri, file.name), data)
+        storage.write_atomic(locations.join(uri, file.name), data)
     metrics = orjson.loads((folder / META).read_bytes())["metrics"]
     commit = {
         "version": COMMIT_VERSION,
@@ -234,7 +238,7 @@ def store(folder: Path, uri: str, before_commit: Callable[[], None] = lambda: No
         "files": files,
     }
     before_commit()
-    storage.write_atomic(storage.join(uri, COMMIT), orjson.dumps(commit, option=orjson.OPT_INDENT_2))
+    storage.write_atomic(locations.join(uri, COMMIT), orjson.dumps(commit, option=orjson.OPT_INDENT_2))
 
 
 def prune(run_uri: str, keep: int) -> None:
@@ -248,10 +252,10 @@ def prune(run_uri: str, keep: int) -> None:
     by_score = sorted(committed, key=lambda one: (unscored if one.score is None else one.score, *_order(one)))
     kept = {one.uri for one in [*by_score[-keep:], *committed[-1:]]}
     for uri, files in folders.items():
-        if uri in kept or not _NAME.fullmatch(storage.basename(uri)):
+        if uri in kept or not _NAME.fullmatch(locations.basename(uri)):
             continue
         if COMMIT in files:  # first, so that what a crash leaves is no checkpoint
-            storage.delete_prefix(storage.join(uri, COMMIT))
+            storage.delete_prefix(locations.join(uri, COMMIT))
         storage.delete_prefix(uri)
 
 
@@ -277,7 +281,7 @@ class CheckpointStore:
             self.warn(f"{name} could not be stored before the next one came; training goes on")
             return False
         try:
-            store(folder, storage.join(self.run_uri, name), self._check_lease)
+            store(folder, locations.join(self.run_uri, name), self._check_lease)
             self.is_failing = False
             prune(self.run_uri, self.keep)
         except (StorageError, LeaseLostError, OSError) as error:

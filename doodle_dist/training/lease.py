@@ -25,8 +25,8 @@ from pathlib import Path
 
 import orjson
 
-from doodle_dist.data import storage
-from doodle_dist.data.storage import StorageError
+from doodle_dist.data import locations, storage
+from doodle_dist.data.storage_errors import StorageError
 
 LEASE_S, BEAT_S = 30.0, 4.0
 # On stores without conditional writes two may believe that they wrote a lease first: each looks once more.
@@ -62,7 +62,7 @@ class Lease:
 
     @property
     def uri(self) -> str:
-        return storage.join(self.run_uri, FOLDER, f"{self.fence:06d}.json")
+        return locations.join(self.run_uri, FOLDER, f"{self.fence:06d}.json")
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}"
@@ -93,7 +93,7 @@ def is_known_dead(lease: Lease) -> bool:
 
 def newest_lease(run_uri: str) -> Lease | None:
     """The lease with the highest number, None where the run never had one. Raises StorageError."""
-    folder = storage.join(run_uri, FOLDER)
+    folder = locations.join(run_uri, FOLDER)
     while storage.exists(folder):
         files = storage.list_files(folder, (".json",))
         if not files:
@@ -114,7 +114,7 @@ def check(lease: Lease) -> None:
     """Raise LeaseLostError unless ``lease`` still holds its run."""
     newest = newest_lease(lease.run_uri)
     if newest is None or newest.token != lease.token:
-        raise LeaseLostError(f"{storage.public(lease.run_uri)} was taken over by {newest or 'nobody'}")
+        raise LeaseLostError(f"{locations.public(lease.run_uri)} was taken over by {newest or 'nobody'}")
 
 
 def acquire(run_uri: str, say: Callable[[str], None]) -> Lease:
@@ -157,7 +157,7 @@ def _wait_until_expired(held: Lease, say: Callable[[str], None]) -> None:
 
 def _held(by: Lease) -> HeldError:
     return HeldError(
-        f"run {storage.basename(by.run_uri)} in {storage.public(by.run_uri)} is held by {by}: stop that one, or "
+        f"run {locations.basename(by.run_uri)} in {locations.public(by.run_uri)} is held by {by}: stop that one, or "
         "give this one another --run"
     )
 

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from doodle_dist.config.experiment import TrainConfig
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.order import step_seed
 from doodle_dist.data.retry import patience
+from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.stream import Batch
 from doodle_dist.evaluation.pictures import png, to_images
 from doodle_dist.training.audit import AuditWriter
@@ -213,7 +214,7 @@ def _draw(run: Run, report: dict[str, NDArray[np.uint8]], cursor: Cursor) -> Non
     if run.tensorboard:
         run.tensorboard.pictures(pictures, cursor.drawings_seen)
     for name, picture in pictures.items():
-        uri = storage.join(run.uri, name, f"{cursor.drawings_seen:012d}.png")
+        uri = locations.join(run.uri, name, f"{cursor.drawings_seen:012d}.png")
         storage.write_atomic(uri, png(picture))
 
 
@@ -229,11 +230,11 @@ def _stop_if_not_finite(run: Run, batch: Batch, cursor: Cursor) -> None:
         "key_ids": batch.key_ids.tolist(),
     }
     name = f"not-finite-step-{cursor.step}-rank-{run.context.rank}.json"
-    storage.write_atomic(storage.join(run.uri, name), orjson.dumps(what))
+    storage.write_atomic(locations.join(run.uri, name), orjson.dumps(what))
     keys = ", ".join(map(str, batch.key_ids[:4].tolist()))
     raise NonFiniteError(
         f"a loss or gradient is not finite ({health}) at step {cursor.step}, drawing {cursor.drawings_seen:,}; "
-        f"the batch's key_ids begin {keys}: all are in {storage.join(run.uri, name)}"
+        f"the batch's key_ids begin {keys}: all are in {locations.join(run.uri, name)}"
     )
 
 
@@ -293,5 +294,5 @@ def _missable(run: Run) -> Iterator[None]:
     try:
         with patience(_MISSABLE_PATIENCE_S):
             yield
-    except storage.StorageError as error:
+    except StorageError as error:
         run.warn(f"{error}; training goes on")

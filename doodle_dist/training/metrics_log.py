@@ -9,7 +9,7 @@ it, wherever rank 0 starts next.
 
 import time
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.data.jsonl import LinesFile
 from doodle_dist.evaluation.runs import EVENTS, METRICS_LOG, read_events, read_metrics_log
 
@@ -29,7 +29,7 @@ class MetricsLog:
         self.run_uri, self.seen = run_uri, drawings_seen
         before = read_metrics_log(run_uri) if drawings_seen else []
         self.figures = LinesFile(
-            storage.join(run_uri, METRICS_LOG),
+            locations.join(run_uri, METRICS_LOG),
             (line for line in before if line["drawings_seen"] <= drawings_seen),
         )
         self.events: LinesFile | None = None
@@ -43,7 +43,7 @@ class MetricsLog:
     def note(self, event: str, **details: str | float) -> None:
         """Append an event, at the drawings of the last figures (or of the checkpoint gone on from)."""
         if self.events is None:
-            self.events = LinesFile(storage.join(self.run_uri, EVENTS), read_events(self.run_uri))
+            self.events = LinesFile(locations.join(self.run_uri, EVENTS), read_events(self.run_uri))
         self.noted = time.time()
         self.events.add({"at": self.noted, "event": event, "drawings_seen": self.seen, **details})
 

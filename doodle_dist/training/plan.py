@@ -2,7 +2,7 @@
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data.schema import Manifest
-from doodle_dist.data.stream import TASK_CPUS, StreamPlan, plan_stream
+from doodle_dist.data.stream_plan import TASK_CPUS, StreamPlan, plan_stream
 from doodle_dist.data.stroke_augment import StrokeAugment
 
 

@@ -7,20 +7,20 @@ import tempfile
 
 import orjson
 
-from doodle_dist.data import storage
-from doodle_dist.data.storage import DamagedError
+from doodle_dist.data import locations, storage
+from doodle_dist.data.storage_errors import DamagedError
 from doodle_dist.errors import causes, one_line, root_cause
 from doodle_dist.evaluation.runs import STOPPED
 
 
 def note_reason(run_uri: str, reason: str) -> None:
     """Write down why a run can't go on: its workers are not started again for it, and its driver says so."""
-    storage.write_atomic(storage.join(run_uri, STOPPED), orjson.dumps({"reason": reason}))
+    storage.write_atomic(locations.join(run_uri, STOPPED), orjson.dumps({"reason": reason}))
 
 
 def forget_reason(run_uri: str) -> None:
     """Let a run that stopped itself try again."""
-    where = storage.join(run_uri, STOPPED)
+    where = locations.join(run_uri, STOPPED)
     if storage.exists(where):
         storage.write_atomic(where, b"{}")
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.training.lease import FOLDER
 
 _ANSWER_S = 5.0
@@ -22,7 +22,7 @@ def take_over(run_uri: str, train_run_id: str) -> None:
         get_or_create_autoscaling_coordinator,
     )
 
-    where = storage.join(run_uri, FOLDER, "reserved-by")
+    where = locations.join(run_uri, FOLDER, "reserved-by")
     if storage.exists(where):
         before = storage.read_bytes(where).decode()
         with suppress(RayError, GetTimeoutError):  # it expires by itself, later

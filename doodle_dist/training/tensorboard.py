@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 
 
 class TensorBoard:
     """Writes to ``<run>/tensorboard``. The x axis of everything is drawings seen."""
 
     def __init__(self, run_uri: str, drawings_seen: int) -> None:
-        self.where = storage.join(run_uri, "tensorboard")
+        self.where = locations.join(run_uri, "tensorboard")
         self.is_remote = "://" in run_uri
         self.folder = Path(tempfile.mkdtemp(prefix="doodle-dist-events-") if self.is_remote else self.where)
         # What an interrupted attempt drew past the checkpoint is drawn again: purge_step hides the old points.
@@ -65,7 +65,7 @@ class TensorBoard:
         self.writer.close()
         try:
             for file in sorted(self.folder.iterdir()):
-                storage.put_file(file, storage.join(self.where, file.name))
+                storage.put_file(file, locations.join(self.where, file.name))
                 file.unlink()
         finally:
             self.files += 1
@@ -75,4 +75,4 @@ class TensorBoard:
         self.writer.close()
         if self.is_remote:
             for file in sorted(self.folder.iterdir()):
-                storage.put_file(file, storage.join(self.where, file.name))
+                storage.put_file(file, locations.join(self.where, file.name))

@@ -17,19 +17,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import to_toml
-from doodle_dist.data import retry, storage
+from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST, Manifest
-from doodle_dist.data.stream import (
-    Batch,
-    RankBatches,
-    Rasteriser,
-    RowGroupsInMemory,
-    StreamPlan,
-    plan_stream,
-    rank_batches,
-    stream_categories,
-)
+from doodle_dist.data.storage_errors import StorageError
+from doodle_dist.data.stream import Batch, RankBatches, rank_batches
+from doodle_dist.data.stream_pictures import Rasteriser
+from doodle_dist.data.stream_plan import StreamPlan, plan_stream, stream_categories
+from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import one_line, root_cause
 from doodle_dist.evaluation.runs import CONFIG, noted_reason
 from doodle_dist.ray_cluster import quiet_ray_data
@@ -118,7 +113,7 @@ def close_run(run: Run, batches: RankBatches) -> None:
             run.tensorboard.close()
         if run.metrics_log:
             run.metrics_log.close()
-    except (storage.StorageError, OSError) as error:
+    except (StorageError, OSError) as error:
         run.warn(f"{error}: the last curves are not there")
 
 
@@ -217,7 +212,7 @@ def prepare_run(
         metrics_log=MetricsLog(run_uri, cursor.drawings_seen) if context.rank == 0 else None,
     )
     if run.metrics_log:
-        storage.write_atomic(storage.join(run_uri, CONFIG), to_toml(experiment).encode())
+        storage.write_atomic(locations.join(run_uri, CONFIG), to_toml(experiment).encode())
         scaling, device = experiment.scaling, context.device
         run.metrics_log.note(
             "started",
@@ -254,8 +249,8 @@ def rasteriser_on(device: torch.device, plan: StreamPlan) -> Rasteriser | None:
 def about_data(uri: str, manifest: Manifest, drawings: int) -> dict[str, object]:
     """What a snapshot says of the dataset it was trained on, ``drawings`` of it."""
     return {
-        "uri": storage.public(uri),
-        "manifest_sha256": storage.sha256_of(storage.join(uri, MANIFEST)),
+        "uri": locations.public(uri),
+        "manifest_sha256": storage.sha256_of(locations.join(uri, MANIFEST)),
         "sources": sorted({source.kind for source in manifest.sources}),
         "drawings": drawings,
     }

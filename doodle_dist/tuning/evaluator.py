@@ -6,7 +6,7 @@ import time
 from doodle_dist import train as train_driver
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_run
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST
 from doodle_dist.evaluation.snapshot import complete_checkpoints
@@ -20,11 +20,11 @@ _LOOK_EVERY_S = 1.0
 
 def evaluator_uri(experiment: Experiment) -> str:
     """Where the evaluator of an experiment's dataset and categories lies: beside its runs, named by both."""
-    about = storage.sha256_of(storage.join(experiment.data.uri, MANIFEST)) + ",".join(
+    about = storage.sha256_of(locations.join(experiment.data.uri, MANIFEST)) + ",".join(
         sorted(set(experiment.data.categories))
     )
     name = f"{PRESET}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
-    return storage.join(experiment.storage, name)
+    return locations.join(experiment.storage, name)
 
 
 def train_if_missing(uri: str, experiment: Experiment, *, workers: int, quiet: bool, debug: bool) -> bool:

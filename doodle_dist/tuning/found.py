@@ -10,7 +10,7 @@ import orjson
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import build
 from doodle_dist.config.search import Settings
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.tuning.courses import Stretch, copies, lineage
 from doodle_dist.tuning.importance import importance_of
 from doodle_dist.tuning.ledger import SearchRecord
@@ -195,8 +195,8 @@ def retrain_command(record: SearchRecord) -> str:
     used |= {int(end.settings.get("seed", 0)) for ends in record.confirmed.values() for end in ends}
     seeds = " ".join(str(max(used) + k) for k in range(1, FRESH_SEEDS + 1))
     local = "://" not in record.uri
-    preset = shlex.quote(storage.join(record.uri, BEST)) if local else BEST
-    name = shlex.quote(storage.basename(record.uri))
+    preset = shlex.quote(locations.join(record.uri, BEST)) if local else BEST
+    name = shlex.quote(locations.basename(record.uri))
     return (
         f"for seed in {seeds}; do doodle-dist train {preset} --set seed=$seed --run {name}-best-$seed; done"
     )

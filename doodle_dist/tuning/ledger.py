@@ -17,10 +17,10 @@ from typing import Any, Literal
 import orjson
 
 from doodle_dist.config.search import SearchConfig, Settings
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.data.jsonl import LinesFile, read_lines
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
-from doodle_dist.data.storage import StorageError
+from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.training.lease import Lease, check
 
 LEDGER, REQUEST = "search.jsonl", "search.json"
@@ -199,7 +199,7 @@ def trial_number(name: str) -> int:
 
 def read_search(uri: str) -> SearchRecord | None:
     """The search at ``uri``; None where there is none. Raises ValueError where it is damaged."""
-    where = storage.join(uri, REQUEST)
+    where = locations.join(uri, REQUEST)
     if not storage.exists(where):
         return None
     try:
@@ -207,9 +207,9 @@ def read_search(uri: str) -> SearchRecord | None:
     except (orjson.JSONDecodeError, TypeError) as error:
         raise ValueError(f"{where} is damaged, or of another release: {error}") from None
     record = SearchRecord(uri, request)
-    for entry in read_lines(storage.join(uri, LEDGER)):
+    for entry in read_lines(locations.join(uri, LEDGER)):
         _apply(record, entry)
-    if (again := read_search(storage.join(uri, CONFIRM))) is not None:
+    if (again := read_search(locations.join(uri, CONFIRM))) is not None:
         record.confirmed = confirmed_by(again)
     return record
 
@@ -274,10 +274,10 @@ class Ledger:
         self.record = read_search(uri) or SearchRecord(uri, request)
         self.record.request = request  # more trials than before are the same search
         storage.write_atomic(
-            storage.join(uri, REQUEST),
+            locations.join(uri, REQUEST),
             orjson.dumps(asdict(request), option=orjson.OPT_INDENT_2),
         )
-        where = storage.join(uri, LEDGER)
+        where = locations.join(uri, LEDGER)
         self.lines = LinesFile(where, read_lines(where))
         self.began = time.monotonic() - self.record.elapsed_s
         self.next_put = time.monotonic() + _PUT_EVERY_S
@@ -344,7 +344,7 @@ class Ledger:
             self.pause_s = min(2 * self.pause_s, _LONGEST_PAUSE_S)
         else:
             if self.is_away:
-                self.warn(f"{storage.public(self.lines.uri)} is written again")
+                self.warn(f"{locations.public(self.lines.uri)} is written again")
             self.is_away, self.pause_s = False, _PUT_EVERY_S
         self.next_put = time.monotonic() + self.pause_s
 
@@ -361,7 +361,7 @@ class Ledger:
         except StorageError as error:
             raise StorageError(
                 f"{error}; the search's record is in {self.lines.path}: copy it to "
-                f"{storage.public(self.lines.uri)}, and the same command goes on"
+                f"{locations.public(self.lines.uri)}, and the same command goes on"
             ) from error
         finally:
             self.lines.close()

@@ -4,7 +4,7 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, nearest
 from doodle_dist.config.search import SearchConfig
 from doodle_dist.data.schema import Manifest
-from doodle_dist.data.stream import stream_categories
+from doodle_dist.data.stream_plan import stream_categories
 
 JUDGED = "judge/"  # figures that a classifier's run gives
 _OF_A_CATEGORY = "val_category/"

@@ -8,7 +8,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from doodle_dist import train as train_driver
 from doodle_dist.config.load import build
 from doodle_dist.config.search import experiment_with
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.errors import one_line
 from doodle_dist.evaluation.runs import noted_reason
 from doodle_dist.tuning.ledger import trial_name
@@ -21,7 +21,7 @@ def run_trial_on_workers(config: dict[str, Any], job: Job) -> None:
     try:
         experiment = experiment_with(build(job.experiment), settings_of(config[POINT]))
         experiment = experiment.model_copy(update={"storage": job.search_uri, "run": trial_name(number)})
-        run_uri = storage.join(job.search_uri, trial_name(number))
+        run_uri = locations.join(job.search_uri, trial_name(number))
         train_driver.trainer(
             experiment,
             run_uri,

@@ -4,7 +4,7 @@ import torch
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data.manifest import load_manifest
-from doodle_dist.data.stream import stream_categories
+from doodle_dist.data.stream_plan import stream_categories
 from doodle_dist.training.context import Alone
 from doodle_dist.training.task import Clock, LaneRandom, StepInput
 from doodle_dist.training.worker import build_task

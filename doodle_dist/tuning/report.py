@@ -6,7 +6,7 @@ import textwrap
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import build, overlay, to_toml
 from doodle_dist.config.search import experiment_with
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.evaluation.progress_line import duration
 from doodle_dist.tuning import plots
 from doodle_dist.tuning.courses import lineage
@@ -54,10 +54,10 @@ def leaderboard_lines(record: SearchRecord, *, top: int = 10, columns: int = _PL
     lines += ["", *_failed(record, columns)]
     said = f"{counted(record)}; {record.drawings_seen:,} drawings in {duration(record.elapsed_s)}"
     lines += textwrap.wrap(said, columns)
-    where = storage.public(record.uri)
-    lines.append(f"report      {storage.join(where, REPORT)}")
+    where = locations.public(record.uri)
+    lines.append(f"report      {locations.join(where, REPORT)}")
     if rows:
-        lines.append(f"best        {storage.join(where, BEST)}")
+        lines.append(f"best        {locations.join(where, BEST)}")
         lines += ["", *textwrap.wrap(flattered(record), columns), f"  {retrain_command(record)}"]
     return lines
 
@@ -112,7 +112,7 @@ def best_toml(record: SearchRecord) -> str:
         "",
         f"  doodle-dist train {BEST}",
         "",
-        f"Search: {storage.public(record.uri)}, {request.trials} trials, {request.scheduler}, {request.searcher}, "
+        f"Search: {locations.public(record.uri)}, {request.trials} trials, {request.scheduler}, {request.searcher}, "
         f"seed {request.seed}.",
         f"Trial {trial.number} with seed {experiment.seed} reached {record.objective} {reached} "
         f"at {result.drawings_seen:,} drawings seen.",
@@ -144,7 +144,7 @@ def _how_good(record: SearchRecord, best: TrialRecord) -> list[str]:
 
 def _best(record: SearchRecord) -> tuple[TrialRecord, Result]:
     if record.best is None:
-        raise ValueError(f"search {storage.public(record.uri)}: no trial has an objective")
+        raise ValueError(f"search {locations.public(record.uri)}: no trial has an objective")
     return record.best
 
 
@@ -165,8 +165,8 @@ def write_report(record: SearchRecord, folder_uri: str) -> list[str]:
     files[LEADERBOARD] = found_json(found)
     files[REPORT] = page_of(record, base, found, pictures, best).encode()
     for name, data in files.items():
-        storage.write_atomic(storage.join(folder_uri, name), data)
-    return [storage.join(folder_uri, name) for name in files]
+        storage.write_atomic(locations.join(folder_uri, name), data)
+    return [locations.join(folder_uri, name) for name in files]
 
 
 def draw_pictures(record: SearchRecord, base: Experiment, found: Found) -> dict[str, bytes]:
@@ -174,7 +174,7 @@ def draw_pictures(record: SearchRecord, base: Experiment, found: Found) -> dict[
     if record.best is None:
         return {}
     pictures = {
-        SO_FAR: plots.best_so_far_picture({storage.basename(record.uri): record}),
+        SO_FAR: plots.best_so_far_picture({locations.basename(record.uri): record}),
         BY_AXIS: plots.objective_by_axis(record, base),
     }
     if found.importance:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.search import Settings, Value, setting
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.evaluation.markup import (
     Content,
     Markup,
@@ -61,7 +61,7 @@ def page_of(
     ]
     kept = [(title, content) for title, content in parts if content]
     links = [el("li", el("a", title, href=f"#{anchor(title)}")) for title, _ in kept]
-    title = f"Search {storage.basename(record.uri)}"
+    title = f"Search {locations.basename(record.uri)}"
     top = el(
         "header",
         el("h1", title),
@@ -228,7 +228,7 @@ def _request(record: SearchRecord, best: str) -> list[Content]:
     request = record.request
     config = request.config
     said: list[tuple[str, Content]] = [
-        ("folder", storage.public(record.uri)),
+        ("folder", locations.public(record.uri)),
         ("preset", str(request.experiment.get("preset", ""))),
         ("trials", str(request.trials)),
         ("scheduler", request.scheduler),

@@ -10,7 +10,7 @@ import torch
 from ray._private import state
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.data.stream import StreamPlan
+from doodle_dist.data.stream_plan import StreamPlan
 from doodle_dist.ray_cluster import NotEnoughResourcesError
 from doodle_dist.tuning.probe import peak_gpu_bytes
 

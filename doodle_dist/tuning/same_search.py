@@ -2,7 +2,7 @@
 
 from doodle_dist.config.load import ConfigError, build, flattened
 from doodle_dist.config.search import Axis, SearchConfig
-from doodle_dist.data import storage
+from doodle_dist.data import locations
 from doodle_dist.tuning.ledger import Request, read_search
 
 # What changes nothing that is searched for: names and places, what a trial takes, and when it writes what.
@@ -25,7 +25,7 @@ def refuse_another(uri: str, request: Request, resume: bool) -> None:
     found = read_search(uri)
     if found is None:
         if resume:
-            raise ConfigError(f"--resume: there is no search at {storage.public(uri)}")
+            raise ConfigError(f"--resume: there is no search at {locations.public(uri)}")
         return
     had, asked = _settings(uri, found.request), _settings(uri, request)
     told = [
@@ -36,7 +36,7 @@ def refuse_another(uri: str, request: Request, resume: bool) -> None:
     if told:
         more = f", and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
         raise ConfigError(
-            f"{storage.public(uri)} holds another search: {'; '.join(told[:_SHOWN])}{more}; give --run another name"
+            f"{locations.public(uri)} holds another search: {'; '.join(told[:_SHOWN])}{more}; give --run another name"
         )
 
 
@@ -46,7 +46,7 @@ def _settings(uri: str, request: Request) -> dict[str, object]:
         experiment = flattened(build(request.experiment).model_dump(mode="json"))
         table = SearchConfig.model_validate(request.search)
     except ValueError as error:
-        raise ConfigError(f"{storage.public(uri)} holds a search of another release: {error}") from None
+        raise ConfigError(f"{locations.public(uri)} holds a search of another release: {error}") from None
     kept = {
         key: value
         for key, value in experiment.items()

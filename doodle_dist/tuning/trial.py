@@ -22,8 +22,9 @@ import torch
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import build
 from doodle_dist.config.search import Settings, experiment_with
-from doodle_dist.data import retry, storage
-from doodle_dist.data.stream import RowGroupsInMemory
+from doodle_dist.data import locations, retry, storage
+from doodle_dist.data.storage_errors import DamagedError, StorageError
+from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import one_line
 from doodle_dist.training.checkpoint_store import fetch, new_name, read_commit, store
 from doodle_dist.training.context import Alone
@@ -81,13 +82,13 @@ def run_trial(config: dict[str, Any], job: Job, memory: RowGroupsInMemory | None
         torch.cuda.empty_cache()  # of the trial before: others share the GPU
     retry.be_patient(retry.TRAINING_PATIENCE_S)
     number, settings = this_trial(), settings_of(config[POINT])
-    run_uri = storage.join(job.search_uri, trial_name(number))
+    run_uri = locations.join(job.search_uri, trial_name(number))
     try:
         experiment = experiment_with(build(job.experiment), settings)
         _train(experiment, settings, number, run_uri, job, memory)
-    except storage.DamagedError as error:
+    except DamagedError as error:
         _fail(one_line(error))
-    except (storage.StorageError, ray.exceptions.RayError, LeaseLostError):
+    except (StorageError, ray.exceptions.RayError, LeaseLostError):
         raise
     except (StoppedError, ValueError) as error:
         _fail(one_line(error))
@@ -154,7 +155,7 @@ class _TrialContext(Alone):
         seen = int(metrics[DRAWINGS])
         if not math.isfinite(objective):
             raise StoppedError(f"{self.job.objective} is {objective} at drawing {seen:,}")
-        uri = storage.join(self.run_uri, new_name(seen, self.job.lease.fence if self.job.lease else 0))
+        uri = locations.join(self.run_uri, new_name(seen, self.job.lease.fence if self.job.lease else 0))
         store(checkpoint, uri, self._check_lease)
         shutil.rmtree(checkpoint)
         self._sweep(uri)
@@ -193,7 +194,7 @@ def _fetched(start: Pointer | None) -> Iterator[Path | None]:
         yield None
         return
     if not storage.exists(start.uri):
-        raise ValueError(f"{storage.public(start.uri)} is gone: the trial can't go on from it")
+        raise ValueError(f"{locations.public(start.uri)} is gone: the trial can't go on from it")
     with tempfile.TemporaryDirectory(prefix="doodle-dist-resume-") as folder:
         fetch(read_commit(start.uri), Path(folder))
         yield Path(folder)

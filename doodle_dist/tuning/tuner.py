@@ -17,8 +17,8 @@ from ray.util.placement_group import PlacementGroup, placement_group_table, remo
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import overlay
 from doodle_dist.config.search import SearchConfig, SearchSpace, Settings
-from doodle_dist.data import storage
-from doodle_dist.data.stream import RowGroupsInMemory
+from doodle_dist.data import filesystems, locations, storage
+from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.training.lease import Lease
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import SearchRecord, TrialRecord, trial_name
@@ -91,9 +91,9 @@ def run_search(
     begun = [trial for trial in record.trials.values() if not trial.is_over]
     if len(over) >= search.trials:
         return
-    storage.delete_prefix(storage.join(search.uri, STATE))
+    storage.delete_prefix(locations.join(search.uri, STATE))
     _set_environment()
-    filesystem, path = storage.train_filesystem(search.uri)
+    filesystem, path = filesystems.train_filesystem(search.uri)
     # A trial on workers of its own only waits for them.
     takes = {"cpu": resources.cpus, "gpu": resources.gpus} if resources.workers == 1 else {"cpu": 0.01}
     tuner = ray.tune.Tuner(

@@ -7,7 +7,7 @@ import pytest
 from doodle_dist.bench import growth
 from doodle_dist.bench.growth import FASTER_THAN_LINEAR, Growth, exchange, planning, write_manifest
 from doodle_dist.data.manifest import load_group_counts, load_manifest
-from doodle_dist.data.stream import plan_stream
+from doodle_dist.data.stream_plan import plan_stream
 
 
 def test_a_made_up_manifest_is_a_manifest(tmp_path: Path) -> None:

@@ -23,12 +23,12 @@ from doodle_dist.bench.scale import (
 )
 from doodle_dist.bench.scale_inputs import Asked, Inputs, Work, collect, count_work, measure_here
 from doodle_dist.config.load import load_experiment
-from doodle_dist.data import stream
+from doodle_dist.data import stream_plan, stream_rows
 from doodle_dist.data.order import EpochOrder, lanes_of_rank
 from doodle_dist.data.records import Source
 from doodle_dist.data.shards import PrepareRequest
 from doodle_dist.data.sources import categories_of
-from doodle_dist.data.stream import StreamPlan, windows
+from doodle_dist.data.stream_plan import StreamPlan, windows
 from tests.conftest import write_drawings
 
 ROOT = Path(__file__).parents[2]
@@ -118,7 +118,7 @@ def test_row_groups_read_are_those_that_the_planner_plans(ranks: int, global_bat
     groups = (2048,) * (drawings // 2048)
     order = EpochOrder(groups, 0, 0, lanes, global_batch)
     plan = StreamPlan(
-        "", "strokes", 28, 1, (), (), (), groups, None, 0, lanes, global_batch, stream.WINDOW_BYTES
+        "", "strokes", 28, 1, (), (), (), groups, None, 0, lanes, global_batch, stream_plan.WINDOW_BYTES
     )
     read = blocks = 0
     for rank in range(ranks):
@@ -157,7 +157,7 @@ def test_sizes_are_those_of_prepare_and_of_the_stream() -> None:
     request = PrepareRequest(sources, categories_of(sources, ["cat"]), "", split_percents=(100.0, 0.0, 0.0))
     assert request.shards_per_split()[0] == 100
     assert request.group_rows == inputs.group_rows.value
-    assert stream._ShardReader().keep == inputs.open_shards.value
+    assert stream_rows._ShardReader().keep == inputs.open_shards.value
 
 
 def test_counted_flops_are_three_forwards_of_the_preset_that_says_them() -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from doodle_dist.data import storage
+from doodle_dist.data import filesystems, storage
 from doodle_dist.data.retry import patience
+from doodle_dist.data.storage_errors import StorageError
 from tests.s3 import S3Server, free_port
 
 HOSTS = Path(__file__).parents[2] / "cluster" / "hosts"
@@ -53,7 +54,7 @@ def proxied(
             except OSError:
                 time.sleep(0.1)
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
-        storage.forget_filesystems()
+        filesystems.forget_filesystems()
         yield proxy, s3_bucket
     finally:
         process.terminate()
@@ -97,7 +98,7 @@ def test_faults_are_what_was_asked_for_and_end(proxied: tuple[Proxied, str]) -> 
     assert proxy.status() == sound
     assert time.monotonic() - began >= 0.3
     proxy.set(refuse=True)
-    with pytest.raises(storage.StorageError, match="refused the key"):
+    with pytest.raises(StorageError, match="refused the key"):
         storage.read_bytes(f"{bucket}/anything")
     proxy.set()
     storage.write_atomic(f"{bucket}/anything", b"x")

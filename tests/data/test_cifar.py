@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from doodle_dist.data import cifar, storage
+from doodle_dist.data import cifar, locations, storage
 from doodle_dist.data.sources import categories_of
 from doodle_dist.data.strokes import pack_strokes
 from tests.image_sets import all_of, find, noise, read, write_cifar
@@ -68,7 +68,7 @@ def test_which_bin_files_are_cifars(tmp_path: Path) -> None:
     for name in names:
         write_cifar(tmp_path, name, PIXELS, LABELS)
     kinds = {
-        storage.basename(source.uri): source.kind for source in (find(tmp_path / name)[0] for name in names)
+        locations.basename(source.uri): source.kind for source in (find(tmp_path / name)[0] for name in names)
     }
     assert kinds == {"my_batch_a.bin": "cifar", "cat.bin": "binary", "test_batch.bin": "cifar"}
     (tmp_path / "batches.meta.txt").write_text("\n".join(cifar.NAMES))

@@ -5,15 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from doodle_dist.data import storage, stream
+from doodle_dist.data import filesystems, storage, stream_rows
 from doodle_dist.data.manifest import load_manifest
-from doodle_dist.data.stream import plan_stream, read_window, windows
+from doodle_dist.data.storage_errors import StorageError
+from doodle_dist.data.stream_plan import plan_stream, windows
+from doodle_dist.data.stream_rows import read_window
 from tests.datasets import prepare_here
 from tests.s3 import S3Server
 
 
 def read_all(dataset: str) -> list[tuple[list[int], list[bytes]]]:
-    stream._reader.files.clear()  # it keeps files open
+    stream_rows._reader.files.clear()  # it keeps files open
     plan = plan_stream(load_manifest(dataset), dataset, "train", global_batch=64, lanes=8)
     tables = [read_window(plan, range(8), window) for window in windows(plan, 8, 0, 0, 1)]
     return [(table["key_id"].to_pylist(), table["strokes"].to_pylist()) for table in tables]
@@ -35,7 +37,7 @@ def test_an_altered_byte_is_found_or_changes_nothing(tmp_path: Path) -> None:
         shard.write_bytes(altered)
         try:
             assert read_all(dataset) == sound, f"byte {position}"
-        except storage.StorageError:
+        except StorageError:
             found += 1
     assert found > len(positions) / 2
     shard.write_bytes(content)
@@ -49,7 +51,7 @@ def test_a_stroke_that_was_altered_is_named(tmp_path: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[content.index(strokes) + len(strokes) - 1] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(storage.StorageError, match=f"{shard.name} is damaged"):
+    with pytest.raises(StorageError, match=f"{shard.name} is damaged"):
         read_all(dataset)
 
 
@@ -63,10 +65,10 @@ def test_a_store_that_refuses_or_is_away_is_not_called_damage(
         load_manifest(f"{s3_bucket}/data"), f"{s3_bucket}/data", "train", global_batch=64, lanes=8
     )
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "withdrawn")
-    storage.forget_filesystems()
-    with pytest.raises(storage.StorageError, match="refused the key"):
+    filesystems.forget_filesystems()
+    with pytest.raises(StorageError, match="refused the key"):
         read_window(plan, range(8), next(windows(plan, 8, 0, 0, 1)))
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    storage.forget_filesystems()
-    with pytest.raises(storage.StorageError, match="unreachable"):
+    filesystems.forget_filesystems()
+    with pytest.raises(StorageError, match="unreachable"):
         read_window(plan, range(8), next(windows(plan, 8, 0, 0, 1)))

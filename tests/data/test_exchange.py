@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doodle_dist.bench.made_up import RealDrawings, key_ids, write_category
-from doodle_dist.data import exchange, storage
+from doodle_dist.data import exchange, locations, storage
 from doodle_dist.data.exchange import Exchange, bucket_of, gather, runs_of, scatter, write_index
 from doodle_dist.data.shards import PrepareRequest
 from doodle_dist.data.sources import categories_of, find_sources
@@ -49,7 +49,7 @@ def run_all(plan: Exchange, request: PrepareRequest) -> list[dict]:
     scatter(plan, list(enumerate(request.chunks())))
 
     def note(name: str) -> dict:
-        return orjson.loads(storage.read_bytes(storage.join(plan.staging, name)))
+        return orjson.loads(storage.read_bytes(locations.join(plan.staging, name)))
 
     notes = [note(f"chunk-{number:06d}.json") for number in range(len(request.chunks()))]
     write_index(plan, notes)

@@ -15,7 +15,7 @@ import pytest
 from doodle_dist.data import fetch as module
 from doodle_dist.data import storage
 from doodle_dist.data.fetch import Progress, fetch, file_url
-from doodle_dist.data.storage import StorageError
+from doodle_dist.data.storage_errors import StorageError
 
 
 class Server(http.server.ThreadingHTTPServer):

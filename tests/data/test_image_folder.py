@@ -13,6 +13,7 @@ from PIL import Image
 from doodle_dist.data import images, storage
 from doodle_dist.data.decode import decode_picture
 from doodle_dist.data.sources import categories_of, find_sources, plan_chunks
+from doodle_dist.data.storage_errors import StorageError
 from tests.image_sets import all_of, find, noise, pixels_of, read, write_cub, write_folder
 
 CATS, DOGS = noise(5, 16, 16, 3), noise(3, 16, 16, 3, seed=1)
@@ -194,7 +195,7 @@ def test_from_s3(s3_bucket: str, root: Path) -> None:
 def test_a_file_that_has_gone_is_named(root: Path) -> None:
     found = find(root)
     (root / "cat" / "0001.png").unlink()
-    with pytest.raises(storage.StorageError, match=r"cat/0001\.png not found"):
+    with pytest.raises(StorageError, match=r"cat/0001\.png not found"):
         list(read(found))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from doodle_dist.data.order import lanes_of_rank
-from doodle_dist.data.stream import StreamPlan, windows
+from doodle_dist.data.stream_plan import StreamPlan, windows
 from doodle_dist.training.checkpoint import Cursor
 
 KILLS = 1000

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from doodle_dist.data import ndjson, storage
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.records import Batch, Chunk, Source, line_blocks, plan_line_chunks
+from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.strokes import pack_strokes, unpack_strokes
 
 CATEGORIES = Categories(("bat", "cat", "dog"), others=frozenset({"owl"}))
@@ -197,7 +198,7 @@ def test_categories_that_are_not_wanted_are_skipped(file: Path) -> None:
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     chunk = Chunk(str(tmp_path / "no.ndjson"), 0, None, "ndjson")
-    with pytest.raises(storage.StorageError, match=r"no\.ndjson not found"):
+    with pytest.raises(StorageError, match=r"no\.ndjson not found"):
         list(ndjson.read_chunk(chunk, CATEGORIES))
 
 

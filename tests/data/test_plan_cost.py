@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from doodle_dist.data import stream
+from doodle_dist.data import stream_plan
 from doodle_dist.data.order import EpochOrder
 from doodle_dist.data.schema import Manifest, RejectsInfo, ShardInfo, SplitInfo
-from doodle_dist.data.stream import StreamPlan, plan_stream, read_window, windows
+from doodle_dist.data.stream_plan import StreamPlan, plan_stream, windows
+from doodle_dist.data.stream_rows import read_window
 
 _GROUPS = (4, 4, 2)
 
@@ -64,8 +65,8 @@ def orders(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         made.append(epoch)
         return EpochOrder(rows, seed, epoch, lanes, batch)
 
-    monkeypatch.setattr(stream, "EpochOrder", counted)
-    stream._plan_from.cache_clear()
+    monkeypatch.setattr(stream_plan, "EpochOrder", counted)
+    stream_plan._plan_from.cache_clear()
     return made
 
 

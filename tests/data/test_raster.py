@@ -2,12 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,7 +13,6 @@ from numpy.typing import NDArray
 
 from doodle_dist.bench.raster import official_pairs, pack_all, raster_error
 from doodle_dist.bench.rasterisers import cairo_raster
-from doodle_dist.data import raster
 from doodle_dist.data.raster import rasterize, rasterize_packed
 from doodle_dist.data.strokes import pack_strokes, unpack_strokes
 
@@ -286,19 +282,3 @@ def test_wrong_requests_name_the_argument() -> None:
         rasterize_packed(buffer, offsets, out=np.zeros((1, 28, 29), np.uint8))
     with pytest.raises(ValueError, match="coordinate 256 outside"):
         rasterize([([256], [0])])
-
-
-def test_kernels_compile_where_no_folder_takes_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    compile_ = numba.njit
-
-    def refusing(function: Callable[..., Any], *, cache: bool = False, **options: Any) -> Any:
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return compile_(function, **options)
-
-    monkeypatch.setattr(numba, "njit", refusing)
-
-    def successor(n):
-        return n + 1
-
-    assert raster._jit(successor)(1) == 2

@@ -18,7 +18,9 @@ if DEVICE.type == "cpu":
 from doodle_dist.data.exchange import parquet  # noqa: E402
 from doodle_dist.data.raster import rasterize_packed  # noqa: E402
 from doodle_dist.data.raster_cuda import rasterize_packed_on  # noqa: E402
-from doodle_dist.data.stream import RowGroupsInMemory, StreamPlan, rank_batches  # noqa: E402
+from doodle_dist.data.stream import rank_batches  # noqa: E402
+from doodle_dist.data.stream_plan import StreamPlan  # noqa: E402
+from doodle_dist.data.stream_rows import RowGroupsInMemory  # noqa: E402
 from doodle_dist.data.stroke_augment import StrokeAugment  # noqa: E402
 from doodle_dist.data.strokes import pack_strokes  # noqa: E402
 from doodle_dist.evaluation.pictures import to_images  # noqa: E402

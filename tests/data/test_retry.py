@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from doodle_dist.data import retry, storage
+from doodle_dist.data import filesystems, retry, storage
 from doodle_dist.data.retry import is_transient, patience, persistently
-from doodle_dist.data.storage import StorageError
+from doodle_dist.data.storage_errors import StorageError
 
 PASSES = [
     ConnectionResetError("connection reset by peer"),
@@ -117,11 +117,11 @@ def busy_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Busy]]:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_address[1]}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "doodle")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-never-printed")
-    storage.forget_filesystems()
+    filesystems.forget_filesystems()
     yield handler
     server.shutdown()
     server.server_close()
-    storage.forget_filesystems()
+    filesystems.forget_filesystems()
 
 
 def test_a_busy_store_is_asked_again_and_one_that_refuses_is_not(busy_server: type[_Busy]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from doodle_dist.data import sources, storage
+from doodle_dist.data import locations, sources, storage
 from doodle_dist.data.categories import (
     KAGGLE_340,
     OFFICIAL_345,
@@ -16,6 +16,7 @@ from doodle_dist.data.categories import (
     parse_categories,
 )
 from doodle_dist.data.records import category_of
+from doodle_dist.data.storage_errors import StorageError
 
 
 def ndjson(word: str, raw: bool = False) -> bytes:
@@ -40,7 +41,7 @@ def test_kinds_and_categories(folder: Path) -> None:
     (folder / "README.md").write_text("notes")
     (folder / ".cat.ndjson.part").write_text("")
     found = sources.find_sources([str(folder)])
-    assert [(storage.basename(s.uri), s.kind, s.categories[0]) for s in found] == [
+    assert [(locations.basename(s.uri), s.kind, s.categories[0]) for s in found] == [
         ("cat.ndjson", "ndjson", "cat"),
         ("dog.ndjson.gz", "raw", "dog"),
         ("full_binary_owl.bin", "binary", "owl"),
@@ -76,7 +77,7 @@ def test_globs_and_lists_give_each_file_once(folder: Path) -> None:
 def test_wrong_requests(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"^source: .*in holds no files$"):
         sources.find_sources([str(folder)])
-    with pytest.raises(storage.StorageError, match="nowhere not found"):
+    with pytest.raises(StorageError, match="nowhere not found"):
         sources.find_sources([str(folder / "nowhere")])
     with pytest.raises(ValueError, match="source: none given"):
         sources.find_sources([])

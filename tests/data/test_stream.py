@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from doodle_dist.config.load import load_experiment
-from doodle_dist.data import stream
+from doodle_dist.data import stream, stream_ray, stream_rows
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
-from doodle_dist.data.stream import Batch, StreamPlan, Window, plan_stream, rank_batches, read_window, windows
+from doodle_dist.data.stream import Batch, rank_batches
+from doodle_dist.data.stream_plan import StreamPlan, plan_stream
 from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.training import worker
 from doodle_dist.training.plan import training_plan
@@ -45,7 +46,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> str:
 @pytest.fixture(autouse=True)
 def most_through_ray_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a rank reads itself would else be the whole of these small datasets."""
-    monkeypatch.setattr(stream, "HEAD_DRAWINGS", 100)
+    monkeypatch.setattr(stream_ray, "HEAD_DRAWINGS", 100)
 
 
 def plan_of(dataset: str, **options: object) -> StreamPlan:
@@ -71,7 +72,7 @@ def test_two_epochs_each_drawing_once_the_same_for_one_and_three_ranks(dataset: 
     alone = joined([list(rank_batches(plan, epochs=2))])
     ranks = [list(rank_batches(plan, rank=r, world_size=3, epochs=2)) for r in range(3)]
     assert joined(ranks) == alone
-    keys = np.concatenate(list(stream.split_key_ids(plan)))
+    keys = np.concatenate(list(stream_rows.split_key_ids(plan)))
     for epoch in (0, 1):
         seen = [key for e, step, _, _ in alone if e == epoch for key in step]
         assert sorted(seen) == sorted(keys.tolist())
@@ -169,14 +170,6 @@ class RankAlone:
     rank, world_size, device = 0, 1, torch.device("cpu")
 
 
-def test_strokes_that_dont_change_are_no_plan_and_pixels_have_none(dataset: str) -> None:
-    assert plan_of(dataset, strokes=StrokeAugment()).strokes is None
-    pixels = load_manifest(dataset).model_copy(update={"kind": "pixels"})
-    plan_stream(pixels, dataset, "train", global_batch=64, strokes=StrokeAugment())
-    with pytest.raises(ValueError, match=r"data\.strokes changes strokes, but .* holds pixels"):
-        plan_stream(pixels, dataset, "train", global_batch=64, strokes=StrokeAugment(shear=0.1))
-
-
 def test_a_subset_of_categories_is_streamed_whole_and_relabelled(dataset: str) -> None:
     plan = plan_of(dataset, categories=("fish", "cat"))
     batches = list(rank_batches(plan))
@@ -187,31 +180,6 @@ def test_a_subset_of_categories_is_streamed_whole_and_relabelled(dataset: str) -
     assert len(np.unique(keys)) == len(keys) == plan.rows
     with pytest.raises(ValueError, match="did you mean 'fish'"):
         plan_of(dataset, categories=("fisch",))
-
-
-def test_a_window_reads_no_row_groups_but_its_own(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_of(dataset)
-    read: list[int] = []
-    original = stream._wanted
-    monkeypatch.setattr(
-        stream, "_wanted", lambda p, group, reader: (read.append(group), original(p, group, reader))[1]
-    )
-    table = read_window(plan, range(2, 4), Window(0, 3, 5))
-    order = plan.order(0)
-    needed = {
-        piece.group
-        for lane in (2, 3)
-        for piece in order.pieces(order.lane_rows(lane, 3)[0], order.lane_rows(lane, 4)[1])
-    }
-    assert sorted(read) == sorted(needed), "each needed row group once, and no other"
-    assert len(table) == 2 * 2 * order.rows_per_lane_step
-
-
-def test_windows_cover_the_steps_from_the_cursor_on(dataset: str) -> None:
-    plan = plan_of(dataset)
-    steps = plan.order(0).steps
-    found = [(w.epoch, k) for w in windows(plan, 8, 0, 5 * 64, epochs=3) for k in range(w.first, w.stop)]
-    assert found == [(0, k) for k in range(5, steps)] + [(e, k) for e in (1, 2) for k in range(steps)]
 
 
 def test_whoever_rasterises_and_with_however_many_threads_the_batches_are_the_same(
@@ -229,21 +197,21 @@ def test_what_a_rank_reads_itself_changes_nothing(
 ) -> None:
     plan = plan_of(dataset)
     expected = joined([list(rank_batches(plan, epochs=2))])
-    monkeypatch.setattr(stream, "HEAD_DRAWINGS", head)
+    monkeypatch.setattr(stream_ray, "HEAD_DRAWINGS", head)
     assert joined([list(rank_batches(plan, epochs=2))]) == expected
 
 
 def test_the_first_batches_need_no_process_of_ray_data(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     started = threading.Event()
     released = threading.Event()
-    pipeline = stream._pipeline
+    pipeline = stream_ray._pipeline
 
     def late(*given: object) -> object:
         started.set()
         assert released.wait(60)
         return pipeline(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stream, "_pipeline", late)
+    monkeypatch.setattr(stream_ray, "_pipeline", late)
     batches = rank_batches(plan_of(dataset))
     assert started.wait(60), "Ray Data starts before a batch is asked for"
     head = [next(batches)]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from doodle_dist.bench.raster import pack_all
 from doodle_dist.config.model import StrokeAugmentConfig
 from doodle_dist.data import stroke_augment
+from doodle_dist.data.kernels.changes import mix
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.split import splitmix64
 from doodle_dist.data.stroke_augment import StrokeAugment, augment_packed
@@ -271,7 +272,7 @@ def test_real_drawings_stay_about_as_inked(shared_data: Path) -> None:
 
 def test_the_numbers_are_splitmix64_s() -> None:
     x = np.array([0, 1, 2**63, 2**64 - 1], np.uint64)
-    assert [int(stroke_augment._mix(value)) for value in x] == splitmix64(x).tolist()
+    assert [int(mix(value)) for value in x] == splitmix64(x).tolist()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import orjson
 import pytest
 
 from doodle_dist.config.load import load_experiment
-from doodle_dist.doctor.checks import check, guess_interface, ranks_on
+from doodle_dist.doctor.check_network import guess_interface
+from doodle_dist.doctor.check_room import ranks_on
+from doodle_dist.doctor.checks import check
 from doodle_dist.doctor.facts import (
     ClusterFacts,
     DashboardFacts,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from doodle_dist.data import storage
+from doodle_dist.data import filesystems, storage
 from doodle_dist.doctor import probe
 from doodle_dist.doctor.dashboard import find_token, try_dashboard
 from doodle_dist.doctor.probe import Listener, interfaces, try_data, try_link, try_storage
@@ -67,7 +67,7 @@ def test_a_refused_key_is_named_and_not_shown(
     s3_env: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
-    storage.forget_filesystems()
+    filesystems.forget_filesystems()
     error = try_storage(f"{s3_bucket}/runs", f"{s3_bucket}/runs/probe/marker", 10)["error"]
     assert "refused the key" in error
     assert "not-the-secret" not in error

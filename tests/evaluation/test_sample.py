@@ -12,7 +12,9 @@ from PIL import Image
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.records import PictureOptions
 from doodle_dist.data.sources import find_sources
-from doodle_dist.data.stream import Window, pictures, plan_stream, read_window
+from doodle_dist.data.stream_pictures import pictures
+from doodle_dist.data.stream_plan import Window, plan_stream
+from doodle_dist.data.stream_rows import read_window
 from doodle_dist.evaluation.pictures import to_images, to_pixels
 from doodle_dist.evaluation.sample import _Neighbours, generate, latents_of, stream_samples, write_samples
 from doodle_dist.evaluation.snapshot import load_snapshot

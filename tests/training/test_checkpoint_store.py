@@ -6,8 +6,8 @@ import orjson
 import pytest
 import torch
 
-from doodle_dist.data import retry, storage
-from doodle_dist.data.storage import StorageError
+from doodle_dist.data import locations, retry, storage
+from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.training import checkpoint_store
 from doodle_dist.training.checkpoint import Cursor, load_cursor, save_checkpoint
 from doodle_dist.training.checkpoint_store import (
@@ -45,8 +45,8 @@ def local(folder: Path, seen: int, score: float | None = None) -> Path:
 
 def write(run_uri: str, tmp_path: Path, seen: int, score: float | None = None) -> str:
     """A committed checkpoint of the run; its URI."""
-    uri = storage.join(run_uri, new_name(seen, 1))
-    store(local(tmp_path / storage.basename(uri), seen, score), uri)
+    uri = locations.join(run_uri, new_name(seen, 1))
+    store(local(tmp_path / locations.basename(uri), seen, score), uri)
     return uri
 
 
@@ -78,18 +78,18 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     for seen in (100, 200):
         newest = write(run_uri, tmp_path, seen)
     assert resumed(run_uri) == (200, [])
-    damage(storage.join(newest, "state.pt"))
+    damage(locations.join(newest, "state.pt"))
     seen, warned = resumed(run_uri)
     assert seen == 100
     (warning,) = warned
-    assert storage.basename(newest) in warning
+    assert locations.basename(newest) in warning
     assert "state.pt" in warning
     assert said in warning
     assert resumed(run_uri) == (100, []), "it is no checkpoint any more"
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(run_uri: str, tmp_path: Path) -> None:
-    truncate(storage.join(write(run_uri, tmp_path, 100), "state.pt"))
+    truncate(locations.join(write(run_uri, tmp_path, 100), "state.pt"))
     with pytest.raises(ValueError, match=r"no checkpoint of .* is whole .*state\.pt"):
         resumed(run_uri)
 
@@ -143,7 +143,7 @@ def test_a_checkpoint_lists_no_more_the_longer_a_run_has_been(
     seen_at = []
     for round_ in range(1, 5):
         for k in range(10):  # what a run leaves beside its checkpoints
-            storage.write_atomic(storage.join(run_uri, "samples", f"{round_}-{k}.png"), b"picture")
+            storage.write_atomic(locations.join(run_uri, "samples", f"{round_}-{k}.png"), b"picture")
         write(run_uri, tmp_path, round_ * 100)
         listed.clear()
         checkpoint_store.prune(run_uri, 1)
@@ -214,7 +214,7 @@ def test_nothing_is_committed_once_the_lease_is_lost(tmp_path: Path) -> None:
     assert not here.store(local(tmp_path / "a", 100), name, here.asked)
     assert "taken over by" in warned[0]
     assert stored_checkpoints(run) == []
-    assert not storage.exists(storage.join(run, name, COMMIT))
+    assert not storage.exists(locations.join(run, name, COMMIT))
 
 
 def test_a_checkpoint_that_is_swept_while_it_is_listed_is_none(
@@ -224,7 +224,7 @@ def test_a_checkpoint_that_is_swept_while_it_is_listed_is_none(
     read = storage.read_bytes
 
     def sweep_first(uri: str, *rest: int) -> bytes:
-        if uri == storage.join(swept, COMMIT):
+        if uri == locations.join(swept, COMMIT):
             storage.delete_prefix(swept)
         return read(uri, *rest)
 

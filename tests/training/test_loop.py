@@ -16,7 +16,7 @@ from torch import Tensor
 
 from doodle_dist.config.experiment import TrainConfig
 from doodle_dist.data import storage
-from doodle_dist.data.storage import StorageError
+from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.stream import Batch
 from doodle_dist.evaluation.runs import read_events, read_metrics_log
 from doodle_dist.training.checkpoint import Cursor, load_cursor

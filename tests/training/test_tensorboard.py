@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.training.tensorboard import TensorBoard
 from tests.s3 import S3Server
 
@@ -82,6 +82,6 @@ def test_on_an_object_store_every_flush_is_a_file_and_nothing_is_lost(
     again.flush()
     draw(again, (50,), offset=0.5)
     again.close()
-    names = [storage.basename(file.uri) for file in storage.list_files(f"{where}/tensorboard")]
+    names = [locations.basename(file.uri) for file in storage.list_files(f"{where}/tensorboard")]
     assert len(names) == len(set(names)) == 4
     assert points(bucket) == [(10, 10), (20, 20), (30, 30.5), (40, 40.5), (50, 50.5)]

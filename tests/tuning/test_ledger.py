@@ -8,7 +8,8 @@ import pytest
 
 from doodle_dist.config.load import load_experiment
 from doodle_dist.config.search import load_search
-from doodle_dist.data import storage
+from doodle_dist.data import filesystems, storage
+from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.training import lease as lease_module
 from doodle_dist.training.lease import Lease, LeaseLostError, acquire
 from doodle_dist.tuning import ledger as ledger_module
@@ -154,11 +155,11 @@ class Store:
 
     def leaves(self) -> None:
         self.monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
-        storage.forget_filesystems()
+        filesystems.forget_filesystems()
 
     def is_back(self) -> None:
         self.monkeypatch.setenv("AWS_ENDPOINT_URL_S3", self.server.endpoint)
-        storage.forget_filesystems()
+        filesystems.forget_filesystems()
 
 
 @pytest.fixture
@@ -197,7 +198,7 @@ def test_a_store_that_stays_away_is_said_at_the_end_with_where_the_record_is(
     ledger = Ledger(f"{s3_bucket}/search", request(), warn=lambda _: None)
     store.leaves()
     ledger.trial_began(0, {"optim.generator.lr": 1e-3})
-    with pytest.raises(storage.StorageError, match="unreachable; the search's record is in /") as error:
+    with pytest.raises(StorageError, match="unreachable; the search's record is in /") as error:
         ledger.close()
     kept = str(error.value).split("record is in ")[1].split(":")[0]
     assert b'"trial":0' in Path(kept).read_bytes()

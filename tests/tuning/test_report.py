@@ -14,7 +14,7 @@ from PIL import Image
 
 from doodle_dist.config.load import load_experiment, load_run
 from doodle_dist.config.search import experiment_with
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.tuning.found import found_by, retrain_command
 from doodle_dist.tuning.ledger import SearchRecord
 from doodle_dist.tuning.report import (
@@ -126,7 +126,7 @@ def test_a_report_is_whole_and_needs_no_network(
     written = write_report(record, str(tmp_path))
     names = {path.name for path in tmp_path.iterdir()}
     assert names == pictures | {"best.toml", "leaderboard.json", "report.html"}
-    assert {storage.basename(uri) for uri in written} == names
+    assert {locations.basename(uri) for uri in written} == names
     for name in pictures:
         Image.open(tmp_path / name).verify()
     page = Page((tmp_path / "report.html").read_text())
@@ -211,7 +211,7 @@ def test_the_command_trains_with_seeds_that_the_search_has_not_used() -> None:
 
 def test_a_report_goes_into_an_object_store(s3_bucket: str) -> None:
     record = asha(16)
-    write_report(record, storage.join(s3_bucket, "search"))
-    data = storage.read_bytes(storage.join(s3_bucket, "search", "objective-by-axis.png"))
+    write_report(record, locations.join(s3_bucket, "search"))
+    data = storage.read_bytes(locations.join(s3_bucket, "search", "objective-by-axis.png"))
     Image.open(io.BytesIO(data)).verify()
-    assert b"<!doctype html>" in storage.read_bytes(storage.join(s3_bucket, "search", "report.html"))
+    assert b"<!doctype html>" in storage.read_bytes(locations.join(s3_bucket, "search", "report.html"))

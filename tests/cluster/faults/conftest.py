@@ -13,7 +13,7 @@ import pytest
 from ray.job_submission import JobSubmissionClient
 
 from doodle_dist.bench.machine import Machine
-from doodle_dist.data import storage
+from doodle_dist.data import filesystems, storage
 from tests.cluster.faults.hosts import CATEGORIES, DATA, REPOSITORY, Job, command, make_whole
 from tests.cluster.faults.table import FaultRow, keep, read_table
 
@@ -94,7 +94,7 @@ def buckets(shared_data: Path) -> Iterator[Path]:
     exports = [line.removeprefix("export ").split("=", 1) for line in command("env").splitlines()]
     before = dict(os.environ)
     os.environ.update(dict(exports))
-    storage.forget_filesystems()
+    filesystems.forget_filesystems()
     try:
         if not storage.exists(f"{DATA}/manifest.json"):
             prepare = ["data", "prepare", "--source", str(shared_data / "simplified"), "--to", DATA]
@@ -116,7 +116,7 @@ def buckets(shared_data: Path) -> Iterator[Path]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-        storage.forget_filesystems()
+        filesystems.forget_filesystems()
         if _KEEP not in os.environ:
             command("down")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.training.checkpoint_store import stored_checkpoints
 from tests.cluster.faults.conftest import Row
 from tests.cluster.faults.hosts import Job, command, copy_dataset
@@ -70,7 +70,7 @@ def test_checkpoint_truncated(submit: Submit, row: Row) -> None:
     job = submit(drawings=9000)
     job.succeeded()
     newest = stored_checkpoints(str(job.folder))[-1].name
-    victim = storage.join(job.uri, newest, "state.pt")
+    victim = locations.join(job.uri, newest, "state.pt")
     storage.write_atomic(victim, storage.read_bytes(victim, 0, storage.size(victim) // 2))
     job.drawings = 18_000
     row.strike()
@@ -88,7 +88,7 @@ def _failure_with_data(submit: Submit, row: Row, to: str, change: Callable[[str]
     row.strike()
     reason = submit(data=to).failed()
     row.recovered("to the stop")
-    assert storage.basename(shards[-1]) in reason
+    assert locations.basename(shards[-1]) in reason
 
 
 def test_shard_altered(submit: Submit, row: Row) -> None:

@@ -1,0 +1,1 @@
+"""Compiled code that works on packed drawings. Numba and LLVM stay in here."""

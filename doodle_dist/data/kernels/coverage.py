@@ -1,0 +1,172 @@
+"""Sub-rows of pixels as lanes of one vector: what a segment covers, and how it is composited.
+
+A sub-row of a pixel is one int16 whose 16 bits are sub-columns, so that a union is an OR and coverage a bit count.
+Each of a pixel's 15 sub-rows has its sub-columns at another offset (a dither), which makes 16 of them as good as 240
+for an upright edge, and nearly so for others. The convex hull of a segment's two pens meets a sub-row in one interval,
+and 64 sub-rows (more than four pixels, most segments whole) are one LLVM vector: intervals are computed for all of them
+at once and ORed into the columns of pixels that the segment crosses. LLVM makes two 512-bit registers of that vector,
+or what else the machine has.
+"""
+
+# Numba infers the kernels' types, and its arithmetic is not Python's: mypy checks only what is annotated here.
+# mypy: allow-untyped-defs, no-check-untyped-defs, allow-subclassing-any
+
+from functools import partial
+
+from llvmlite import ir  # type: ignore[import-untyped]  # Numba's own dependency
+from numba.core import types
+from numba.extending import models, register_model
+
+from doodle_dist.data.kernels.llvm import (
+    BYTES,
+    I8,
+    I16,
+    I32,
+    I64,
+    INT,
+    INT16S,
+    call,
+    const,
+    llvm,
+    load,
+    maximum,
+    minimum,
+    pick,
+    splat,
+    store,
+)
+from doodle_dist.data.kernels.recipe import BIAS, LANES, SUBCOLUMNS, SUBROWS
+
+FRONT_LANES = 16  # of the canvas, before its first column: a composite clears two lanes before its rows
+
+_LANES_IR = ir.VectorType(I16, LANES)
+
+
+class _Lanes(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name=f"int16x{LANES}")
+
+
+@register_model(_Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, dmm: object, fe_type: types.Type) -> None:
+        super().__init__(dmm, fe_type, _LANES_IR)
+
+
+_lanes = _Lanes()
+_splat = partial(splat, vector=_LANES_IR)
+_load = partial(load, vector=_LANES_IR)
+
+
+def _saturating_sub(b, x, y):
+    return call(b, f"llvm.usub.sat.v{LANES}i16", _LANES_IR, x, y)
+
+
+@llvm(_lanes, INT16S, INT, INT, INT, INT)
+def pens_left(b, pen, at_a, ax, at_b, bx):
+    """Where two pens begin in each sub-row: the smaller x."""
+    return minimum(b, b.sub(_splat(b, ax), _load(b, pen, at_a)), b.sub(_splat(b, bx), _load(b, pen, at_b)))
+
+
+@llvm(_lanes, INT16S, INT, INT, INT, INT)
+def pens_right(b, pen, at_a, ax, at_b, bx):
+    return maximum(b, b.add(_splat(b, ax), _load(b, pen, at_a)), b.add(_splat(b, bx), _load(b, pen, at_b)))
+
+
+@llvm(_lanes, INT)
+def ramp_of(b, step):
+    """Lane k: floor(step k / 65536), modulo 2**16 as everything in these lanes."""
+    wide = ir.VectorType(I32, LANES)
+    k = const(_LANES_IR, *range(LANES))
+    whole = b.mul(_splat(b, b.ashr(step, ir.Constant(I64, 16))), k)
+    fraction = b.mul(b.zext(_splat(b, step), wide), b.zext(k, wide))
+    return b.add(whole, b.trunc(b.lshr(fraction, const(wide, 16)), _LANES_IR))
+
+
+@llvm(_lanes, _lanes, INT, INT, INT, _lanes)
+def edge(b, ramp, x, first, count, otherwise):
+    """``x + ramp`` in the lanes first..first + count, where a band's edge is the outline, else ``otherwise``."""
+    k = const(_LANES_IR, *range(LANES))
+    inside = b.icmp_unsigned("<", b.sub(k, _splat(b, first)), _splat(b, count))
+    return b.select(inside, b.add(_splat(b, x), ramp), otherwise)
+
+
+@llvm(_lanes, _lanes, INT16S, INT, INT)
+def quantize(b, x, dither, at, shift):
+    """Units to sub-columns, never below 0.
+
+    The shift is an argument also so that LLVM can't know the result's range: where it does, it compiles the shifts of
+    ``cover`` to more instructions than one.
+    """
+    shift = _splat(b, shift)
+    x = b.lshr(b.add(x, _load(b, dither, at)), shift)  # dither holds BIAS too
+    return _saturating_sub(b, x, b.lshr(const(_LANES_IR, BIAS), shift))
+
+
+@llvm(_lanes, _lanes)
+def next_column(b, x):
+    return _saturating_sub(b, x, const(_LANES_IR, SUBCOLUMNS))
+
+
+@llvm(types.void, INT16S, INT, _lanes, _lanes)
+def cover(b, canvas, at, left, right):
+    """OR the sub-columns left..right into one column of pixels."""
+
+    def from_(x):
+        some = b.icmp_unsigned("<", x, const(_LANES_IR, SUBCOLUMNS))
+        return b.select(some, b.shl(const(_LANES_IR, -1), x), const(_LANES_IR, 0))
+
+    interval = b.and_(from_(left), b.not_(from_(right)))
+    store(b, b.or_(_load(b, canvas, at), interval), canvas, at)
+
+
+def _count_row(b, pixels):
+    """Eight pixels' bits counted: <8 x i64>, whose quarters hold parts of four pixels' counts in 16 bits each.
+
+    Lane 15 of a pixel is the next pixel row's first and is left out.
+    """
+    quads = ir.VectorType(I64, 8)
+    total = const(quads, 0)
+    for j in range(4):
+        bits = b.bitcast(b.shuffle_vector(pixels[j], pixels[j + 4], pick(*range(32))), quads)
+        bits = b.and_(bits, const(quads, *[-1, -1, -1, (1 << 48) - 1] * 2))
+        count = call(b, "llvm.ctpop.v8i64", quads, bits)
+        total = b.add(total, b.shl(count, const(quads, 16 * j)))
+    return total
+
+
+@llvm(types.void, INT16S, INT, INT, BYTES, INT, INT)
+def composite16(b, canvas, at, pitch, out, to, side):
+    """Composite eight columns of two pixel rows over the picture, and clear them on the canvas."""
+    pixel, rows, offset = ir.VectorType(I16, 16), ([], []), at
+    for _ in range(8):
+        for r in (0, 1):
+            rows[r].append(load(b, canvas, b.add(offset, ir.Constant(I64, SUBROWS * r)), pixel))
+        offset = b.add(offset, pitch)
+    upper, lower = (_count_row(b, row) for row in rows)
+    for _ in range(8):
+        # Two lanes early: a store that reached the next rows would stall the next call's loads from them.
+        store(b, const(ir.VectorType(I16, 32), 0), canvas, b.sub(at, ir.Constant(I64, 2)))
+        at = b.add(at, pitch)
+    pairs = b.add(
+        b.shuffle_vector(upper, lower, pick(*range(0, 16, 2))),
+        b.shuffle_vector(upper, lower, pick(*range(1, 16, 2))),
+    )
+    counts = b.add(pairs, b.shuffle_vector(pairs, pairs, pick(1, 0, 3, 2, 5, 4, 7, 6)))
+    sixteen = ir.VectorType(I16, 16)
+    counts = b.bitcast(b.shuffle_vector(counts, counts, pick(0, 2, 4, 6)), sixteen)
+    _blend(b, counts, out, to, b.add(to, side))
+
+
+def _blend(b, counts, out, upper, lower):
+    """OVER, as cairo rounds it: alpha + dst (255 - alpha) / 255, for eight pixels at each address."""
+    eight, sixteen = ir.VectorType(I8, 8), counts.type
+    # 240 samples are 255: 255/240 = 17/16.
+    alpha = b.lshr(b.add(b.mul(counts, const(sixteen, 17)), const(sixteen, 8)), const(sixteen, 4))
+    both = b.shuffle_vector(load(b, out, upper, eight), load(b, out, lower, eight), pick(*range(16)))
+    rest = b.mul(b.zext(both, sixteen), b.sub(const(sixteen, 255), alpha))
+    rest = b.add(rest, const(sixteen, 127))
+    rest = b.lshr(b.add(rest, b.lshr(rest, const(sixteen, 8))), const(sixteen, 8))
+    result = b.trunc(b.add(alpha, rest), ir.VectorType(I8, 16))
+    store(b, b.shuffle_vector(result, result, pick(*range(8))), out, upper)
+    store(b, b.shuffle_vector(result, result, pick(*range(8, 16))), out, lower)

@@ -1,0 +1,89 @@
+"""Locations: local paths, ``s3://``, ``gs://`` and ``http(s)://``, which stay strings everywhere.
+
+Credentials come from the environment, the AWS files or the machine's role and never from a URI.
+"""
+
+import os
+import re
+from pathlib import Path
+
+_S3_SCHEMES = ("s3", "s3a", "s3n")
+_GCS_SCHEMES = ("gs", "gcs")
+HTTP_SCHEMES = ("http", "https")
+HOW_TO_GIVE_KEYS = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use an AWS profile",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS",
+    "http": "use a location that needs none",
+}
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """(kind, path) of a location; kind is "file", "s3", "gs" or "http".
+
+    The path is what the filesystem of that kind wants: absolute for local files, ``bucket/key`` for object
+    stores, the whole URL for http. Raises ValueError for a scheme that is not known and for a URI with
+    credentials in it (without repeating them).
+    """
+    uri = str(uri)
+    match = re.match(r"^([A-Za-z][A-Za-z0-9+.-]*)://(.*)$", uri, re.DOTALL)
+    if not match:
+        if not uri:
+            raise ValueError("the location is empty")
+        return "file", os.path.abspath(os.path.expanduser(uri))
+    scheme, rest = match.group(1).lower(), match.group(2)
+    if scheme == "file":
+        return "file", os.path.abspath("/" + rest.lstrip("/"))
+    if scheme in _S3_SCHEMES:
+        kind = "s3"
+    elif scheme in _GCS_SCHEMES:
+        kind = "gs"
+    elif scheme in HTTP_SCHEMES:
+        kind = "http"
+    else:
+        raise ValueError(
+            f"location '{scheme}://…' has an unknown scheme; use a local path, s3://, gs:// or http(s)://"
+        )
+    _refuse_credentials(kind, rest)
+    if kind == "http":
+        return kind, uri
+    path = rest.rstrip("/")
+    if not path or path.startswith("/"):
+        raise ValueError(f"location '{uri}' names no bucket; write {kind}://bucket/path")
+    return kind, path
+
+
+def _refuse_credentials(kind: str, rest: str) -> None:
+    netloc = rest.split("/", 1)[0]
+    host, _, port = netloc.partition(":")
+    odd_port = bool(port) and (kind != "http" or not port.isdigit()) and not host.startswith("[")
+    # A secret may hold a slash, so 'key:sec/ret@bucket' also shows as a port that is no number.
+    in_query = re.search(r"[?&](access_key|secret_key|aws_\w*key\w*|session_token|password)=", rest, re.I)
+    if "@" in netloc or odd_port or in_query:
+        raise ValueError(
+            f"a {kind}:// location must not hold a user, password or key (it would end up in logs and "
+            f"manifests): remove them from the URI and {HOW_TO_GIVE_KEYS[kind]}"
+        )
+
+
+def public(uri: str) -> str:
+    """The location as it may be printed: an http URL loses its query, which can hold a signature."""
+    return uri.split("?", 1)[0] if uri.lower().startswith(("http://", "https://")) else uri
+
+
+def join(uri: str, *parts: str) -> str:
+    """The location ``parts`` below ``uri``. Unlike os.path.join, no part can lead outside of it."""
+    for part in parts:
+        if part.startswith("/") or "://" in part or ".." in part.split("/"):
+            raise ValueError(f"cannot join '{part}' to '{public(uri)}': it leads outside of it")
+    pieces = [uri.rstrip("/") or "/", *(part.strip("/") for part in parts)]
+    return "/".join(piece for piece in pieces if piece).replace("//", "/", 1 if uri == "/" else 0)
+
+
+def absolute(uri: str) -> str:
+    """A local path made absolute, since workers have other working directories; a URI as it is."""
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
+
+
+def basename(uri: str) -> str:
+    """The last part of a location, without an http query."""
+    return public(uri).rstrip("/").rsplit("/", 1)[-1]

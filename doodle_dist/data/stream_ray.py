@@ -1,0 +1,150 @@
+"""Windows through Ray Data, the first steps read by the rank itself meanwhile.
+
+Each rank runs one Ray Data pipeline. Its input items are windows; its tasks read the row groups behind the rank's lanes
+in a window (see order.py) and hand the drawings on in the order of their steps, one Arrow block a window. Ray Data's
+processes take seconds to start: meanwhile the rank reads the first steps by the same arithmetic.
+"""
+
+# mypy: allow-subclassing-any
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
+from doodle_dist.data.stream_pictures import rasterized
+from doodle_dist.data.stream_plan import StreamPlan, Window
+from doodle_dist.data.stream_rows import read_window
+
+if TYPE_CHECKING:
+    import ray.data
+
+# One pipeline covers at most so many windows; a longer run chains pipelines, so that the driver of a
+# pipeline never holds the plan of fifty million drawings.
+WINDOWS_PER_PIPELINE = 1024
+
+# So many drawings of the first window a rank reads itself, at most: read in a twentieth of a second, and enough
+# for a training step of any size while Ray Data starts.
+HEAD_DRAWINGS = 16_384
+
+_hungry = threading.Event()  # set while a consumer in this process waits for a window
+_PAUSE_S = 0.05
+
+
+class _Patience:
+    """Slows Ray Data's scheduling loop down while nobody waits for what it makes.
+
+    With its buffer full the loop polls without a pause: half a core, and the interpreter's lock, taken from
+    the training that it feeds. It asks every ExecutionCallback at each turn; this one holds it until a
+    consumer is hungry, or a moment has passed.
+    """
+
+    def before_execution_starts(self, executor: object) -> None: ...
+
+    def on_execution_step(self, executor: object) -> None:
+        _hungry.wait(_PAUSE_S)
+
+    def after_execution_succeeds(self, executor: object) -> None: ...
+
+    def after_execution_fails(self, executor: object, error: Exception) -> None: ...
+
+
+def number_source(count: int) -> "ray.data.Datasource":
+    """The numbers 0 to count - 1 as a datasource, column ``id``, a block each.
+
+    `ray.data.range`, but that its tasks may ask for less than a CPU.
+    """
+    from ray.data import Datasource, ReadTask
+    from ray.data.block import BlockMetadata
+
+    class Numbers(Datasource):
+        def estimate_inmemory_data_size(self) -> int:
+            return 8 * count
+
+        def get_read_tasks(
+            self, parallelism: int, per_task_row_limit: int | None = None, **_: object
+        ) -> list[ReadTask]:
+            about = BlockMetadata(num_rows=1, size_bytes=8, exec_stats=None, input_files=None)
+            return [ReadTask(lambda k=k: [pa.table({"id": [k]})], about) for k in range(count)]
+
+    return Numbers()
+
+
+def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: int) -> "ray.data.Dataset":
+    import ray.data
+
+    in_task = plan.rasterize == "tasks"
+
+    def read(ids: dict[str, NDArray[np.int64]]) -> pa.Table:
+        tables = []
+        with patience(TRAINING_PATIENCE_S):
+            for window in (todo[int(i)] for i in ids["id"]):
+                table = read_window(plan, lanes, window)
+                tables.append(rasterized(plan, table, window.epoch) if in_task else table)
+        return pa.concat_tables(tables)
+
+    # Both stages ask for the same resources, so that Ray Data runs them as one task. Where CPUs don't say how many
+    # may run at once, it is two: one reads while the other's window is used.
+    at_once = None if plan.task_cpus else 2
+    dataset = ray.data.read_datasource(
+        number_source(len(todo)),
+        override_num_blocks=len(todo),
+        num_cpus=plan.task_cpus,
+        concurrency=at_once,
+    ).map_batches(read, batch_size=None, num_cpus=plan.task_cpus, concurrency=at_once)
+    # A window stays one block, and Ray Data reckons with its size when it asks how many tasks the buffer holds.
+    longest = max(len(lanes) * plan.order(0).rows_per_lane_step, plan.window_drawings)
+    dataset.context.target_max_block_size = round(1.2 * longest * plan.bytes_of_drawing)
+    options = dataset.context.execution_options
+    options.preserve_order = True
+    options.resource_limits = options.resource_limits.copy(object_store_memory=buffer_bytes)
+    dataset.context.enable_progress_bars = False
+    dataset.context.custom_execution_callback_classes = [_Patience]
+    return dataset
+
+
+def _blocks(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: int) -> Iterator[pa.Table]:
+    """The windows' tables, through Ray Data, which starts when the first is asked for."""
+    if todo:
+        yield from _pipeline(plan, lanes, todo, buffer_bytes).iter_batches(
+            batch_size=None, batch_format="pyarrow", prefetch_batches=2
+        )
+
+
+def windows_read(
+    plan: StreamPlan, lanes: range, coming: Iterator[Window], buffer_bytes: int, readers: ThreadPoolExecutor
+) -> Iterator[tuple[Window, pa.Table]]:
+    """Each window with its table: the first read here, the others through Ray Data, which starts meanwhile."""
+    head, coming = _head(plan, lanes, coming)
+    # Read first, a twentieth of a second, and not beside Ray Data's start, which has the interpreter for seconds.
+    there = [(window, read_window(plan, lanes, window)) for window in head]
+    todo = list(islice(coming, WINDOWS_PER_PIPELINE))
+    blocks = _blocks(plan, lanes, todo, buffer_bytes)
+    first = readers.submit(next, blocks) if todo else None
+    yield from there
+    while todo:
+        for window in todo:
+            _hungry.set()
+            block = first.result() if first else next(blocks)
+            _hungry.clear()
+            first = None
+            yield window, block.combine_chunks()
+        todo = list(islice(coming, WINDOWS_PER_PIPELINE))
+        blocks = _blocks(plan, lanes, todo, buffer_bytes)
+
+
+def _head(plan: StreamPlan, lanes: range, coming: Iterator[Window]) -> tuple[list[Window], Iterator[Window]]:
+    """The first HEAD_DRAWINGS or less of the windows, and what remains."""
+    window = next(coming, None)
+    if window is None:
+        return [], coming
+    steps = max(1, HEAD_DRAWINGS // (len(lanes) * plan.order(window.epoch).rows_per_lane_step))
+    cut = min(window.first + steps, window.stop)
+    rest = [Window(window.epoch, cut, window.stop)] if cut < window.stop else []
+    return [Window(window.epoch, window.first, cut)], chain(rest, coming)

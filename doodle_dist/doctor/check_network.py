@@ -1,0 +1,107 @@
+"""Between the nodes: which interfaces ranks use, how fast links are, and whether clocks agree."""
+
+from collections.abc import Iterator
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.doctor.facts import ClusterFacts, NodeFacts
+from doodle_dist.doctor.findings import Finding
+from doodle_dist.doctor.sizes import MIB, as_rate
+
+MOST_SKEW_S = 1.0
+FATAL_SKEW_S = 15 * 60  # S3 refuses requests that are signed with a clock 15 minutes off
+SLOW_LINK_BYTES_PER_S = 100 * MIB
+
+
+def check_interfaces(facts: ClusterFacts, experiment: Experiment) -> Iterator[Finding]:
+    """Which interface gloo (CPUs) or NCCL (GPUs) will use, and whether the other nodes can reach it."""
+    if len({node.address for node in facts.nodes}) < 2 or experiment.scaling.workers < 2:
+        return
+    backend = "nccl" if experiment.scaling.gpus_per_worker else "gloo"
+    variable = f"{backend.upper()}_SOCKET_IFNAME"
+    for node in facts.nodes:
+        guess = guess_interface(node)
+        chosen = (node.nccl_ifname if backend == "nccl" else node.gloo_ifname).lstrip("=^").split(",")[0]
+        mend = f"export {variable}={guess or 'eth0'} there before `ray start`"
+        if chosen and node.interfaces and chosen not in node.interfaces:
+            # NCCL takes the beginning of a name too.
+            if backend == "nccl" and any(name.startswith(chosen) for name in node.interfaces):
+                continue
+            yield Finding(
+                "error",
+                "network",
+                f"{node.name}: {variable}={chosen}, and it has {', '.join(node.interfaces)}",
+                "the ranks would not find each other",
+                mend,
+            )
+        elif chosen or backend == "nccl":
+            yield Finding(
+                "ok", "network", f"{node.name}: {backend} uses {chosen or guess or 'its own choice'}"
+            )
+        elif node.hostname_address.startswith("127.") or not node.hostname_address:
+            bound = node.hostname_address or "nothing"
+            yield Finding(
+                "error",
+                "network",
+                f"{node.name}: its name stands for {bound}, and {variable} is not set",
+                "gloo would listen where no other node reaches it, and DDP fails after a long wait",
+                mend,
+            )
+        else:
+            yield Finding("ok", "network", f"{node.name}: gloo uses {node.hostname_address} ({guess})")
+
+
+def guess_interface(node: NodeFacts) -> str:
+    """The interface that holds the address by which Ray knows the node; empty where none does."""
+    return next((name for name, address in node.interfaces.items() if address == node.address), "")
+
+
+def check_links(facts: ClusterFacts) -> Iterator[Finding]:
+    for link in facts.links:
+        if link.error:
+            yield Finding(
+                "error",
+                "network",
+                f"{link.source} can't reach {link.target}: {link.error}",
+                "ranks on both would wait for each other and fail",
+                "let nodes talk to each other on all TCP ports (security group, firewall, network policy)",
+            )
+    fine = [link for link in facts.links if not link.error]
+    if not fine:
+        return
+    slowest = min(fine, key=lambda link: link.bytes_per_s)
+    said = (
+        f"{len(fine)} connections between nodes; the slowest, {slowest.source} to {slowest.target}, carries "
+        f"{as_rate(slowest.bytes_per_s)}; connecting takes {max(link.connect_s for link in fine) * 1e3:.1f} ms at most"
+    )
+    if slowest.bytes_per_s < SLOW_LINK_BYTES_PER_S:
+        yield Finding(
+            "warning",
+            "network",
+            said,
+            "every step sends all gradients over it: more workers may not be faster",
+            "put nodes in one zone, or give fewer and larger nodes the work",
+        )
+    else:
+        yield Finding("ok", "network", said)
+
+
+def check_clocks(facts: ClusterFacts) -> Iterator[Finding]:
+    off = []
+    for node in facts.nodes:
+        surely = max(0.0, abs(node.clock_offset_s) - node.clock_error_s)
+        if surely <= MOST_SKEW_S:
+            continue
+        off.append(node)
+        fatal = surely > FATAL_SKEW_S and facts.storage_uri.startswith("s3")
+        yield Finding(
+            "error" if fatal else "warning",
+            "clock",
+            f"{node.name}: {node.clock_offset_s:+.1f} s against this machine",
+            "S3 refuses what is signed with such a clock"
+            if fatal
+            else "leases that expire and logs that are read side by side go by the clock",
+            "run chrony or systemd-timesyncd there",
+        )
+    if facts.nodes and not off:
+        most = max(abs(node.clock_offset_s) for node in facts.nodes)
+        yield Finding("ok", "clock", f"no node is off by more than {max(most, 1e-3):.3f} s")

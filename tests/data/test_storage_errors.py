@@ -1,0 +1,85 @@
+"""One readable line for each way in which a store fails."""
+
+import errno
+import functools
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from doodle_dist.data import filesystems, storage, storage_errors
+from doodle_dist.data.storage_errors import StorageError
+
+
+def test_permission_is_named(tmp_path: Path) -> None:
+    error = storage_errors.explain(str(tmp_path / "a"), PermissionError(errno.EACCES, "Permission denied"))
+    assert str(error) == f"{tmp_path / 'a'}: permission denied"
+
+
+def test_errors_about_signed_urls_hold_no_signature() -> None:
+    uri = "https://host/x.ndjson?X-Amz-Signature=abc"
+    assert "abc" not in str(storage_errors.explain(uri, OSError("went wrong")))
+
+
+def test_wrong_key(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write_atomic(f"{s3_bucket}/x", b"1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "wrong")
+    filesystems.forget_filesystems()
+    calls = [
+        storage.exists,
+        storage.read_bytes,
+        storage.list_files,
+        storage.delete_prefix,
+        functools.partial(storage.write_atomic, data=b"2"),
+    ]
+    for call in calls:
+        with pytest.raises(StorageError, match=r"refused the key \(AWS_ACCESS_KEY_ID\)$"):
+            call(f"{s3_bucket}/x")
+
+
+def test_missing_bucket(s3_env: object) -> None:
+    with pytest.raises(
+        StorageError, match=r"^s3://nobucket/x: the store at http://.* has no bucket 'nobucket'"
+    ):
+        storage.write_atomic("s3://nobucket/x", b"1")
+    assert not storage.exists("s3://nobucket/x")
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        pytest.param(False, id="nothing listens"),
+        pytest.param(True, id="accepts no more connections", marks=pytest.mark.slow),
+    ],
+)
+def test_unreachable_endpoint_is_reported_soon(
+    s3_env: object, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        waiting = []
+        if silent:  # a full backlog: connections are neither refused nor made
+            server.listen(0)
+            for _ in range(4):
+                waiting.append(socket.socket())
+                waiting[-1].setblocking(False)
+                waiting[-1].connect_ex(server.getsockname())
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+        begin = time.monotonic()
+        with pytest.raises(StorageError) as error:
+            storage.exists("s3://bucket/x")
+        assert str(error.value) == f"s3://bucket/x: the store at {endpoint} is unreachable"
+        assert time.monotonic() - begin < 15
+        for sock in waiting:
+            sock.close()
+
+
+def test_http_server_that_is_gone() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{sock.getsockname()[1]}/x"
+        for call in (storage.read_bytes, storage.size, storage.exists):
+            with pytest.raises(StorageError, match="is unreachable"):
+                call(uri)
