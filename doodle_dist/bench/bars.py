@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from doodle_dist.bench.full_size import NEAR, FullSize
+from doodle_dist.bench.loader_rows import BARE, READS
 from doodle_dist.bench.loaders import FIRST_BATCH_BAR_S, OF_BARE_BAR, LoadersBench
 from doodle_dist.bench.prepare import BAR as PREPARE_BAR
 from doodle_dist.bench.process import BAR as PROCESS_BAR
@@ -160,7 +161,7 @@ def _stream(found: LoadersBench | None) -> Iterator[Bar]:
         return
     date = found.machine.date
     for one in found.results:
-        if one.name in ("bare", "ours"):
+        if one.name in (BARE, *READS):
             continue
         if one.ours_over_it is None:
             yield _missing(what, f"{one.what} ({one.why})", "faster", command)
@@ -168,11 +169,13 @@ def _stream(found: LoadersBench | None) -> Iterator[Bar]:
         bar = "faster" if one.from_strokes else "(starts from rasters)"
         verdict = _verdict(one.ours_over_it > 1 or not one.from_strokes)
         yield Bar(what, one.what, bar, f"{one.ours_over_it:.2f} ×", verdict, command, date)
-    fine = found.of_bare >= OF_BARE_BAR
-    yield Bar(
-        *(what, "bare pyarrow, our rasteriser", of_bare, f"{found.of_bare:.2f}"),
-        *(_verdict(fine), command, date),
-    )
+    for against, ratio in (
+        ("bare pyarrow, our rasteriser", found.of_bare),
+        ("the same, data.read=worker", found.here_of_bare),
+    ):
+        if ratio is not None:
+            verdict = _verdict(ratio >= OF_BARE_BAR)
+            yield Bar(what, against, of_bare, f"{ratio:.2f}", verdict, command, date)
     fine = found.first_batch_s <= FIRST_BATCH_BAR_S
     yield Bar(
         "first batch", "Ray is up", start, f"{found.first_batch_s:.1f} s", _verdict(fine), command, date

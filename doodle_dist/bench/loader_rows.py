@@ -26,6 +26,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from doodle_dist.bench.rasterisers import LIBRARIES, cairo_raster
 from doodle_dist.data.raster import rasterize_packed
+from doodle_dist.data.stream_plan import Read, plan_stream
 
 BATCH = 1024
 WARM_UP_S = 5.0
@@ -265,20 +266,21 @@ def _warm(_: int) -> None:
     rasterize_packed(np.array([1, 0, 1, 0, 0, 0], np.uint8), np.array([0, 6]))
 
 
-def measure_ours(folder: Path, seconds: float, workers: int, warm_up_s: float) -> dict[str, float]:
-    """The stream through Ray to as many ranks as the others have processes, on as many of Ray's CPUs."""
+def measure_ours(
+    folder: Path, seconds: float, workers: int, warm_up_s: float, read: Read
+) -> dict[str, float]:
+    """The stream to as many ranks, actors of Ray, as the others have processes, on as many of Ray's CPUs."""
     import ray
 
     from doodle_dist.data.manifest import load_manifest
     from doodle_dist.data.stream import rank_batches
-    from doodle_dist.data.stream_plan import plan_stream
     from doodle_dist.ray_cluster import quiet_ray_data
 
     ray.init(
         address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
     )
     uri = str(folder / "prepared")
-    plan = plan_stream(load_manifest(uri), uri, "train", global_batch=BATCH * workers)
+    plan = plan_stream(load_manifest(uri), uri, "train", global_batch=BATCH * workers, read=read)
 
     class Rank:
         def ready(self) -> None:
@@ -319,14 +321,15 @@ ROWS = (
         (("streaming", "mosaicml-streaming"),),
     ),
 )
-BARE, OURS = "bare", "ours"
+BARE, OURS, OURS_HERE = "bare", "ours", "ours-here"
+READS: dict[str, Read] = {OURS: "tasks", OURS_HERE: "worker"}
 
 
 def main(name: str, folder: Path, seconds: float, workers: int, warm_up_s: float) -> None:
     """Measure one and print it."""
     torch.set_num_threads(1)
-    if name == OURS:
-        found = measure_ours(folder, seconds, workers, warm_up_s)
+    if name in READS:
+        found = measure_ours(folder, seconds, workers, warm_up_s, READS[name])
     elif name == BARE:
         found = measure_bare(folder, seconds, workers, warm_up_s)
     else:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from doodle_dist.bench.loader_data import lay_out
-from doodle_dist.bench.loader_rows import BARE, OURS, ROWS, WARM_UP_S
+from doodle_dist.bench.loader_rows import BARE, OURS, OURS_HERE, READS, ROWS, WARM_UP_S
 from doodle_dist.bench.machine import Machine, write_result
 
 OF_BARE_BAR, FIRST_BATCH_BAR_S = 0.95, 3.0
@@ -48,6 +48,7 @@ class LoadersBench(BaseModel):
     workers: int
     results: list[LoaderResult]
     of_bare: float  # ours over bare pyarrow and our rasteriser
+    here_of_bare: float | None = None  # the same with data.read=worker; None: an older run
     first_batch_s: float
     is_first_from_strokes: bool
     machine: Machine
@@ -83,6 +84,7 @@ def run(
     """Measure what is laid out in ``folder``, in turns."""
     about = {row.name: (row.what, row.from_strokes) for row in ROWS}
     about |= {BARE: ("bare pyarrow, our rasteriser", True), OURS: ("ours, through Ray", True)}
+    about |= {OURS_HERE: ("ours, data.read=worker", True)}
     why = {row.name: f"not installed: pip install {' '.join(row.lacks)}" for row in ROWS if row.lacks}
     why |= {row.name: missing[row.layout] for row in ROWS if row.layout in missing and row.name not in why}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in about}
@@ -96,15 +98,15 @@ def run(
                 why[name] = figures
             else:
                 found[name].append(figures)
-    for name in (OURS, BARE):
+    for name in (OURS, OURS_HERE, BARE):
         if name in why:
             raise RuntimeError(f"{about[name][0]}: {why[name]}")
 
     def median(name: str, key: str) -> float:
         return statistics.median(one[key] for one in found[name])
 
-    def ours_over(name: str) -> float:
-        pairs = zip(found[OURS], found[name], strict=True)
+    def ours_over(name: str, ours: str = OURS) -> float:
+        pairs = zip(found[ours], found[name], strict=True)
         return statistics.median(mine["drawings_per_s"] / its["drawings_per_s"] for mine, its in pairs)
 
     results = [
@@ -121,13 +123,14 @@ def run(
         )
         for name, (what, strokes) in about.items()
     ]
-    rivals = [r.ours_over_it for r in results if r.from_strokes and r.name not in (OURS, BARE)]
+    rivals = [r.ours_over_it for r in results if r.from_strokes and r.name not in {*READS, BARE}]
     return LoadersBench(
         drawings=drawings,
         rounds=rounds,
         workers=workers,
         results=results,
         of_bare=ours_over(BARE),
+        here_of_bare=ours_over(BARE, OURS_HERE),
         first_batch_s=median(OURS, "first_batch_s"),
         is_first_from_strokes=all(ratio > 1 for ratio in rivals if ratio is not None),
         machine=Machine.here(),
@@ -169,6 +172,12 @@ def _lay_out(folder: Path, drawings: int, categories: int, real: Path, workers: 
         ray.shutdown()
 
 
+def _here(of_bare: float | None) -> list[tuple[str, str, bool]]:
+    if of_bare is None:
+        return []
+    return [("the same with data.read=worker", f" {of_bare:.2f}", of_bare >= OF_BARE_BAR)]
+
+
 def _print(result: LoadersBench) -> None:
     table = Table(
         *("loader", "drawings/s", "ours is", "in the first 5 s", "first batch, s"),
@@ -189,6 +198,7 @@ def _print(result: LoadersBench) -> None:
     for what, value, fine in (
         ("first of those that start from strokes", "", result.is_first_from_strokes),
         ("of bare pyarrow and our rasteriser", f" {result.of_bare:.2f}", result.of_bare >= OF_BARE_BAR),
+        *_here(result.here_of_bare),
         (
             "seconds to the first batch",
             f" {result.first_batch_s:.1f}",

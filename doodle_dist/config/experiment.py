@@ -33,6 +33,11 @@ class DataConfig(Section):
     window_bytes: int = Field(
         50 << 20, ge=1, le=100 << 20, description="rasters that a data task makes at once"
     )
+    read: Literal["tasks", "worker"] = Field(
+        "tasks",
+        description="who reads the dataset: Ray Data's tasks, on whatever node has free cores; or a thread of the "
+        "worker, which takes less of all cores together",
+    )
     rasterize: Literal["worker", "tasks", "device"] = Field(
         "worker",
         description="who rasterises strokes: threads of the worker; Ray Data's tasks, on whatever node has "
@@ -42,6 +47,14 @@ class DataConfig(Section):
     buffer_bytes: int = Field(512 << 20, ge=1 << 20, description="object store that a rank's stream may hold")
     audit: bool = Field(False, description="write the key_ids of every step beside the run")
     strokes: StrokeAugmentConfig = StrokeAugmentConfig()
+
+    @model_validator(mode="after")
+    def _tasks_rasterise_what_they_read(self) -> Self:
+        if self.rasterize == "tasks" and self.read == "worker":
+            raise ValueError(
+                "data.rasterize=tasks needs data.read=tasks; with data.read=worker: worker, device"
+            )
+        return self
 
 
 class TrainConfig(Section):

@@ -1,7 +1,8 @@
 """From a prepared dataset to the batches of one rank.
 
 An epoch's order is arithmetic (order.py). What a rank's lanes hold of a run of steps is a window (stream_plan.py).
-Ray Data's tasks read windows (stream_rows.py), the first ones the rank itself (stream_ray.py). So starting at a cursor
+Ray Data's tasks read windows (stream_rows.py), the first ones the rank itself (stream_ray.py), or the rank reads them
+all (stream_here.py, ``StreamPlan.read = "worker"``). So starting at a cursor
 reads nothing that was consumed, and the drawings of a step are the same for any number of ranks.
 
 Strokes take an eighth of their rasters' bytes, so they travel as strokes and are rasterised where they are used
@@ -20,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from doodle_dist.data.order import EpochOrder, lanes_of_rank
+from doodle_dist.data.stream_here import windows_here
 from doodle_dist.data.stream_pictures import Pictures, Rasteriser, pictures_by
 from doodle_dist.data.stream_plan import StreamPlan, Window, windows
 from doodle_dist.data.stream_ray import windows_read
@@ -66,11 +68,13 @@ class RankBatches:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rasterize")
         # One thread waits for Ray Data's first window, one reads what comes before it.
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
-        read = (
-            windows_read(plan, lanes, todo, buffer_bytes, self._readers)
-            if memory is None
-            else ((window, read_window(plan, lanes, window, memory)) for window in todo)
-        )
+        read: Iterator[tuple[Window, pa.Table]]
+        if memory is not None:
+            read = ((window, read_window(plan, lanes, window, memory)) for window in todo)
+        elif plan.read == "worker":
+            read = windows_here(plan, lanes, todo)
+        else:
+            read = windows_read(plan, lanes, todo, buffer_bytes, self._readers)
         self._chunks = _chunks(plan, lanes, read)
         self._coming: Future[_Chunk | None] = self._readers.submit(next, self._chunks, None)
         self._batches = self._steps(plan, lanes, threads)
@@ -120,7 +124,7 @@ def rank_batches(
     """Batches of a rank from the cursor (epoch, drawings consumed of it) on, to the end of ``epochs``.
 
     ``epochs=None`` goes on for ever. ``threads`` of this process rasterise, ahead of the consumer, by ``draw`` where
-    one is given. Rows come through Ray Data, or from ``memory``: the same batches. Raises ValueError where ranks,
+    one is given. Rows come as ``plan.read`` says, or from ``memory``: the same batches. Raises ValueError where ranks,
     lanes, batch and drawings don't fit.
     """
     lanes = lanes_of_rank(rank, world_size, plan.lanes)

@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,12 @@ WINDOW_DRAWINGS = 131_072
 # cores keep the cores busy meanwhile; with one a core each would wait for the loop half of its time.
 TASK_CPUS = 0.5
 
+# So many drawings of the first window are read before all others, at most: in a twentieth of a second, and enough for
+# a training step of any size while what reads the others starts.
+HEAD_DRAWINGS = 16_384
+
 Split = Literal["train", "val", "test"]
+Read = Literal["tasks", "worker"]
 Rasterize = Literal["worker", "tasks", "device"]
 
 
@@ -48,6 +54,7 @@ class StreamPlan:
     lanes: int
     global_batch: int
     window_bytes: int
+    read: Read = "tasks"
     rasterize: Rasterize = "worker"
     strokes: StrokeAugment | None = None
     # Of a Ray Data task; 0 where a run's workers may take all there are, and would wait for data for ever.
@@ -111,6 +118,7 @@ def plan_stream(
     lanes: int = 8,
     global_batch: int,
     window_bytes: int = WINDOW_BYTES,
+    read: Read = "tasks",
     rasterize: Rasterize = "worker",
     strokes: StrokeAugment | None = None,
     task_cpus: float = TASK_CPUS,
@@ -153,6 +161,7 @@ def plan_stream(
         lanes=lanes,
         global_batch=global_batch,
         window_bytes=window_bytes,
+        read=read,
         rasterize=rasterize,
         strokes=strokes,
         task_cpus=task_cpus,
@@ -186,3 +195,16 @@ def windows(
             yield Window(epoch, first, stop)
             first = stop
         epoch, consumed = epoch + 1, 0
+
+
+def head_of(
+    plan: StreamPlan, rank_lanes: int, coming: Iterator[Window]
+) -> tuple[list[Window], Iterator[Window]]:
+    """The first HEAD_DRAWINGS or less of the windows, and what remains."""
+    window = next(coming, None)
+    if window is None:
+        return [], coming
+    steps = max(1, HEAD_DRAWINGS // (rank_lanes * plan.order(window.epoch).rows_per_lane_step))
+    cut = min(window.first + steps, window.stop)
+    rest = [Window(window.epoch, cut, window.stop)] if cut < window.stop else []
+    return [Window(window.epoch, window.first, cut)], chain(rest, coming)

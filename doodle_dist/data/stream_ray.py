@@ -10,7 +10,7 @@ processes take seconds to start: meanwhile the rank reads the first steps by the
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.stream_pictures import rasterized
-from doodle_dist.data.stream_plan import StreamPlan, Window
+from doodle_dist.data.stream_plan import StreamPlan, Window, head_of
 from doodle_dist.data.stream_rows import read_window
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 # One pipeline covers at most so many windows; a longer run chains pipelines, so that the driver of a
 # pipeline never holds the plan of fifty million drawings.
 WINDOWS_PER_PIPELINE = 1024
-
-# So many drawings of the first window a rank reads itself, at most: read in a twentieth of a second, and enough
-# for a training step of any size while Ray Data starts.
-HEAD_DRAWINGS = 16_384
 
 _hungry = threading.Event()  # set while a consumer in this process waits for a window
 _PAUSE_S = 0.05
@@ -121,7 +117,7 @@ def windows_read(
     plan: StreamPlan, lanes: range, coming: Iterator[Window], buffer_bytes: int, readers: ThreadPoolExecutor
 ) -> Iterator[tuple[Window, pa.Table]]:
     """Each window with its table: the first read here, the others through Ray Data, which starts meanwhile."""
-    head, coming = _head(plan, lanes, coming)
+    head, coming = head_of(plan, len(lanes), coming)
     # Read first, a twentieth of a second, and not beside Ray Data's start, which has the interpreter for seconds.
     there = [(window, read_window(plan, lanes, window)) for window in head]
     todo = list(islice(coming, WINDOWS_PER_PIPELINE))
@@ -137,14 +133,3 @@ def windows_read(
             yield window, block.combine_chunks()
         todo = list(islice(coming, WINDOWS_PER_PIPELINE))
         blocks = _blocks(plan, lanes, todo, buffer_bytes)
-
-
-def _head(plan: StreamPlan, lanes: range, coming: Iterator[Window]) -> tuple[list[Window], Iterator[Window]]:
-    """The first HEAD_DRAWINGS or less of the windows, and what remains."""
-    window = next(coming, None)
-    if window is None:
-        return [], coming
-    steps = max(1, HEAD_DRAWINGS // (len(lanes) * plan.order(window.epoch).rows_per_lane_step))
-    cut = min(window.first + steps, window.stop)
-    rest = [Window(window.epoch, cut, window.stop)] if cut < window.stop else []
-    return [Window(window.epoch, window.first, cut)], chain(rest, coming)

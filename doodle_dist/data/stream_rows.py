@@ -15,7 +15,7 @@ from doodle_dist.data.storage_errors import DamagedError, StorageError, explain
 from doodle_dist.data.stream_plan import StreamPlan, Window
 
 
-class _ShardReader:
+class ShardReader:
     """Row groups of a dataset's shards; the last files stay open, since windows come back to them.
 
     Opening a file, of 128 row groups, costs twice as much as reading one of them. An open one takes 0.6 MB.
@@ -61,7 +61,7 @@ class RowGroupReader(Protocol):
         ...
 
 
-_reader = _ShardReader()
+_reader = ShardReader()
 
 
 class RowGroupsInMemory:

@@ -64,6 +64,9 @@ def ranks_on(node: NodeFacts, experiment: Experiment) -> int:
 
 
 def check_object_store(facts: ClusterFacts, experiment: Experiment) -> Iterator[Finding]:
+    """Whether the workers' buffers fit. A worker that reads for itself has none."""
+    if experiment.data.read == "worker":
+        return
     short = False
     for node in facts.nodes:
         ranks = ranks_on(node, experiment)
@@ -94,7 +97,7 @@ def _fitting(node: NodeFacts, ranks: int) -> int:
 def check_window(experiment: Experiment) -> Iterator[Finding]:
     """A window of the stream holds whole steps, and a rank's buffer should hold some windows."""
     data, scaling = experiment.data, experiment.scaling
-    each = _STROKES_BYTES if data.rasterize == "worker" else _RASTER_BYTES
+    each = _RASTER_BYTES if data.rasterize == "tasks" else _STROKES_BYTES
     share = -(-experiment.train.global_batch // scaling.workers)
     window = max(data.window_bytes, share * each)
     if window > data.buffer_bytes // 2:

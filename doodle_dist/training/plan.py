@@ -18,6 +18,7 @@ def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
         lanes=data.lanes,
         global_batch=experiment.train.global_batch,
         window_bytes=data.window_bytes,
+        read=data.read,
         rasterize=data.rasterize,
         strokes=StrokeAugment(**data.strokes.model_dump()),
         task_cpus=task_cpus(experiment),

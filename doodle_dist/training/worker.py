@@ -266,6 +266,7 @@ def held_out_plan(experiment: Experiment, manifest: Manifest, ranks: int = 1) ->
         lanes=ranks,
         global_batch=_HELD_OUT_ROWS_PER_RANK * ranks,
         window_bytes=experiment.data.window_bytes,
+        read=experiment.data.read,
         rasterize=experiment.data.rasterize,
         task_cpus=task_cpus(experiment),
     )

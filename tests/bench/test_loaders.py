@@ -8,7 +8,7 @@ import pytest
 
 from doodle_dist.bench import loader_rows, loaders
 from doodle_dist.bench.loader_data import lay_out, samples, shard_files
-from doodle_dist.bench.loader_rows import BARE, OURS, ROWS, LoaderRow
+from doodle_dist.bench.loader_rows import BARE, OURS, OURS_HERE, READS, ROWS, LoaderRow
 from doodle_dist.data.raster import rasterize
 from doodle_dist.data.strokes import unpack_strokes
 from tests.conftest import write_drawings
@@ -46,7 +46,7 @@ def test_other_drawings_are_not_taken_for_these(laid_out: tuple[Path, dict[str, 
         lay_out(folder, 50_000, 2, folder.parent / "real")
 
 
-@pytest.mark.parametrize("name", [row.name for row in ROWS if not row.lacks] + [BARE, OURS])
+@pytest.mark.parametrize("name", [row.name for row in ROWS if not row.lacks] + [BARE, *READS])
 def test_loaders_that_are_installed_run(name: str, laid_out: tuple[Path, dict[str, str]]) -> None:
     found = loaders._measure(name, laid_out[0], 0.3, 1, warm_up_s=0.2)
     assert not isinstance(found, str), found
@@ -76,5 +76,7 @@ def test_what_is_not_installed_is_said(
         "absent": "not installed: pip install no-such",
         BARE: "",
         OURS: "",
+        OURS_HERE: "",
     }
     assert result.of_bare == pytest.approx(100 / 110)
+    assert result.here_of_bare == pytest.approx(1)

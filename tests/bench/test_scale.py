@@ -157,7 +157,7 @@ def test_sizes_are_those_of_prepare_and_of_the_stream() -> None:
     request = PrepareRequest(sources, categories_of(sources, ["cat"]), "", split_percents=(100.0, 0.0, 0.0))
     assert request.shards_per_split()[0] == 100
     assert request.group_rows == inputs.group_rows.value
-    assert stream_rows._ShardReader().keep == inputs.open_shards.value
+    assert stream_rows.ShardReader().keep == inputs.open_shards.value
 
 
 def test_counted_flops_are_three_forwards_of_the_preset_that_says_them() -> None:

@@ -1,5 +1,6 @@
 """The stream: what the ranks get is the epoch's order, rasterised; any cursor, any number of ranks."""
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import pytest
 import torch
 
 from doodle_dist.config.load import load_experiment
-from doodle_dist.data import stream, stream_ray, stream_rows
+from doodle_dist.data import stream, stream_plan, stream_ray, stream_rows
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
+from doodle_dist.data.storage_errors import DamagedError
 from doodle_dist.data.stream import Batch, rank_batches
-from doodle_dist.data.stream_plan import StreamPlan, plan_stream
+from doodle_dist.data.stream_plan import StreamPlan, plan_stream, windows
 from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.training import worker
 from doodle_dist.training.plan import training_plan
@@ -46,7 +48,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> str:
 @pytest.fixture(autouse=True)
 def most_through_ray_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a rank reads itself would else be the whole of these small datasets."""
-    monkeypatch.setattr(stream_ray, "HEAD_DRAWINGS", 100)
+    monkeypatch.setattr(stream_plan, "HEAD_DRAWINGS", 100)
 
 
 def plan_of(dataset: str, **options: object) -> StreamPlan:
@@ -191,13 +193,31 @@ def test_whoever_rasterises_and_with_however_many_threads_the_batches_are_the_sa
     assert joined([list(rank_batches(plan_of(dataset), threads=3))]) == expected
 
 
+def test_whoever_reads_the_batches_are_the_same(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = joined([list(rank_batches(plan_of(dataset), epochs=2))])
+    monkeypatch.setattr(stream_ray, "windows_read", None)
+    plan = plan_of(dataset, read="worker")
+    assert len(list(windows(plan, 8, 0, 0, 1))) > 4, "several windows are read ahead"
+    assert joined([list(rank_batches(plan, epochs=2))]) == expected
+    ranks = [list(rank_batches(plan, rank=r, world_size=2, consumed=192, epochs=2)) for r in range(2)]
+    assert joined(ranks) == expected[3:]
+
+
+def test_what_a_rank_cannot_read_it_says(dataset: str, tmp_path: Path) -> None:
+    shutil.copytree(dataset, tmp_path / "data")
+    plan = plan_of(str(tmp_path / "data"), read="worker")
+    (tmp_path / "data" / plan.shards[1]).unlink()
+    with pytest.raises(DamagedError, match="not found, and the dataset's manifest names it"):
+        list(rank_batches(plan))
+
+
 @pytest.mark.parametrize("head", [1, 64, 10_000])
 def test_what_a_rank_reads_itself_changes_nothing(
     dataset: str, monkeypatch: pytest.MonkeyPatch, head: int
 ) -> None:
     plan = plan_of(dataset)
     expected = joined([list(rank_batches(plan, epochs=2))])
-    monkeypatch.setattr(stream_ray, "HEAD_DRAWINGS", head)
+    monkeypatch.setattr(stream_plan, "HEAD_DRAWINGS", head)
     assert joined([list(rank_batches(plan, epochs=2))]) == expected
 
 

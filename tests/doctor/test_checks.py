@@ -191,6 +191,8 @@ def test_a_buffer_that_the_doctor_proposes_fits() -> None:
     setting = mend.split()[1].rstrip(",")
     mended = load_experiment("doodle-gan-small", ["scaling.workers=2", "scaling.gpus_per_worker=1", setting])
     assert wrong([one for one in check(small, mended) if one.about == "object store"]) == []
+    read_here = load_experiment("doodle-gan-small", ["data.read=worker"])
+    assert [one for one in check(small, read_here) if one.about == "object store"] == []
 
 
 def test_a_window_too_large_for_the_buffer_is_found() -> None:

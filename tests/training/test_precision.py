@@ -1,0 +1,36 @@
+"""Which precision `auto` means where."""
+
+import pytest
+import torch
+
+from doodle_dist.training.classifier import autocast_dtype
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("precision", "has_amx", "expected"),
+    [
+        ("auto", True, torch.bfloat16),
+        ("auto", False, None),
+        ("fp32", True, None),
+        ("bf16", False, torch.bfloat16),
+    ],
+)
+def test_on_a_cpu(
+    precision: str, has_amx: bool, expected: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_amx})
+    assert autocast_dtype(precision, CPU) == expected
+
+
+@pytest.mark.parametrize(("has_it", "expected"), [(True, torch.bfloat16), (False, None)])
+def test_on_a_gpu(has_it: bool, expected: torch.dtype | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_it)
+    assert autocast_dtype("auto", GPU) == expected
+    assert autocast_dtype("fp32", GPU) is None
+
+
+def test_a_cpu_of_another_kind_has_no_such_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "arm64"})
+    assert autocast_dtype("auto", CPU) is None
