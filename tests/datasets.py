@@ -20,11 +20,10 @@ def prepare_here(
         __: object,
         ___: str,
         arguments: Sequence[object],
-        task: Callable[[int, object], object],
+        task: Callable[[list[tuple[int, object]]], object],
         *____: object,
     ) -> None:
-        for number, argument in enumerate(arguments):
-            task(number, argument)
+        task(list(enumerate(arguments)))
 
     write_drawings(folder / "raw", counts)
     sources = tuple(find_sources([str(folder / "raw")]))

@@ -196,7 +196,7 @@ def test_whoever_rasterises_and_with_however_many_threads_the_batches_are_the_sa
 def test_whoever_reads_the_batches_are_the_same(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = joined([list(rank_batches(plan_of(dataset), epochs=2))])
     monkeypatch.setattr(stream_ray, "windows_read", None)
-    plan = plan_of(dataset, read="worker")
+    plan = plan_of(dataset, read="worker", window_bytes=200 * 128)
     assert len(list(windows(plan, 8, 0, 0, 1))) > 4, "several windows are read ahead"
     assert joined([list(rank_batches(plan, epochs=2))]) == expected
     ranks = [list(rank_batches(plan, rank=r, world_size=2, consumed=192, epochs=2)) for r in range(2)]
