@@ -40,8 +40,8 @@ ALLOWED = {
     "evaluation.moments": set(),
     "evaluation.neighbourhoods": set(),
     "evaluation.pictures": set(),
-    "evaluation.snapshot": {"config", *STORAGE, "models"},
-    "evaluation": {"config", "data", "evaluation", "models", "ray_cluster", "training.audit"},
+    "evaluation.snapshot": {"config", *STORAGE, "errors", "models"},
+    "evaluation": {"config", "data", "errors", "evaluation", "models", "ray_cluster", "training.audit"},
     "evaluation.in_memory": {"evaluation.pictures", "training.task"},
     # Trains a classifier to judge samples by it.
     "evaluation.classification_accuracy": {

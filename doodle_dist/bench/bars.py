@@ -22,6 +22,7 @@ from doodle_dist.bench.results import IngestBench, PrepareBench
 from doodle_dist.bench.start import FIRST_STEP_BAR_S, HELP_BAR_S, OVER_FLOOR_S, StartBench
 from doodle_dist.bench.train import BAR as STEP_BAR
 from doodle_dist.bench.train import GPU_CLASSIFIER_BAR, GPU_GAN_BAR, TrainBench
+from doodle_dist.errors import mismatch
 
 RASTER, PREPARE, LOADERS, INGEST = "raster.json", "prepare-4M.json", "loaders.json", "ingest.json"
 PROCESS, STEP, START = "process.json", "train.json", "start.json"
@@ -82,8 +83,7 @@ def _read(file: Path, kind: type[_Result]) -> _Result | None:
     try:
         return kind.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise ValueError(f"{file}: {where}: {error.errors()[0]['msg']}; measure it again") from None
+        raise ValueError(f"{file}: {mismatch(error)}; measure it again") from None
 
 
 def _verdict(fine: bool) -> Verdict:

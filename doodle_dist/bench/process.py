@@ -24,7 +24,7 @@ from doodle_dist.bench.machine import Machine, write_result
 from doodle_dist.config.load import load_experiment
 
 PRESETS = ("doodle-gan-small", "classifier-small")
-BAR, WAIT_BAR = 0.95, 0.02
+BAR = 0.95
 _DRAWINGS, _CATEGORIES = 24_000, 12
 _WARM_UP_STEPS = 5
 

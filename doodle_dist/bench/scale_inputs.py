@@ -34,6 +34,7 @@ from doodle_dist.data.shards import PrepareRequest
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.stream_plan import WINDOW_DRAWINGS
 from doodle_dist.data.stroke_augment import StrokeAugment
+from doodle_dist.errors import mismatch
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
 
 INGEST, PREPARE, HERE = "ingest.json", ("prepare-0.5M.json", "prepare-4M.json"), "scale-inputs.json"
@@ -297,8 +298,7 @@ def load_result(results: Path, name: str, kind: type[_Result]) -> _Result:
     try:
         return kind.model_validate_json(where.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise ValueError(f"{where}: {mismatch(error)}") from None
 
 
 _DRAWINGS = 50_000_000
