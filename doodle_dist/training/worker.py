@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.experiment import Experiment, ScalingConfig
 from doodle_dist.config.load import to_toml
 from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.manifest import load_manifest
@@ -213,16 +213,20 @@ def prepare_run(
     )
     if run.metrics_log:
         storage.write_atomic(locations.join(run_uri, CONFIG), to_toml(experiment).encode())
-        scaling, device = experiment.scaling, context.device
-        run.metrics_log.note(
-            "started",
-            workers=context.world_size,
-            cpus_per_worker=scaling.cpus_per_worker,
-            gpus_per_worker=scaling.gpus_per_worker,
-            device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        )
-        run.metrics_log.flush()
+        _note_start(run.metrics_log, experiment.scaling, context)
     return run, batches, cursor
+
+
+def _note_start(log: MetricsLog, scaling: ScalingConfig, context: Context) -> None:
+    device = context.device
+    log.note(
+        "started",
+        workers=context.world_size,
+        cpus_per_worker=scaling.cpus_per_worker,
+        gpus_per_worker=scaling.gpus_per_worker,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    )
+    log.flush()
 
 
 def rasteriser_on(device: torch.device, plan: StreamPlan) -> Rasteriser | None:

@@ -88,7 +88,6 @@ def stream(cursor: Cursor) -> Iterator[Batch]:
             rows = min(BATCH, EPOCH - first)
             yield Batch(
                 epoch=epoch,
-                step_in_epoch=first // BATCH,
                 pixels=np.zeros((rows, 1, 4, 4), np.uint8),
                 labels=np.zeros(rows, np.int64),
                 key_ids=np.arange(first, first + rows, dtype=np.uint64) + np.uint64(1000 * epoch),
