@@ -121,11 +121,12 @@ def _figure(value: float, unit: str, source: str) -> Figure:
 
 def collect(results: Path, experiment: Experiment, work: Work, asked: Asked) -> Inputs:
     """All inputs: from the results' files, the preset and what was asked. Raises ValueError."""
+    picture, preparing = _of_a_picture(results, experiment), _of_preparing(results, asked.drawings)
     here = load_result(results, HERE, Here)
     price = asked.price_per_gpu_hour
     return Inputs(
-        **_of_preparing(results, asked.drawings),
-        **_of_a_picture(results, experiment),
+        **picture,
+        **preparing,
         **_of_reading(here),
         **_of_a_step(experiment, work, asked),
         **_of_machines(here, asked),

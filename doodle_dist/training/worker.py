@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from doodle_dist.config.experiment import Experiment, ScalingConfig
+from doodle_dist.config.experiment import DataConfig, Experiment, ScalingConfig
 from doodle_dist.config.load import to_toml
 from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.manifest import load_manifest
@@ -166,18 +166,7 @@ def prepare_run(
     if checkpoint is not None:
         cursor = load_cursor(checkpoint, experiment.seed, experiment.train.global_batch)
     # Before the nets are built, since it takes seconds to start, most of them spent elsewhere.
-    batches = rank_batches(
-        plan,
-        rank=context.rank,
-        world_size=context.world_size,
-        epoch=cursor.epoch,
-        consumed=cursor.consumed,
-        epochs=-(-total // plan.rows),
-        buffer_bytes=experiment.data.buffer_bytes,
-        threads=experiment.data.raster_threads,
-        memory=memory,
-        draw=rasteriser_on(context.device, plan),
-    )
+    batches = _stream_from(cursor, plan, total, experiment.data, context, memory)
     try:
         task = build_task(experiment, manifest, categories, context)
         if checkpoint is not None:
@@ -215,6 +204,28 @@ def prepare_run(
         storage.write_atomic(locations.join(run_uri, CONFIG), to_toml(experiment).encode())
         _note_start(run.metrics_log, experiment.scaling, context)
     return run, batches, cursor
+
+
+def _stream_from(
+    cursor: Cursor,
+    plan: StreamPlan,
+    total_drawings: int,
+    config: DataConfig,
+    context: Context,
+    memory: RowGroupsInMemory | None,
+) -> RankBatches:
+    return rank_batches(
+        plan,
+        rank=context.rank,
+        world_size=context.world_size,
+        epoch=cursor.epoch,
+        consumed=cursor.consumed,
+        epochs=-(-total_drawings // plan.rows),
+        buffer_bytes=config.buffer_bytes,
+        threads=config.raster_threads,
+        memory=memory,
+        draw=rasteriser_on(context.device, plan),
+    )
 
 
 def _note_start(log: MetricsLog, scaling: ScalingConfig, context: Context) -> None:
