@@ -1,4 +1,4 @@
-"""`doodle-dist bench table`: every bar of speed, and where this machine stands by the files of benchmarks/results.
+"""Every bar of speed, and where this machine stands by the files of benchmarks/results.
 
 A bar whose file is missing, or that needs a GPU, says so: nothing is filled in from elsewhere.
 """
@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from doodle_dist.bench.full_size import NEAR, FullSize
 from doodle_dist.bench.loaders import FIRST_BATCH_BAR_S, OF_BARE_BAR, LoadersBench
@@ -263,25 +261,3 @@ def _full_size(found: list[FullSize]) -> Iterator[Bar]:
         fine = all(ratio <= FLAT for _, ratio in grown)
         bar = f"memory ≤ {FLAT} ×"
         yield Bar(name, f"{before.drawings:,} drawings", bar, figure, _verdict(fine), command, date)
-
-
-def main(folder: Path, page: Path | None) -> None:
-    """Print the table; write the page of plots."""
-    results = Results.read(folder)
-    found = bars(results)
-    table = Table("what", "against", "bar", "here", "", "measured by", "on")
-    for one in found:
-        style = {"met": "", "missed": "bold red", "not measured here": "dim"}[one.verdict]
-        table.add_row(
-            *(one.what, one.against, one.bar, one.figure, one.verdict, one.command, one.date), style=style
-        )
-    # Seven columns: a log or a pipe is as wide as they need.
-    console = Console()
-    Console(width=None if console.is_terminal else 170).print(table)
-    counts = {verdict: sum(one.verdict == verdict for one in found) for verdict in ("met", "missed", _GPU)}
-    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    if page is not None:
-        from doodle_dist.bench.page import write_page
-
-        write_page(page, found, results)
-        print(page)

@@ -23,9 +23,9 @@ from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.order import step_seed
 from doodle_dist.evaluation.drawings import plan_drawings
 from doodle_dist.evaluation.neighbours import nearest_drawings, over_nearest
-from doodle_dist.evaluation.pictures import named_rows, png, to_pixels
-from doodle_dist.evaluation.snapshot import Snapshot, best_device, load_snapshot
 from doodle_dist.models.latents import draw_latents
+from doodle_dist.pictures import named_rows, png, to_pixels
+from doodle_dist.run.snapshot import Snapshot, best_device, load_snapshot
 
 _BATCH = 256
 # Latents are drawn so many at a time, each block from a seed of its own.

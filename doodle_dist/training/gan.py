@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.model import AugmentConfig
-from doodle_dist.evaluation.pictures import grid, to_pixels
-from doodle_dist.evaluation.snapshot import load_snapshot
 from doodle_dist.models import augment
 from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.latents import draw_latents
 from doodle_dist.models.registry import build_critic, build_generator
+from doodle_dist.pictures import grid, to_pixels
+from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.schedules import (
     augment_probability,
     critic_updates_for,

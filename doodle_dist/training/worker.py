@@ -26,8 +26,8 @@ from doodle_dist.data.stream_pictures import Rasteriser
 from doodle_dist.data.stream_plan import StreamPlan, plan_stream, stream_categories
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import one_line, root_cause
-from doodle_dist.evaluation.runs import CONFIG, noted_reason
 from doodle_dist.ray_cluster import quiet_ray_data
+from doodle_dist.run.folder import CONFIG, noted_reason
 from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state
 from doodle_dist.training.checkpoint_store import CheckpointStore, latest_checkpoint

@@ -18,7 +18,7 @@ from doodle_dist.config.experiment import TrainConfig
 from doodle_dist.data import storage
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.stream import Batch
-from doodle_dist.evaluation.runs import read_events, read_metrics_log
+from doodle_dist.run.folder import read_events, read_metrics_log
 from doodle_dist.training.checkpoint import Cursor, load_cursor
 from doodle_dist.training.loop import FailedError, NonFiniteError, Run, Speedometer, train
 from doodle_dist.training.metrics_log import MetricsLog

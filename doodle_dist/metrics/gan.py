@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from doodle_dist.evaluation.moments import Gaussian, Moments
+from doodle_dist.metrics.moments import Gaussian, Moments
 
 
 def conditional_accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from doodle_dist.evaluation.gan_metrics import (
+from doodle_dist.metrics.gan import (
     conditional_accuracy,
     diversity_ratios,
     gaussian_of,
     mean_pairwise_distance,
 )
-from doodle_dist.evaluation.moments import frechet
+from doodle_dist.metrics.moments import frechet
 
 
 def normal(rows: int, columns: int, seed: int) -> torch.Tensor:
