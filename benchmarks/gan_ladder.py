@@ -26,10 +26,11 @@ from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.stream_pictures import pictures
 from doodle_dist.data.stream_plan import Window, plan_stream
 from doodle_dist.data.stream_rows import read_window
-from doodle_dist.evaluation.gan_metrics import conditional_accuracy, diversity_ratios, frechet_distance
-from doodle_dist.evaluation.pictures import grid, to_images, to_pixels
 from doodle_dist.evaluation.sample import generate
-from doodle_dist.evaluation.snapshot import load_snapshot
+from doodle_dist.metrics.gan import conditional_accuracy, diversity_ratios, gaussian_of
+from doodle_dist.metrics.moments import frechet
+from doodle_dist.pictures import grid, to_images, to_pixels
+from doodle_dist.run.snapshot import load_snapshot
 
 LABELLED = ["--set", "model.generator.conditioning=one-hot", "--set", "model.critic.head=projection"]
 LADDER: dict[str, list[str]] = {
@@ -94,6 +95,7 @@ class Protocol:
         self.judge = load_snapshot(judge).classifier
         images, self.labels = real(data, "val")
         self.features, _ = self.read(images)
+        self.gaussian = gaussian_of(self.features)
 
     @torch.no_grad()
     def read(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,7 +110,7 @@ class Protocol:
         return (
             conditional_accuracy(logits, labels),
             sum(ratios.values()) / len(ratios),
-            frechet_distance(features, self.features),
+            frechet(gaussian_of(features), self.gaussian),
         )
 
 

@@ -1,6 +1,10 @@
 """The failure that is nobody's typing: it exits with 1, where a wrong request (ValueError) exits with 2."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class WorkFailedError(Exception):
@@ -36,3 +40,10 @@ def one_line(error: BaseException, limit: int = 600) -> str:
     said = str(error).split(_RAY_DATAS_ADVICE)[0]
     text = " ".join(said.split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def mismatch(error: "ValidationError") -> str:
+    """The first thing that is not as it should be in a file that was read, and where: ``counts.0: should be …``."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]

@@ -78,7 +78,7 @@ def train(
             check_resources(need, wait_s)
         from ray.train import TrainingFailedError
 
-        from doodle_dist.evaluation.runs import noted_reason
+        from doodle_dist.run.folder import noted_reason
 
         board = progress.new_board()
         with progress.shown(board, quiet), asked_to_stop() as asked:
@@ -210,7 +210,7 @@ def _fit_into(ray_trainer: "TorchTrainer", fitting: "Future[None]") -> None:
 
 def _result(run_uri: str, total: int, *, was_asked: bool) -> TrainResult:
     """What a run that ended by itself, or was asked to, came to. Raises WorkFailedError where it went wrong."""
-    from doodle_dist.evaluation.runs import noted_reason
+    from doodle_dist.run.folder import noted_reason
     from doodle_dist.training.checkpoint_store import stored_checkpoints
 
     last = next(reversed(stored_checkpoints(run_uri)), None)

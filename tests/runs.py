@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from doodle_dist.config.load import load_experiment
-from doodle_dist.evaluation.snapshot import build_net
+from doodle_dist.run.snapshot import build_net
 from doodle_dist.training.checkpoint import Cursor, save_checkpoint
 
 SMALL = {

@@ -1,4 +1,4 @@
-"""`doodle-dist bench table`: every bar of speed, and where this machine stands by the files of benchmarks/results.
+"""Every bar of speed, and where this machine stands by the files of benchmarks/results.
 
 A bar whose file is missing, or that needs a GPU, says so: nothing is filled in from elsewhere.
 """
@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from doodle_dist.bench.full_size import NEAR, FullSize
 from doodle_dist.bench.loader_rows import BARE, READS
@@ -23,6 +21,7 @@ from doodle_dist.bench.results import IngestBench, PrepareBench
 from doodle_dist.bench.start import FIRST_STEP_BAR_S, HELP_BAR_S, OVER_FLOOR_S, StartBench
 from doodle_dist.bench.train import BAR as STEP_BAR
 from doodle_dist.bench.train import GPU_CLASSIFIER_BAR, GPU_GAN_BAR, TrainBench
+from doodle_dist.errors import mismatch
 
 RASTER, PREPARE, LOADERS, INGEST = "raster.json", "prepare-4M.json", "loaders.json", "ingest.json"
 PROCESS, STEP, START = "process.json", "train.json", "start.json"
@@ -83,8 +82,7 @@ def _read(file: Path, kind: type[_Result]) -> _Result | None:
     try:
         return kind.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise ValueError(f"{file}: {where}: {error.errors()[0]['msg']}; measure it again") from None
+        raise ValueError(f"{file}: {mismatch(error)}; measure it again") from None
 
 
 def _verdict(fine: bool) -> Verdict:
@@ -266,25 +264,3 @@ def _full_size(found: list[FullSize]) -> Iterator[Bar]:
         fine = all(ratio <= FLAT for _, ratio in grown)
         bar = f"memory ≤ {FLAT} ×"
         yield Bar(name, f"{before.drawings:,} drawings", bar, figure, _verdict(fine), command, date)
-
-
-def main(folder: Path, page: Path | None) -> None:
-    """Print the table; write the page of plots."""
-    results = Results.read(folder)
-    found = bars(results)
-    table = Table("what", "against", "bar", "here", "", "measured by", "on")
-    for one in found:
-        style = {"met": "", "missed": "bold red", "not measured here": "dim"}[one.verdict]
-        table.add_row(
-            *(one.what, one.against, one.bar, one.figure, one.verdict, one.command, one.date), style=style
-        )
-    # Seven columns: a log or a pipe is as wide as they need.
-    console = Console()
-    Console(width=None if console.is_terminal else 170).print(table)
-    counts = {verdict: sum(one.verdict == verdict for one in found) for verdict in ("met", "missed", _GPU)}
-    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    if page is not None:
-        from doodle_dist.bench.page import write_page
-
-        write_page(page, found, results)
-        print(page)

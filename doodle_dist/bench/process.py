@@ -24,7 +24,7 @@ from doodle_dist.bench.machine import Machine, write_result
 from doodle_dist.config.load import load_experiment
 
 PRESETS = ("doodle-gan-small", "classifier-small")
-BAR, WAIT_BAR = 0.95, 0.02
+BAR = 0.95
 _DRAWINGS, _CATEGORIES = 24_000, 12
 _WARM_UP_STEPS = 5
 
@@ -62,7 +62,7 @@ def plain_loop(preset: str, data: str, seconds: float) -> float:
     from doodle_dist.data.stream import rank_batches
     from doodle_dist.data.stream_plan import plan_stream
     from doodle_dist.data.stream_rows import RowGroupsInMemory
-    from doodle_dist.evaluation.pictures import to_images
+    from doodle_dist.pictures import to_images
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

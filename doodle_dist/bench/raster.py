@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
@@ -131,7 +130,7 @@ def raster_error(rasters: NDArray[np.uint8], references: NDArray[np.uint8]) -> R
     )
 
 
-def _cpu_seconds(work: Callable[[], Any], repeats: int) -> float:
+def _cpu_seconds(work: Callable[[], object], repeats: int) -> float:
     began = time.thread_time()
     for _ in range(repeats):
         work()

@@ -21,15 +21,9 @@ from rich.table import Table
 
 from doodle_dist.bench.machine import Machine, write_result
 from doodle_dist.bench.scale_check import Check, check
-from doodle_dist.bench.scale_inputs import (
-    GRADIENT_BYTES,
-    HERE,
-    Asked,
-    Inputs,
-    collect,
-    count_work,
-    measure_here,
-)
+from doodle_dist.bench.scale_here import measure_here
+from doodle_dist.bench.scale_inputs import GRADIENT_BYTES, HERE, Asked, Inputs, collect
+from doodle_dist.bench.scale_work import count_work
 from doodle_dist.config.load import load_experiment
 
 CATEGORIES = 340

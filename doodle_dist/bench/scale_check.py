@@ -11,15 +11,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from doodle_dist.bench.results import IngestBench, PrepareBench
-from doodle_dist.bench.scale_inputs import (
-    GRADIENT_BYTES,
-    INGEST,
-    PREPARE,
-    Inputs,
-    Work,
-    count_work,
-    load_result,
-)
+from doodle_dist.bench.scale_inputs import GRADIENT_BYTES, INGEST, PREPARE, Inputs, load_result
+from doodle_dist.bench.scale_work import Work, count_work
 from doodle_dist.config.load import load_experiment
 
 LADDER = "gan-ladder.json"

@@ -201,6 +201,6 @@ def bench_table(
     page: Annotated[Path | None, typer.Option(help="also write the plots, as one HTML file")] = None,
 ) -> None:
     """Every bar of speed, and where this machine stands by the figures that were kept."""
-    from doodle_dist.bench import bars
+    from doodle_dist.bench import table
 
-    bars.main(results, page)
+    table.main(results, page)

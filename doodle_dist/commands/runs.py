@@ -15,7 +15,7 @@ def runs_list(
     as_json: Json = False,
 ) -> None:
     """The runs at a place: what they train, how far they are, their best score."""
-    from doodle_dist.evaluation.runs import print_runs
+    from doodle_dist.run.folder import print_runs
 
     print_runs(where, as_json=as_json)
 
@@ -26,7 +26,7 @@ def runs_show(
     as_json: Json = False,
 ) -> None:
     """What a run trains on what, its checkpoints, its latest figures, and what lies in its folder."""
-    from doodle_dist.evaluation.runs import print_run
+    from doodle_dist.run.folder import print_run
 
     print_run(run, as_json=as_json)
 

@@ -161,7 +161,7 @@ def print_counts(manifest: Manifest, uri: str) -> None:
 
 def inspect_dataset(uri: str, output: Path, count: int, *, as_json: bool = False) -> None:
     """`data inspect`: counts, and a contact sheet of ``count`` drawings per category."""
-    from doodle_dist.evaluation.pictures import named_rows, png
+    from doodle_dist.pictures import named_rows, png
 
     uri = locations.absolute(uri)
     manifest = load_manifest(uri)

@@ -1,4 +1,4 @@
-"""The one place where filesystems are built, from a location, the environment and an endpoint.
+"""The one place where filesystems are built, from a location and the environment.
 
 Two libraries read S3 here. pyarrow's native filesystem is the faster one and does all reading and writing of
 data. s3fs is handed to Ray Train and deletes, because pyarrow's creates empty directory objects (``runs/``)
@@ -26,15 +26,14 @@ READ_TIMEOUT_S = 30.0
 MAX_ATTEMPTS = 3  # 3 attempts of 3 s and the pauses between them: a dead endpoint is reported in ~10 s
 
 
-def s3_endpoint(endpoint: str | None = None) -> str | None:
+def s3_endpoint() -> str | None:
     """The S3 endpoint URL in force, None for AWS itself.
 
-    In this order: the argument, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, ``endpoint_url`` of the profile in
-    the AWS config file (which pyarrow ignores). Raises ValueError for one that is no http(s) URL.
+    In this order: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, ``endpoint_url`` of the profile in the AWS config file
+    (which pyarrow ignores). Raises ValueError for one that is no http(s) URL.
     """
     found = (
-        endpoint
-        or os.environ.get("AWS_ENDPOINT_URL_S3")
+        os.environ.get("AWS_ENDPOINT_URL_S3")
         or os.environ.get("AWS_ENDPOINT_URL")
         or _endpoint_in_config_file()
     )
@@ -46,12 +45,6 @@ def s3_endpoint(endpoint: str | None = None) -> str | None:
     if parts.scheme not in HTTP_SCHEMES or not parts.netloc:
         raise ValueError(f"the S3 endpoint '{found}' is no URL; write it like http://host:9000")
     return found.rstrip("/")
-
-
-def use_endpoint(endpoint: str | None) -> None:
-    """Make ``endpoint`` the S3 endpoint of this process and of the processes it starts (None: no change)."""
-    if endpoint:
-        os.environ["AWS_ENDPOINT_URL_S3"] = s3_endpoint(endpoint) or ""
 
 
 def _endpoint_in_config_file() -> str | None:
@@ -73,7 +66,7 @@ def _ask_for_plain_uploads() -> None:
     os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
 
 
-def filesystem(uri: str, *, endpoint: str | None = None) -> tuple[pyarrow.fs.FileSystem, str]:
+def filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """The pyarrow filesystem for reading and writing data at ``uri``, and the path on it.
 
     Native and fast for local files, S3 and Google Cloud Storage; http(s) goes through fsspec and is
@@ -81,9 +74,9 @@ def filesystem(uri: str, *, endpoint: str | None = None) -> tuple[pyarrow.fs.Fil
     """
     kind, path = split_uri(uri)
     if kind == "s3":
-        where = s3_endpoint(endpoint)
-        bucket = path.split("/", 1)[0] if where is None else ""
-        return _native_s3(where, bucket, os.getpid()), path
+        endpoint = s3_endpoint()
+        bucket = path.split("/", 1)[0] if endpoint is None else ""
+        return _native_s3(endpoint, bucket, os.getpid()), path
     return _other_filesystem(kind), path
 
 
@@ -133,16 +126,16 @@ def _other_filesystem(kind: str) -> pyarrow.fs.FileSystem:
         from datetime import timedelta
 
         return pyarrow.fs.GcsFileSystem(retry_time_limit=timedelta(seconds=15))
-    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(_fsspec_of(kind, None)))
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(_fsspec_of(kind)))
 
 
-def fsspec_filesystem(uri: str, *, endpoint: str | None = None) -> tuple[fsspec.AbstractFileSystem, str]:
+def fsspec_filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The fsspec filesystem for ``uri`` and the path on it (s3fs for S3)."""
     kind, path = split_uri(uri)
-    return _fsspec_of(kind, s3_endpoint(endpoint) if kind == "s3" else None), path
+    return _fsspec_of(kind), path
 
 
-def _fsspec_of(kind: str, endpoint: str | None, *, patient: bool = False) -> fsspec.AbstractFileSystem:
+def _fsspec_of(kind: str, *, patient: bool = False) -> fsspec.AbstractFileSystem:
     import fsspec
 
     if kind == "file":
@@ -167,10 +160,10 @@ def _fsspec_of(kind: str, endpoint: str | None, *, patient: bool = False) -> fss
 
     # Other processes write the same prefixes, so a cached listing would be a wrong one.
     kind_of_s3 = PatientS3FileSystem if patient else fsspec.get_filesystem_class("s3")
-    return kind_of_s3(endpoint_url=endpoint, config_kwargs=config, use_listings_cache=False)
+    return kind_of_s3(endpoint_url=s3_endpoint(), config_kwargs=config, use_listings_cache=False)
 
 
-def train_filesystem(uri: str, *, endpoint: str | None = None) -> tuple[pyarrow.fs.FileSystem, str]:
+def train_filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """The filesystem for ``RunConfig(storage_filesystem=…, storage_path=…)``, and that path.
 
     For S3 it goes through s3fs, which creates no directory objects; otherwise it is ``filesystem(uri)``.
@@ -182,5 +175,5 @@ def train_filesystem(uri: str, *, endpoint: str | None = None) -> tuple[pyarrow.
         raise ValueError(f"'{public(uri)}' is read-only: results go to a local path, s3:// or gs://")
     if kind != "s3":
         return filesystem(uri)
-    patient = _fsspec_of("s3", s3_endpoint(endpoint), patient=True)
+    patient = _fsspec_of("s3", patient=True)
     return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(patient)), path

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from doodle_dist.data import locations, storage
 from doodle_dist.data.schema import FORMAT_VERSION, MANIFEST, Manifest, ShardInfo, SplitInfo
 from doodle_dist.data.storage_errors import StorageError
+from doodle_dist.errors import mismatch
 
 
 def load_manifest(uri: str) -> Manifest:
@@ -42,8 +43,7 @@ def load_manifest(uri: str) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(orjson.dumps(raw))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise ValueError(f"{where}: {mismatch(error)}") from None
     for path in named_files(manifest):
         if path.startswith("/") or "://" in path or "\\" in path or ".." in path.split("/"):
             raise ValueError(f"{where} names a file outside its prefix: {path!r}")

@@ -17,14 +17,11 @@ drawings that are there in both forms came out identical:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
-
-from doodle_dist.data.strokes import unpack_strokes
 
 EPSILON = 2.0
 _MAX_COORDINATE = 1e9
@@ -33,28 +30,15 @@ _MAX_LENGTH = (
 )
 
 
-def simplify(
-    strokes: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
-) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """The official simplified strokes, uint8 (x, y), of raw ones. Raises ValueError for no points at all."""
-    counts = np.array([len(x) for x, _ in strokes], np.int64)
-    if not len(counts) or not counts.all():
-        raise ValueError("empty drawing" if not len(counts) else "empty stroke")
-    packed = _simplify_flat(
-        np.concatenate([x for x, _ in strokes]).astype(np.float64),
-        np.concatenate([y for _, y in strokes]).astype(np.float64),
-        counts,
-    )
-    return unpack_strokes(packed)
-
-
 def simplify_packed(drawing: Any) -> bytes:
     """Simplify and pack a raw line's ``drawing``, lists of [x, y, t] per stroke.
 
     Raises ValueError with a short reason for a drawing that is not one.
     """
-    x, y, counts = _flatten(drawing)
-    return _simplify_flat(x, y, counts)
+    packed = simplify_kernel(*_flatten(drawing), EPSILON)
+    if not len(packed):
+        raise ValueError("too long to be a drawing")
+    return bytes(packed)
 
 
 def _flatten(drawing: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
@@ -86,13 +70,6 @@ def _flatten(drawing: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], ND
         raise ValueError("coordinate is too large")
     flat_x, flat_y = np.array(xs, np.float64), np.array(ys, np.float64)
     return flat_x, flat_y, np.array(counts, np.int64)
-
-
-def _simplify_flat(x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArray[np.int64]) -> bytes:
-    out = simplify_kernel(x, y, counts, EPSILON)
-    if not len(out):
-        raise ValueError("too long to be a drawing")
-    return bytes(out)
 
 
 @numba.njit(cache=True)

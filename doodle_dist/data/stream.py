@@ -42,7 +42,6 @@ class Batch:
     """
 
     epoch: int
-    step_in_epoch: int
     pixels: Pictures
     labels: NDArray[np.int64]
     key_ids: NDArray[np.uint64]
@@ -172,7 +171,6 @@ def _steps(plan: StreamPlan, lanes: range, chunk: _Chunk, pixels: Future[Picture
         at = part.stop
         yield Batch(
             epoch=order.epoch,
-            step_in_epoch=step,
             pixels=pixels.result()[part],
             labels=labels[part],
             key_ids=key_ids[part],

@@ -7,7 +7,7 @@ from doodle_dist.data import locations
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.stream_plan import plan_stream
 from doodle_dist.data.stream_rows import split_key_ids
-from doodle_dist.evaluation.snapshot import load_snapshot
+from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.training.audit import AuditResult, check_audit
 
 

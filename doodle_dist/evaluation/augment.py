@@ -40,8 +40,8 @@ from doodle_dist.evaluation.augment_results import (
     summarise,
 )
 from doodle_dist.evaluation.augment_training import Made, Score, train_classifier, train_gan
-from doodle_dist.evaluation.progress_line import duration
 from doodle_dist.models.registry import build_generator
+from doodle_dist.progress_line import duration
 from doodle_dist.ray_cluster import Need, check_resources, connect
 
 _POLL_S = 1.0

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from doodle_dist.data import locations, storage
 from doodle_dist.evaluation.augment_drawings import Drawings
 from doodle_dist.evaluation.augment_results import Arm, Cell, GanCell, name_of
-from doodle_dist.evaluation.pictures import named_rows, png
+from doodle_dist.pictures import named_rows, png
 
 SETTINGS = "settings.json"
 _SHOWN = 12  # drawings of a category in a GAN's picture

@@ -15,11 +15,11 @@ from doodle_dist.config.model import AugmentConfig
 from doodle_dist.data.order import step_seed
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.augment_drawings import Drawings, arm_batches, endless
-from doodle_dist.evaluation.classifier_metrics import Confusion
 from doodle_dist.evaluation.in_memory import take_step
-from doodle_dist.evaluation.pictures import to_images, to_pixels
 from doodle_dist.evaluation.sample import latents_of
-from doodle_dist.evaluation.snapshot import best_device
+from doodle_dist.metrics.classifier import Confusion
+from doodle_dist.pictures import to_images, to_pixels
+from doodle_dist.run.snapshot import best_device
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.gan import GanTask
 from doodle_dist.training.task import Clock, DataShape, Task, as_it_is

@@ -13,11 +13,11 @@ from torch import nn
 
 from doodle_dist.config.load import load_experiment
 from doodle_dist.data.stream_plan import StreamPlan
-from doodle_dist.evaluation.classifier_metrics import Confusion
 from doodle_dist.evaluation.drawings import chunks, pictures_of
 from doodle_dist.evaluation.in_memory import take_step
-from doodle_dist.evaluation.pictures import to_images
-from doodle_dist.evaluation.snapshot import best_device
+from doodle_dist.metrics.classifier import Confusion
+from doodle_dist.pictures import to_images
+from doodle_dist.run.snapshot import best_device
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.task import Clock, DataShape, as_it_is
 

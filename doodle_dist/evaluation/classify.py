@@ -20,8 +20,8 @@ from doodle_dist.data.records import Chunk
 from doodle_dist.data.simplify import simplify_packed
 from doodle_dist.data.strokes import pack_strokes
 from doodle_dist.evaluation.foreign import as_training_picture
-from doodle_dist.evaluation.pictures import grid, png, to_images
-from doodle_dist.evaluation.snapshot import Snapshot, best_device, load_snapshot
+from doodle_dist.pictures import grid, png, to_images
+from doodle_dist.run.snapshot import Snapshot, best_device, load_snapshot
 
 _BATCH = 256
 _DRAWINGS = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")

@@ -15,8 +15,8 @@ from doodle_dist.evaluation.results import (
     read_evaluation,
     write_evaluation,
 )
-from doodle_dist.evaluation.snapshot import Snapshot, load_snapshot
 from doodle_dist.evaluation.tables import classifier_lines, comparison, gan_lines
+from doodle_dist.run.snapshot import Snapshot, load_snapshot
 
 # Where the pictures of an evaluation lie in a run's folder.
 PICTURES, NEIGHBOURS = "evaluation", "neighbours.png"

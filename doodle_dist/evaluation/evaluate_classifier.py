@@ -9,16 +9,7 @@ from numpy.typing import NDArray
 
 from doodle_dist.data import locations
 from doodle_dist.data.stream_plan import StreamPlan
-from doodle_dist.evaluation.classifier_metrics import (
-    Calibration,
-    Confusion,
-    category_scores,
-    confusion_picture,
-    most_confused,
-    reliability_picture,
-)
 from doodle_dist.evaluation.drawings import Chunk, by_number, chunks, in_parts, pictures_of, plan_drawings
-from doodle_dist.evaluation.pictures import named_rows, png, to_images
 from doodle_dist.evaluation.results import (
     CategoryRecognition,
     ClassifierEvaluation,
@@ -26,8 +17,17 @@ from doodle_dist.evaluation.results import (
     Recognition,
     ReliabilityBin,
 )
-from doodle_dist.evaluation.snapshot import Snapshot, best_device
+from doodle_dist.metrics.classifier import (
+    Calibration,
+    Confusion,
+    category_scores,
+    confusion_picture,
+    most_confused,
+    reliability_picture,
+)
 from doodle_dist.models.classifiers import Classifier
+from doodle_dist.pictures import named_rows, png, to_images
+from doodle_dist.run.snapshot import Snapshot, best_device
 
 _BATCH = 512
 _PAIRS, _EXAMPLES = 12, 10

@@ -24,12 +24,12 @@ from doodle_dist.evaluation.features import (
     measure_samples,
     samples,
 )
-from doodle_dist.evaluation.moments import frechet, kernel_distance
-from doodle_dist.evaluation.neighbourhoods import NEIGHBOURS, Neighbourhoods, Overlap, overlap
 from doodle_dist.evaluation.neighbours import Nearest, nearest_drawings, over_nearest
-from doodle_dist.evaluation.pictures import named_rows, png
 from doodle_dist.evaluation.results import CategoryFigures, Figure, GanEvaluation, ReaderInfo, Share
-from doodle_dist.evaluation.snapshot import Snapshot
+from doodle_dist.metrics.moments import frechet, kernel_distance
+from doodle_dist.metrics.neighbourhoods import NEIGHBOURS, Neighbourhoods, Overlap, overlap
+from doodle_dist.pictures import named_rows, png
+from doodle_dist.run.snapshot import Snapshot
 
 # Drawings whose neighbourhoods are looked at: distances between all pairs are found, as in Naeem et al. 2020.
 _NEIGHBOURHOODS = 10_000

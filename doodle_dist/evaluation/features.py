@@ -14,11 +14,11 @@ from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.order import step_seed
 from doodle_dist.data.stream_plan import StreamPlan
 from doodle_dist.evaluation.drawings import chunks, pictures_of
-from doodle_dist.evaluation.moments import KernelMoments, Moments
-from doodle_dist.evaluation.pictures import to_images, to_pixels
-from doodle_dist.evaluation.snapshot import best_device, load_snapshot
+from doodle_dist.metrics.moments import KernelMoments, Moments
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.models.latents import draw_latents
+from doodle_dist.pictures import to_images, to_pixels
+from doodle_dist.run.snapshot import best_device, load_snapshot
 
 # More would take more drawings for each category's covariance than categories have, and third moments of F³.
 MAX_FEATURES = 64

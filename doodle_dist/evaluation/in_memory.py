@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from doodle_dist.evaluation.pictures import to_images
+from doodle_dist.pictures import to_images
 from doodle_dist.training.task import Clock, LaneRandom, StepInput, Task
 
 

@@ -22,10 +22,10 @@ from torch import Tensor
 from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import locations
 from doodle_dist.evaluation.history import gif
-from doodle_dist.evaluation.pictures import named_rows, png, to_pixels
 from doodle_dist.evaluation.sample import GRID_LIMIT, check_draw, known_categories, latents_of
-from doodle_dist.evaluation.snapshot import Snapshot, best_device, load_snapshot
 from doodle_dist.models.layers import ConditionalBatchNorm2d
+from doodle_dist.pictures import named_rows, png, to_pixels
+from doodle_dist.run.snapshot import Snapshot, best_device, load_snapshot
 
 _BATCH = 256
 _FRAME_MS, _END_MS = 80, 600

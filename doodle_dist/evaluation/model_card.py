@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from doodle_dist.config.load import to_toml
 from doodle_dist.data import locations
-from doodle_dist.evaluation.snapshot import Snapshot
+from doodle_dist.run.snapshot import Snapshot
 
 _ATTRIBUTION = (
     "The drawings of *The Quick, Draw! Dataset* (https://github.com/googlecreativelab/quickdraw-dataset) are by "
@@ -35,7 +35,7 @@ session = onnxruntime.InferenceSession("{file}")
 _SAFETENSORS = """```python
 import json
 from doodle_dist.config.load import from_toml
-from doodle_dist.evaluation.snapshot import build_net
+from doodle_dist.run.snapshot import build_net
 from safetensors import safe_open
 with safe_open("{file}", "pt") as file:
     about, weights = file.metadata(), {{name: file.get_tensor(name) for name in file.keys()}}

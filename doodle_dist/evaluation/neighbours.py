@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from doodle_dist.data.stream_plan import StreamPlan
 from doodle_dist.evaluation.drawings import Chunk, chunks, pictures_of
-from doodle_dist.evaluation.pictures import to_images
-from doodle_dist.evaluation.snapshot import best_device
 from doodle_dist.models.classifiers import Classifier
+from doodle_dist.pictures import to_images
+from doodle_dist.run.snapshot import best_device
 
 _BATCH = 512
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from doodle_dist.evaluation.line_chart import reliability_chart
 from doodle_dist.evaluation.markup import Content, Markup, el, folded, join, picture, scrolling, table
 from doodle_dist.evaluation.results import ClassifierEvaluation, Evaluation, GanEvaluation
-from doodle_dist.evaluation.runs import RunInfo
 from doodle_dist.evaluation.tables import with_error
+from doodle_dist.run.folder import RunInfo
 
 _MATRIX_CATEGORIES = 40
 _OPEN_ROWS = 40

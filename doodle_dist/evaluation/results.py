@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from doodle_dist.data import locations, storage
+from doodle_dist.errors import mismatch
 
 EVALUATION = "evaluation.json"
 
@@ -165,10 +166,8 @@ def read_evaluation(run: str) -> Evaluation:
     try:
         return _either.validate_json(storage.read_bytes(where))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
         raise ValueError(
-            f"{where} is not an evaluation of this release ({place}: {first['msg']}); evaluate the run again"
+            f"{where} is not an evaluation of this release ({mismatch(error)}); evaluate the run again"
         ) from None
 
 

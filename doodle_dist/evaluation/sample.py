@@ -23,9 +23,9 @@ from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.order import step_seed
 from doodle_dist.evaluation.drawings import plan_drawings
 from doodle_dist.evaluation.neighbours import nearest_drawings, over_nearest
-from doodle_dist.evaluation.pictures import named_rows, png, to_pixels
-from doodle_dist.evaluation.snapshot import Snapshot, best_device, load_snapshot
 from doodle_dist.models.latents import draw_latents
+from doodle_dist.pictures import named_rows, png, to_pixels
+from doodle_dist.run.snapshot import Snapshot, best_device, load_snapshot
 
 _BATCH = 256
 # Latents are drawn so many at a time, each block from a seed of its own.
@@ -149,14 +149,7 @@ def write_samples(
     snapshot = load_snapshot(locations.absolute(run), which=which, device=best_device())
     _ = snapshot.generator
     names = known_categories(snapshot, categories)
-    if suffix == ".png" and count * len(names) > GRID_LIMIT:
-        raise ValueError(
-            f"-n {count}: a grid of {count * len(names):,} drawings is too large to look at (at most "
-            f"{GRID_LIMIT:,}); write an array, -o samples.npy, or a folder of PNGs, -o samples"
-        )
-    for name in names if suffix == "" else ():
-        if "/" in name or name.startswith("."):
-            raise ValueError(f"category {name!r} can't be a folder's name; write an array, -o samples.npy")
+    _check_takes(suffix, names, count)
     drawn = stream_samples(snapshot, names, count, seed=seed, truncation=truncation)
     with _progress(drawn, count * len(names)) as batches:
         if suffix == ".npy":
@@ -180,6 +173,18 @@ def write_samples(
             )
             output.write_bytes(png(named_rows(_rows(batches, neighbours), columns=_COLUMNS)))
     return output
+
+
+def _check_takes(suffix: str, names: tuple[str, ...], count: int) -> None:
+    """Raise ValueError where an output of that kind can't hold ``count`` drawings of these categories."""
+    if suffix == ".png" and count * len(names) > GRID_LIMIT:
+        raise ValueError(
+            f"-n {count}: a grid of {count * len(names):,} drawings is too large to look at (at most "
+            f"{GRID_LIMIT:,}); write an array, -o samples.npy, or a folder of PNGs, -o samples"
+        )
+    for name in names if suffix == "" else ():
+        if "/" in name or name.startswith("."):
+            raise ValueError(f"category {name!r} can't be a folder's name; write an array, -o samples.npy")
 
 
 def _rows(

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from doodle_dist.evaluation.snapshot import EXPERIMENT, META, SNAPSHOT, SNAPSHOT_VERSION
+from doodle_dist.run.snapshot import EXPERIMENT, META, SNAPSHOT, SNAPSHOT_VERSION
 
 STATE, CURSOR = "state.pt", "cursor.json"
 

@@ -24,7 +24,7 @@ import orjson
 
 from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import DamagedError, StorageError
-from doodle_dist.evaluation.snapshot import META
+from doodle_dist.run.snapshot import META
 from doodle_dist.training.checkpoint import CURSOR, STATE
 from doodle_dist.training.lease import Lease, LeaseLostError, check
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from doodle_dist import losses
 from doodle_dist.config.experiment import ClassifierTaskConfig, Experiment
-from doodle_dist.evaluation.classifier_metrics import Confusion, confusion_picture
+from doodle_dist.metrics.classifier import Confusion, confusion_picture
 from doodle_dist.models import augment
 from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.registry import build_classifier

@@ -5,6 +5,7 @@ failures.py, and the judge that reads its samples in gan_judge.py.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.model import AugmentConfig
-from doodle_dist.evaluation.pictures import grid, to_pixels
-from doodle_dist.evaluation.snapshot import load_snapshot
 from doodle_dist.models import augment
 from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.latents import draw_latents
 from doodle_dist.models.registry import build_critic, build_generator
+from doodle_dist.pictures import grid, to_pixels
+from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.schedules import (
     augment_probability,
     critic_updates_for,
@@ -45,6 +46,14 @@ from doodle_dist.training.task import Clock, DataShape, LaneRandom, Report, Step
 # Rows of the sample grid.
 _GRID_CATEGORIES = 24
 _LATENTS_SEED = 20170101
+
+
+@dataclass(frozen=True)
+class _Veil:
+    """What stands between a picture and the critic at this moment: instance noise and augmentation."""
+
+    sigma: float
+    augment: AugmentConfig
 
 
 class GanTask:
@@ -96,13 +105,13 @@ class GanTask:
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
         sigma = noise_sigma(self.gan.noise, clock.drawings_seen)
         share = augment_probability(self.model.augment, clock.drawings_seen, clock.total_drawings)
-        augmentation = self.model.augment.model_copy(update={"probability": share})
+        veil = _Veil(sigma, self.model.augment.model_copy(update={"probability": share}))
         latents = self._draw_latents(batch.random)
-        real = self._as_critic_sees(batch.images, batch.random, sigma, augmentation)
-        scalars = self._update_critic(batch, real, latents, clock, sigma, augmentation)
+        real = self._as_critic_sees(batch.images, batch.random, veil)
+        scalars = self._update_critic(batch, real, latents, clock, veil)
         number = generator_update_after(self.gan.updates, clock.step)
         if number is not None:
-            scalars |= self._update_generator(batch, real, latents, clock, sigma, augmentation)
+            scalars |= self._update_generator(batch, real, latents, clock, veil)
             halflife = ema_halflife(self.ema_config, clock.drawings_seen)
             drawings = batch.global_rows * critic_updates_for(self.gan.updates, number)
             self.ema.update(self.generator, drawings, halflife)
@@ -115,18 +124,12 @@ class GanTask:
         return scalars
 
     def _update_critic(
-        self,
-        batch: StepInput,
-        real: Tensor,
-        latents: Tensor,
-        clock: Clock,
-        sigma: float,
-        augmentation: AugmentConfig,
+        self, batch: StepInput, real: Tensor, latents: Tensor, clock: Clock, veil: _Veil
     ) -> dict[str, Tensor]:
         adversarial = self.gan.adversarial
         with torch.no_grad(), self._autocast():
             fake = self.generator(latents, batch.labels)
-        fake = self._as_critic_sees(full_precision(fake), batch.random, sigma, augmentation)
+        fake = self._as_critic_sees(full_precision(fake), batch.random, veil)
         real_targets, fake_targets = critic_targets(batch.random, self.gan.labels, len(batch.labels))
         penalties = None
         if penalty_is_due(adversarial, clock.step):
@@ -172,26 +175,20 @@ class GanTask:
         return figures | {EXCESS: verdict.adversarial - least, REAL_READ: real_read, FAKE_READ: fake_read}
 
     def _update_generator(
-        self,
-        batch: StepInput,
-        real: Tensor,
-        latents: Tensor,
-        clock: Clock,
-        sigma: float,
-        augmentation: AugmentConfig,
+        self, batch: StepInput, real: Tensor, latents: Tensor, clock: Clock, veil: _Veil
     ) -> dict[str, Tensor]:
         updates, times = self.gan.updates, self.gan.updates.generator_batch
         random = batch.random.times(times)
         labels = batch.labels.repeat_interleave(times)
         if not updates.reuse_latents:
             latents = self._draw_latents(random)
-        changes = augment.changes(random.uniform(0.0, 1.0, augment.NUMBERS), augmentation)
-        noise = sigma * random.normal(*real.shape[1:]) if sigma else None
+        changes = augment.changes(random.uniform(0.0, 1.0, augment.NUMBERS), veil.augment)
+        noise = veil.sigma * random.normal(*real.shape[1:]) if veil.sigma else None
         targets = generator_targets(random, self.gan.labels, len(labels))
         self.critic.requires_grad_(False)
         with self._autocast():
             loss = self.generator_update(
-                latents, labels, real.repeat_interleave(times, 0), targets, changes, augmentation, noise
+                latents, labels, real.repeat_interleave(times, 0), targets, changes, veil.augment, noise
             )
         total = loss.sum() / (batch.global_rows * times)
         self._descend(total, "generator", self.generator_optimizer, clock)
@@ -202,14 +199,11 @@ class GanTask:
         self._norms[name] = norm = optimizer.descend(loss, clock, self.world_size)
         self._largest_norms[name] = torch.maximum(self._largest_norms[name], norm)
 
-    def _as_critic_sees(
-        self, images: Tensor, random: LaneRandom, sigma: float, augmentation: AugmentConfig
-    ) -> Tensor:
-        """Augmented, with the instance noise of this moment."""
-        changes = augment.changes(random.uniform(0.0, 1.0, augment.NUMBERS), augmentation)
-        seen = augment.apply(images, changes, augmentation)
-        if sigma:
-            seen = seen + sigma * random.normal(*images.shape[1:])
+    def _as_critic_sees(self, images: Tensor, random: LaneRandom, veil: _Veil) -> Tensor:
+        changes = augment.changes(random.uniform(0.0, 1.0, augment.NUMBERS), veil.augment)
+        seen = augment.apply(images, changes, veil.augment)
+        if veil.sigma:
+            seen = seen + veil.sigma * random.normal(*images.shape[1:])
         return seen.contiguous(memory_format=torch.channels_last)
 
     def _draw_latents(self, random: LaneRandom) -> Tensor:

@@ -7,10 +7,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from doodle_dist.evaluation.gan_metrics import conditional_accuracy, diversity_ratios, gaussian_of
-from doodle_dist.evaluation.moments import Gaussian, Moments, frechet
-from doodle_dist.evaluation.snapshot import load_snapshot
+from doodle_dist.metrics.gan import conditional_accuracy, diversity_ratios, gaussian_of
+from doodle_dist.metrics.moments import Gaussian, Moments, frechet
 from doodle_dist.models.classifiers import Classifier
+from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.training.metrics import sum_over_ranks
 from doodle_dist.training.task import StepInput
 

@@ -17,7 +17,7 @@ from doodle_dist.data.order import step_seed
 from doodle_dist.data.retry import patience
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.stream import Batch
-from doodle_dist.evaluation.pictures import png, to_images
+from doodle_dist.pictures import png, to_images
 from doodle_dist.training.audit import AuditWriter
 from doodle_dist.training.checkpoint import Cursor, save_checkpoint
 from doodle_dist.training.context import Context, new_checkpoint_folder

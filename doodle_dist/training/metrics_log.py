@@ -11,7 +11,7 @@ import time
 
 from doodle_dist.data import locations
 from doodle_dist.data.jsonl import LinesFile
-from doodle_dist.evaluation.runs import EVENTS, METRICS_LOG, read_events, read_metrics_log
+from doodle_dist.run.folder import EVENTS, METRICS_LOG, read_events, read_metrics_log
 
 # Between two signs of life: a run that is killed is known to have lived to the last one.
 _ALIVE_EVERY_S = 60.0

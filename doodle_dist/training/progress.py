@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from doodle_dist import log
-from doodle_dist.evaluation.progress_line import line
+from doodle_dist.progress_line import line
 
 _POLL_S = 0.5
 _PLAIN_EVERY_S = 15.0

@@ -10,7 +10,7 @@ import orjson
 from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import DamagedError
 from doodle_dist.errors import causes, one_line, root_cause
-from doodle_dist.evaluation.runs import STOPPED
+from doodle_dist.run.folder import STOPPED
 
 
 def note_reason(run_uri: str, reason: str) -> None:

@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.experiment import DataConfig, Experiment, ScalingConfig
 from doodle_dist.config.load import to_toml
 from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.manifest import load_manifest
@@ -26,8 +26,8 @@ from doodle_dist.data.stream_pictures import Rasteriser
 from doodle_dist.data.stream_plan import StreamPlan, plan_stream, stream_categories
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import one_line, root_cause
-from doodle_dist.evaluation.runs import CONFIG, noted_reason
 from doodle_dist.ray_cluster import quiet_ray_data
+from doodle_dist.run.folder import CONFIG, noted_reason
 from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state
 from doodle_dist.training.checkpoint_store import CheckpointStore, latest_checkpoint
@@ -166,18 +166,7 @@ def prepare_run(
     if checkpoint is not None:
         cursor = load_cursor(checkpoint, experiment.seed, experiment.train.global_batch)
     # Before the nets are built, since it takes seconds to start, most of them spent elsewhere.
-    batches = rank_batches(
-        plan,
-        rank=context.rank,
-        world_size=context.world_size,
-        epoch=cursor.epoch,
-        consumed=cursor.consumed,
-        epochs=-(-total // plan.rows),
-        buffer_bytes=experiment.data.buffer_bytes,
-        threads=experiment.data.raster_threads,
-        memory=memory,
-        draw=rasteriser_on(context.device, plan),
-    )
+    batches = _stream_from(cursor, plan, total, experiment.data, context, memory)
     try:
         task = build_task(experiment, manifest, categories, context)
         if checkpoint is not None:
@@ -213,16 +202,42 @@ def prepare_run(
     )
     if run.metrics_log:
         storage.write_atomic(locations.join(run_uri, CONFIG), to_toml(experiment).encode())
-        scaling, device = experiment.scaling, context.device
-        run.metrics_log.note(
-            "started",
-            workers=context.world_size,
-            cpus_per_worker=scaling.cpus_per_worker,
-            gpus_per_worker=scaling.gpus_per_worker,
-            device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        )
-        run.metrics_log.flush()
+        _note_start(run.metrics_log, experiment.scaling, context)
     return run, batches, cursor
+
+
+def _stream_from(
+    cursor: Cursor,
+    plan: StreamPlan,
+    total_drawings: int,
+    config: DataConfig,
+    context: Context,
+    memory: RowGroupsInMemory | None,
+) -> RankBatches:
+    return rank_batches(
+        plan,
+        rank=context.rank,
+        world_size=context.world_size,
+        epoch=cursor.epoch,
+        consumed=cursor.consumed,
+        epochs=-(-total_drawings // plan.rows),
+        buffer_bytes=config.buffer_bytes,
+        threads=config.raster_threads,
+        memory=memory,
+        draw=rasteriser_on(context.device, plan),
+    )
+
+
+def _note_start(log: MetricsLog, scaling: ScalingConfig, context: Context) -> None:
+    device = context.device
+    log.note(
+        "started",
+        workers=context.world_size,
+        cpus_per_worker=scaling.cpus_per_worker,
+        gpus_per_worker=scaling.gpus_per_worker,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    )
+    log.flush()
 
 
 def rasteriser_on(device: torch.device, plan: StreamPlan) -> Rasteriser | None:

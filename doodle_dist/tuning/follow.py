@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from doodle_dist.errors import one_line
-from doodle_dist.evaluation.progress_line import duration
+from doodle_dist.progress_line import duration
 from doodle_dist.training.lease import LeaseLostError
 from doodle_dist.tuning.ledger import Ledger, trial_number
 from doodle_dist.tuning.naming import short

@@ -33,11 +33,6 @@ class Importance:
     why_none: str = ""
 
 
-def importances(record: SearchRecord, base: Experiment) -> dict[str, float]:
-    """The shares of `importance_of`, by axis; empty where nothing can be said."""
-    return importance_of(record, base).shares
-
-
 def importance_of(record: SearchRecord, base: Experiment) -> Importance:
     """Importance of each axis by PED-ANOVA (Watanabe et al. 2023): how far the best quarter's values of an
     axis differ from all trials' values.

@@ -7,7 +7,7 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import build, overlay, to_toml
 from doodle_dist.config.search import experiment_with
 from doodle_dist.data import locations, storage
-from doodle_dist.evaluation.progress_line import duration
+from doodle_dist.progress_line import duration
 from doodle_dist.tuning import plots
 from doodle_dist.tuning.courses import lineage
 from doodle_dist.tuning.found import (

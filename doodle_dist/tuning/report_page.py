@@ -18,8 +18,8 @@ from doodle_dist.evaluation.markup import (
     section,
     table,
 )
-from doodle_dist.evaluation.progress_line import duration
 from doodle_dist.evaluation.report_style import STYLE
+from doodle_dist.progress_line import duration
 from doodle_dist.tuning.found import (
     BEST,
     BY_AXIS,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from doodle_dist.bench import bars
+from doodle_dist.bench import bars, table
 from doodle_dist.bench.bars import Bar, Results
 from doodle_dist.bench.full_size import FullSize, KeySums, Means, Phase
 from doodle_dist.bench.loaders import LoaderResult, LoadersBench
@@ -166,7 +166,7 @@ def test_a_file_of_an_older_release_is_named(folder: Path) -> None:
 def test_the_page_shows_every_bar_and_fetches_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bars.main(folder, folder / "page.html")
+    table.main(folder, folder / "page.html")
     assert "missed" in capsys.readouterr().out
     page = (folder / "page.html").read_text()
     results = Results.read(folder)

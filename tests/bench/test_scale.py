@@ -21,7 +21,9 @@ from doodle_dist.bench.scale import (
     prepare_s,
     reading,
 )
-from doodle_dist.bench.scale_inputs import Asked, Inputs, Work, collect, count_work, measure_here
+from doodle_dist.bench.scale_here import measure_here
+from doodle_dist.bench.scale_inputs import Asked, Inputs, collect
+from doodle_dist.bench.scale_work import Work, count_work
 from doodle_dist.config.load import load_experiment
 from doodle_dist.data import stream_plan, stream_rows
 from doodle_dist.data.order import EpochOrder, lanes_of_rank
@@ -177,7 +179,7 @@ def test_lazy_penalties_are_counted_as_often_as_they_come() -> None:
 
 def test_what_is_measured_here_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_drawings(tmp_path / "raw", {"cat": 3000, "dog": 2500})
-    monkeypatch.setattr("doodle_dist.bench.scale_inputs.measure_loopback", lambda: 1e9)
+    monkeypatch.setattr("doodle_dist.bench.scale_here.measure_loopback", lambda: 1e9)
     here = measure_here(str(tmp_path / "raw"))
     assert here.drawings == 5500
     assert 8 + 24 < here.bytes_per_row < here.shard_bytes_per_drawing * 1.2

@@ -19,7 +19,7 @@ from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.evaluation.audit_check import check_run
 from doodle_dist.evaluation.sample import generate
-from doodle_dist.evaluation.snapshot import load_snapshot
+from doodle_dist.run.snapshot import load_snapshot
 from tests.image_sets import noise, write_cub, write_idx
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.usefixtures("local_ray")]

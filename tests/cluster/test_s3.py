@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from doodle_dist.evaluation.runs import read_metrics_log
+from doodle_dist.run.folder import read_metrics_log
 from tests.cluster.test_train import TINY, doodle_dist
 from tests.conftest import write_drawings
 from tests.s3 import S3Server

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from doodle_dist.config.load import from_toml
 from doodle_dist.evaluation.attempts import attempts_of
-from doodle_dist.evaluation.runs import read_events, read_metrics_log, read_run
+from doodle_dist.run.folder import read_events, read_metrics_log, read_run
 from tests.conftest import write_drawings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]

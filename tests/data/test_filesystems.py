@@ -39,11 +39,12 @@ def test_endpoint_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     assert filesystems.s3_endpoint() == "http://all:1"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3:1/")
     assert filesystems.s3_endpoint() == "http://s3:1"
-    assert filesystems.s3_endpoint("http://option:1") == "http://option:1"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "minio:9000")
     with pytest.raises(ValueError, match="is no URL"):
-        filesystems.s3_endpoint("minio:9000")
+        filesystems.s3_endpoint()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://user:topsecret@minio:9000")
     with pytest.raises(ValueError, match="must not hold") as error:
-        filesystems.s3_endpoint("http://user:topsecret@minio:9000")
+        filesystems.s3_endpoint()
     assert "topsecret" not in str(error.value)
 
 

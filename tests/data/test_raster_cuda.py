@@ -23,7 +23,7 @@ from doodle_dist.data.stream_plan import StreamPlan  # noqa: E402
 from doodle_dist.data.stream_rows import RowGroupsInMemory  # noqa: E402
 from doodle_dist.data.stroke_augment import StrokeAugment  # noqa: E402
 from doodle_dist.data.strokes import pack_strokes  # noqa: E402
-from doodle_dist.evaluation.pictures import to_images  # noqa: E402
+from doodle_dist.pictures import to_images  # noqa: E402
 from doodle_dist.training.worker import rasteriser_on  # noqa: E402
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from doodle_dist.data import raw
 from doodle_dist.data.categories import OFFICIAL_345, Categories
 from doodle_dist.data.records import Batch, Chunk, Source
-from doodle_dist.data.simplify import simplify, simplify_packed
+from doodle_dist.data.simplify import simplify_packed
 from doodle_dist.data.strokes import pack_strokes, unpack_strokes
 
 
@@ -100,7 +100,7 @@ _POINT = st.tuples(*[st.floats(-1e4, 1e4, width=32)] * 2)
 @given(st.lists(st.lists(_POINT, min_size=1, max_size=12), min_size=1, max_size=4))
 def test_simplified_strokes_keep_their_ends(points: list[list[tuple[float, float]]]) -> None:
     strokes = [(np.array([p[0] for p in s]), np.array([p[1] for p in s])) for s in points]
-    out = simplify(strokes)
+    out = unpack_strokes(simplify_packed([[x.tolist(), y.tolist()] for x, y in strokes]))
     assert len(out) == len(strokes)
     xs, ys = np.concatenate([x for x, _ in strokes]), np.concatenate([y for _, y in strokes])
     span = max(np.ptp(xs), np.ptp(ys))

@@ -13,8 +13,8 @@ from PIL import Image
 from doodle_dist.data.raster import rasterize
 from doodle_dist.evaluation.classify import classify, classify_files, read_items
 from doodle_dist.evaluation.foreign import as_training_picture
-from doodle_dist.evaluation.pictures import png
-from doodle_dist.evaluation.snapshot import load_snapshot
+from doodle_dist.pictures import png
+from doodle_dist.run.snapshot import load_snapshot
 from tests.conftest import write_drawings
 from tests.runs import save_run
 

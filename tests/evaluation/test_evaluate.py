@@ -30,11 +30,11 @@ from doodle_dist.evaluation.features import (
     measure_samples,
     samples,
 )
-from doodle_dist.evaluation.moments import frechet, kernel_distance
 from doodle_dist.evaluation.neighbours import nearest_drawings
 from doodle_dist.evaluation.results import ClassifierEvaluation, GanEvaluation, read_evaluation
-from doodle_dist.evaluation.snapshot import Snapshot, load_snapshot
+from doodle_dist.metrics.moments import frechet, kernel_distance
 from doodle_dist.models.classifiers import Classifier
+from doodle_dist.run.snapshot import Snapshot, load_snapshot
 from tests.datasets import prepare_here
 from tests.evaluation.readers import PROJECTION
 from tests.runs import save_run

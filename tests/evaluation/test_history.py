@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from doodle_dist.evaluation.history import curves_picture, read_curves, write_animation, write_curves
-from doodle_dist.evaluation.pictures import png
+from doodle_dist.pictures import png
 from doodle_dist.training.tensorboard import TensorBoard
 
 

@@ -16,9 +16,9 @@ from doodle_dist.evaluation.interpolate import (
     great_circle,
     write_interpolation,
 )
-from doodle_dist.evaluation.pictures import to_pixels
 from doodle_dist.evaluation.sample import generate
-from doodle_dist.evaluation.snapshot import load_snapshot
+from doodle_dist.pictures import to_pixels
+from doodle_dist.run.snapshot import load_snapshot
 from tests.runs import save_run
 
 NAMES = ("cat", "dog", "fish")

@@ -13,7 +13,6 @@ import pytest
 from doodle_dist import cli
 from doodle_dist.config.load import load_experiment, to_toml
 from doodle_dist.data import storage
-from doodle_dist.evaluation.pictures import grid, png
 from doodle_dist.evaluation.report import write_report
 from doodle_dist.evaluation.results import (
     CategoryFigures,
@@ -28,7 +27,8 @@ from doodle_dist.evaluation.results import (
     Share,
     write_evaluation,
 )
-from doodle_dist.evaluation.runs import EVENTS, read_run
+from doodle_dist.pictures import grid, png
+from doodle_dist.run.folder import EVENTS, read_run
 from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.tensorboard import TensorBoard
 from tests.runs import save_run

@@ -15,9 +15,9 @@ from doodle_dist.data.sources import find_sources
 from doodle_dist.data.stream_pictures import pictures
 from doodle_dist.data.stream_plan import Window, plan_stream
 from doodle_dist.data.stream_rows import read_window
-from doodle_dist.evaluation.pictures import to_images, to_pixels
 from doodle_dist.evaluation.sample import _Neighbours, generate, latents_of, stream_samples, write_samples
-from doodle_dist.evaluation.snapshot import load_snapshot
+from doodle_dist.pictures import to_images, to_pixels
+from doodle_dist.run.snapshot import load_snapshot
 from tests.datasets import prepare_here
 from tests.runs import save_run
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from doodle_dist.evaluation.gan_metrics import frechet_distance
+from doodle_dist.metrics.gan import frechet_distance
 from doodle_dist.training.gan_judge import Judge
 from doodle_dist.training.task import LaneRandom, StepInput
 from tests.evaluation.readers import PROJECTION

@@ -18,7 +18,7 @@ from doodle_dist.config.experiment import TrainConfig
 from doodle_dist.data import storage
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.stream import Batch
-from doodle_dist.evaluation.runs import read_events, read_metrics_log
+from doodle_dist.run.folder import read_events, read_metrics_log
 from doodle_dist.training.checkpoint import Cursor, load_cursor
 from doodle_dist.training.loop import FailedError, NonFiniteError, Run, Speedometer, train
 from doodle_dist.training.metrics_log import MetricsLog
@@ -88,7 +88,6 @@ def stream(cursor: Cursor) -> Iterator[Batch]:
             rows = min(BATCH, EPOCH - first)
             yield Batch(
                 epoch=epoch,
-                step_in_epoch=first // BATCH,
                 pixels=np.zeros((rows, 1, 4, 4), np.uint8),
                 labels=np.zeros(rows, np.int64),
                 key_ids=np.arange(first, first + rows, dtype=np.uint64) + np.uint64(1000 * epoch),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from doodle_dist.evaluation.runs import EVENTS, METRICS_LOG, read_events, read_metrics_log
+from doodle_dist.run.folder import EVENTS, METRICS_LOG, read_events, read_metrics_log
 from doodle_dist.training.metrics_log import MetricsLog
 from tests.s3 import S3Server
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from doodle_dist.data.storage_errors import DamagedError, StorageError
-from doodle_dist.evaluation.runs import noted_reason
+from doodle_dist.run.folder import noted_reason
 from doodle_dist.training.reasons import forget_reason, note_reason, reason_to_stop, told
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from doodle_dist.config.search import Settings
-from doodle_dist.tuning.importance import common_drawings, importance_of, importances
+from doodle_dist.tuning.importance import common_drawings, importance_of
 from doodle_dist.tuning.ledger import Result, SearchRecord, TrialRecord
 from tests.tuning.records import asha, base_of, pbt, request
 
@@ -29,7 +29,7 @@ def points(trials: int, preset: str = "doodle-gan-small") -> dict[int, Settings]
 @pytest.mark.parametrize("axis", ["optim.generator.lr", "optim.critic.lr", "gan.adversarial.r1_gamma_start"])
 def test_the_axis_that_matters_is_found(axis: str) -> None:
     record = asha(matters=axis)
-    shares = importances(record, base_of(record))
+    shares = importance_of(record, base_of(record)).shares
     assert sum(shares.values()) == pytest.approx(1)
     assert next(iter(shares)) == axis == max(shares, key=lambda key: shares[key])
     assert shares[axis] > 0.5
@@ -49,7 +49,7 @@ def test_an_axis_with_a_condition_is_judged_among_the_trials_that_have_it(axis: 
     record = record_of(
         {number: objective(point) for number, point in settings.items()}, settings, "doodle-gan-small"
     )
-    shares = importances(record, base_of(record))
+    shares = importance_of(record, base_of(record)).shares
     # Whether the length of a decay is there at all is the decay's doing, and whether that is, the noise's.
     family = [key for key in shares if key.startswith("gan.noise.")]
     assert sum(shares[key] for key in family) > 0.7
@@ -67,10 +67,10 @@ def test_high_is_good_where_the_search_says_so() -> None:
     }
     record = record_of(objectives, settings, "classifier-small")
     assert record.sign > 0
-    assert next(iter(importances(record, base_of(record)))) == good
+    assert next(iter(importance_of(record, base_of(record)).shares)) == good
     low = replace(record.request, search=record.request.search | {"mode": "min"})
     record = SearchRecord(record.uri, low, record.trials)
-    assert next(iter(importances(record, base_of(record)))) == bad
+    assert next(iter(importance_of(record, base_of(record)).shares)) == bad
 
 
 def test_trials_are_compared_where_all_of_them_got_to() -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from doodle_dist.tuning import plots
-from doodle_dist.tuning.importance import importances
+from doodle_dist.tuning.importance import importance_of
 from tests.tuning.records import asha, base_of, pbt, request
 
 
@@ -86,4 +86,4 @@ def test_nothing_to_draw_is_said() -> None:
     with pytest.raises(ValueError, match="no trial"):
         plots.best_so_far_picture({"none": empty})
     with pytest.raises(ValueError, match="no axis"):
-        plots.importance_bars(importances(empty, base), 0)
+        plots.importance_bars(importance_of(empty, base).shares, 0)

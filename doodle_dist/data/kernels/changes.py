@@ -219,6 +219,40 @@ def _range(values, n):
 
 
 @inline
+def _matrix(settings, shape, flip):
+    """Rotation · shear · stretch, mirrored or not, by rows (a, b), (c, d)."""
+    angle = _signed(shape, 0, settings.rotate)
+    cos, sin = np.cos(angle), np.sin(angle)
+    stretch = np.exp(np.float32(0.5) * _signed(shape, 1, settings.aspect_log))
+    wide = -stretch if flip else stretch
+    high = np.float32(1) / stretch
+    shear = _signed(shape, 2, settings.shear)
+    return cos * wide, (cos * shear - sin) * high, sin * wide, (sin * shear + cos) * high
+
+
+@inline
+def _write_fitted(strokes, n_kept, xs, ys, n_points, out, to):
+    """The strokes that are left onto ``out[to:]``, top-left at 0 and the larger side 255. -> where they end."""
+    left_x, right_x = _range(xs, n_points)
+    top_y, bottom_y = _range(ys, n_points)
+    side = max(right_x - left_x, bottom_y - top_y)
+    fit = np.float32(255) / side if side > _ONE_PLACE else np.float32(0)
+    _put_u16(out, to, n_kept)
+    to += 2
+    first = np.int64(0)
+    for s in range(n_kept):
+        n = strokes[s * STROKE_FIELDS + _KEPT]
+        _put_u16(out, to, n)
+        # From the end, since the last vector of x runs over into y.
+        for k in range((n - 1) // POINTS_AT_ONCE * POINTS_AT_ONCE, -1, -POINTS_AT_ONCE):
+            _fit16(xs, first + k, left_x, fit, out, to + 2 + k)
+            _fit16(ys, first + k, top_y, fit, out, to + 2 + n + k)
+        to += 2 + 2 * n
+        first += n
+    return to
+
+
+@inline
 def _augment(settings, state, data, at, strokes, xs, ys, out, to):
     """One drawing onto ``out[to:]``. -> where it ends."""
     half_unit, one = np.float32(0.5), np.float32(1)
@@ -232,15 +266,7 @@ def _augment(settings, state, data, at, strokes, xs, ys, out, to):
     if _unit(whole, 1) < settings.unfinished_probability:
         _leave_unfinished(settings.unfinished_share * _unit(whole, 2), strokes, n_strokes)
 
-    # Rotation · shear · stretch, by rows (a, b), (c, d).
-    angle = _signed(shape, 0, settings.rotate)
-    cos, sin = np.cos(angle), np.sin(angle)
-    stretch = np.exp(half_unit * _signed(shape, 1, settings.aspect_log))
-    wide = -stretch if _unit(whole, 3) < settings.flip_probability else stretch
-    high = one / stretch
-    shear = _signed(shape, 2, settings.shear)
-    a, b = cos * wide, (cos * shear - sin) * high
-    c, d = sin * wide, (sin * shear + cos) * high
+    a, b, c, d = _matrix(settings, shape, _unit(whole, 3) < settings.flip_probability)
     bend = settings.bend / max(half, half_unit)
     bends = (_signed(bits, 0, bend), _signed(bits, 1, bend), _signed(bits, 2, bend), _signed(bits, 3, bend))
     reach = half * settings.stroke_shift
@@ -271,24 +297,7 @@ def _augment(settings, state, data, at, strokes, xs, ys, out, to):
             n_kept += 1
             done += n
         serial += (total + 3) // 4 * 4
-
-    left_x, right_x = _range(xs, done)
-    top_y, bottom_y = _range(ys, done)
-    side = max(right_x - left_x, bottom_y - top_y)
-    fit = np.float32(255) / side if side > _ONE_PLACE else np.float32(0)
-    _put_u16(out, to, n_kept)
-    to += 2
-    first = np.int64(0)
-    for s in range(n_kept):
-        n = strokes[s * STROKE_FIELDS + _KEPT]
-        _put_u16(out, to, n)
-        # From the end, since the last vector of x runs over into y.
-        for k in range((n - 1) // POINTS_AT_ONCE * POINTS_AT_ONCE, -1, -POINTS_AT_ONCE):
-            _fit16(xs, first + k, left_x, fit, out, to + 2 + k)
-            _fit16(ys, first + k, top_y, fit, out, to + 2 + n + k)
-        to += 2 + 2 * n
-        first += n
-    return to
+    return _write_fitted(strokes, n_kept, xs, ys, done, out, to)
 
 
 @jit

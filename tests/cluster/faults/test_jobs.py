@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from doodle_dist.evaluation.runs import read_metrics_log
+from doodle_dist.run.folder import read_metrics_log
 from tests.cluster.faults.conftest import Row
 from tests.cluster.faults.hosts import DATA, REPOSITORY, SETTINGS, Job
 

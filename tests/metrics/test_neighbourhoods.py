@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from doodle_dist.evaluation import neighbourhoods
-from doodle_dist.evaluation.neighbourhoods import NEIGHBOURS, Neighbourhoods, Overlap, overlap
+from doodle_dist.metrics import neighbourhoods
+from doodle_dist.metrics.neighbourhoods import NEIGHBOURS, Neighbourhoods, Overlap, overlap
 
 
 def normal(rows: int, columns: int, seed: int) -> Tensor:

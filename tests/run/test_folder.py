@@ -7,7 +7,7 @@ import pytest
 
 from doodle_dist.config.load import load_experiment, to_toml
 from doodle_dist.data import storage
-from doodle_dist.evaluation.runs import find_runs, print_run, print_runs, read_run
+from doodle_dist.run.folder import find_runs, print_run, print_runs, read_run
 from doodle_dist.training.metrics_log import MetricsLog
 from tests.runs import save_run
 from tests.s3 import S3Server

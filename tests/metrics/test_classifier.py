@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from doodle_dist.evaluation.classifier_metrics import (
+from doodle_dist.metrics.classifier import (
     Calibration,
     Confusion,
     Figures,

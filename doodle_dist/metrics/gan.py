@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from doodle_dist.evaluation.moments import Gaussian, Moments, frechet
+from doodle_dist.metrics.moments import Gaussian, Moments
 
 
 def conditional_accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -30,11 +30,6 @@ def diversity_ratios(
         if len(fake) >= 2 and len(true) >= 2:
             ratios[int(label)] = mean_pairwise_distance(fake) / mean_pairwise_distance(true)
     return ratios
-
-
-def frechet_distance(one: Tensor, other: Tensor) -> float:
-    """Fréchet distance of the Gaussians fitted to two sets of features [N, F], N >= 2; see moments.py."""
-    return frechet(gaussian_of(one), gaussian_of(other))
 
 
 def gaussian_of(features: Tensor) -> Gaussian:

@@ -3,16 +3,21 @@
 import pytest
 import torch
 
-from doodle_dist.evaluation.gan_metrics import (
+from doodle_dist.metrics.gan import (
     conditional_accuracy,
     diversity_ratios,
-    frechet_distance,
+    gaussian_of,
     mean_pairwise_distance,
 )
+from doodle_dist.metrics.moments import frechet
 
 
 def normal(rows: int, columns: int, seed: int) -> torch.Tensor:
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def frechet_distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return frechet(gaussian_of(one), gaussian_of(other))
 
 
 def whitened(rows: int, columns: int) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import locations, storage
+from doodle_dist.errors import mismatch
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
 
@@ -122,11 +123,7 @@ def load_saved_experiment(uri: str) -> Experiment:
     try:
         return Experiment.model_validate_json(storage.read_bytes(uri))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(
-            f"{uri} is damaged, or of another release: {f'{where}: ' if where else ''}{first['msg']}"
-        ) from None
+        raise ValueError(f"{uri} is damaged, or of another release: {mismatch(error)}") from None
 
 
 def build_net(experiment: Experiment, categories: int, side: int, channels: int) -> nn.Module:

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from doodle_dist.evaluation.classifier_metrics import Calibration, Confusion
-from doodle_dist.evaluation.gan_metrics import frechet_distance
-from doodle_dist.evaluation.moments import KernelMoments, kernel_distance
+from doodle_dist.metrics.classifier import Calibration, Confusion
+from doodle_dist.metrics.gan import gaussian_of
+from doodle_dist.metrics.moments import KernelMoments, frechet, kernel_distance
 
 pytest.importorskip("torchmetrics", reason="torchmetrics is not installed")
 
@@ -35,7 +35,7 @@ def test_frechet_distance() -> None:
     theirs.set_dtype(torch.float64)
     theirs.update(x.view(-1, 1, 2, 4), real=True)
     theirs.update(y.view(-1, 1, 2, 4), real=False)
-    assert frechet_distance(x, y) == pytest.approx(float(theirs.compute()), rel=1e-4)
+    assert frechet(gaussian_of(x), gaussian_of(y)) == pytest.approx(float(theirs.compute()), rel=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`")

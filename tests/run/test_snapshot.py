@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from doodle_dist.data.storage_errors import StorageError
-from doodle_dist.evaluation.snapshot import load_snapshot
+from doodle_dist.run.snapshot import load_snapshot
 from tests.runs import save_run
 
 PRESET = "classifier-small"

@@ -4,6 +4,9 @@
 takes. Both are float64, and of a size that does not depend on the number of drawings.
 """
 
+# A torch function returns Any where its stub has no types.
+# mypy: no-warn-return-any
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

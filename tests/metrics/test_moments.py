@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from doodle_dist.evaluation.moments import Gaussian, KernelMoments, Moments, frechet, kernel_distance
+from doodle_dist.metrics.moments import Gaussian, KernelMoments, Moments, frechet, kernel_distance
 
 
 def normal(rows: int, columns: int, seed: int) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from doodle_dist.evaluation.pictures import grid, named_rows, png, to_pixels
+from doodle_dist.pictures import grid, named_rows, png, to_pixels
 
 
 def pictures(count: int, channels: int = 1, height: int = 5, width: int = 7) -> np.ndarray:
