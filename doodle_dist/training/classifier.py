@@ -137,5 +137,5 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     Other CPUs, AVX512-BF16 among them, were not measured, and gain little from its dot products if anything.
     """
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))

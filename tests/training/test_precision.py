@@ -26,7 +26,9 @@ def test_on_a_cpu(
 
 @pytest.mark.parametrize(("has_it", "expected"), [(True, torch.bfloat16), (False, None)])
 def test_on_a_gpu(has_it: bool, expected: torch.dtype | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_it)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda *, including_emulation: has_it or including_emulation
+    )
     assert autocast_dtype("auto", GPU) == expected
     assert autocast_dtype("fp32", GPU) is None
 
