@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from doodle_dist.metrics.gan import frechet_distance
+from doodle_dist.metrics.gan import gaussian_of
+from doodle_dist.metrics.moments import frechet
 from doodle_dist.training.gan_judge import Judge
 from doodle_dist.training.task import LaneRandom, StepInput
 from tests.evaluation.readers import PROJECTION
@@ -62,7 +63,7 @@ def test_the_figures_are_those_of_all_pictures_at_once(judge: Callable[[], Judge
     assert set(by_seven) == set(at_once) == SCALARS
     assert by_seven == pytest.approx(at_once, rel=1e-5)
     features = judge().classifier.features
-    expected = frechet_distance(features(fake), features(real))
+    expected = frechet(gaussian_of(features(fake)), gaussian_of(features(real)))
     assert at_once["judge/frechet_distance"] == pytest.approx(expected, rel=1e-6)
     labels = torch.arange(2).repeat_interleave(600)
     read = judge().classifier(fake).argmax(1) == labels
