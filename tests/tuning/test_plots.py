@@ -87,3 +87,9 @@ def test_nothing_to_draw_is_said() -> None:
         plots.best_so_far_picture({"none": empty})
     with pytest.raises(ValueError, match="no axis"):
         plots.importance_bars(importances(empty, base), 0)
+
+
+def test_labels_of_the_colour_bar_stand_apart() -> None:
+    assert plots._apart([2016, 2048, 6016, 18_024, 18_056]) == [2016, 6016, 18_056]
+    assert plots._apart([2000, 6000, 18_000]) == [2000, 6000, 18_000]
+    assert plots._apart([18_024, 18_056]) == [18_024, 18_056]
