@@ -175,7 +175,7 @@ def _stream(found: LoadersBench | None) -> Iterator[Bar]:
     )
     fine = found.first_batch_s <= FIRST_BATCH_BAR_S
     yield Bar(
-        "first batch", "Ray is up", start, f"{found.first_batch_s:.1f} s", _verdict(fine), command, date
+        "first batch", "Ray is up", start, f"{found.first_batch_s:.2g} s", _verdict(fine), command, date
     )
 
 
@@ -269,7 +269,7 @@ def main(folder: Path, page: Path | None) -> None:
     """Print the table; write the page of plots."""
     results = Results.read(folder)
     found = bars(results)
-    table = Table("what", "against", "bar", "here", "", "measured by", "on")
+    table = Table("what", "against", "bar", "here", "verdict", "measured by", "on")
     for one in found:
         style = {"met": "", "missed": "bold red", "not measured here": "dim"}[one.verdict]
         table.add_row(
