@@ -3,13 +3,13 @@
 STYLE = """
 :root {
   --paper: #ffffff; --ink: #1b1d21; --soft: #5a616b; --line: #d6dae0; --raised: #f4f6f8; --accent: #1857b6;
-  --on-accent: #ffffff; --bad: #b3261e; --shade: #00000033;
+  --bad: #b3261e; --shade: #00000033;
   --c0: #1857b6; --c1: #b8480d; --c2: #177a3c; --c3: #7a2bb5; --c4: #8a6100; --c5: #b0246e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14161a; --ink: #e8eaed; --soft: #a4abb6; --line: #3a404a; --raised: #1e2228; --accent: #7db4ff;
-    --on-accent: #0c1420; --bad: #ff9b8f; --shade: #ffffff33;
+    --bad: #ff9b8f; --shade: #ffffff33;
     --c0: #7db4ff; --c1: #ff9f66; --c2: #64d28b; --c3: #cf9dff; --c4: #ecc95a; --c5: #ff8fc4;
   }
 }
@@ -92,9 +92,9 @@ td.figure { white-space: nowrap; }
   background: var(--paper); font-weight: 400; min-width: 0; }
 .matrix thead th { writing-mode: vertical-rl; transform: rotate(180deg); font-weight: 400; text-align: left;
   vertical-align: top; margin: 0 auto; }
-.matrix td { background: color-mix(in srgb, var(--accent) var(--share), var(--raised));
+/* Half of the accent at most: the figure stays readable (4.5 : 1) on every shade, light and dark. */
+.matrix td { background: color-mix(in srgb, var(--accent) calc(var(--share) / 2), var(--raised));
   border: 1px solid var(--paper); }
-.matrix td.high { color: var(--on-accent); }
 details { margin: .75rem 0; }
 summary { cursor: pointer; padding: .35rem 0; color: var(--accent); }
 pre { overflow-x: auto; background: var(--raised); border: 1px solid var(--line); border-radius: .5rem; padding: 1rem;
