@@ -81,21 +81,13 @@ def _raster(results: Results) -> list[Content]:
     if found is None:
         return []
     rows = [row for row in (found.ours, *found.others) if row.drawings_per_s and row.error]
-    return [
-        _on(found.machine),
-        _beside(
-            bar_chart(
-                "Drawings a second on one core",
-                [(row.name, row.drawings_per_s or 0.0) for row in rows],
-                first_is_ours=True,
-            ),
-            bar_chart(
-                "Mean error on ink against Google's bitmaps, grey levels",
-                [(row.name, row.error.ink_mean if row.error else 0.0) for row in rows],
-                first_is_ours=True,
-            ),
-        ),
-    ]
+    error = [row.error.ink_mean if row.error else None for row in rows]
+    return _ours_first(
+        found.machine,
+        [row.name for row in rows],
+        ("Drawings a second on one core", [row.drawings_per_s for row in rows]),
+        ("Mean error on ink against Google's bitmaps, grey levels", error),
+    )
 
 
 def _loaders(results: Results) -> list[Content]:
@@ -103,41 +95,35 @@ def _loaders(results: Results) -> list[Content]:
     if found is None:
         return []
     there = sorted((one for one in found.results if one.drawings_per_s), key=lambda one: one.name != "ours")
-    return [
-        _on(found.machine),
-        _beside(
-            bar_chart(
-                "Drawings a second to the consumer, from strokes unless it says rasters",
-                [(one.what, one.drawings_per_s or 0.0) for one in there],
-                first_is_ours=True,
-            ),
-            bar_chart(
-                "Seconds to the first batch",
-                [(one.what, one.first_batch_s or 0.0) for one in there],
-                first_is_ours=True,
-            ),
-        ),
-    ]
+    speed = "Drawings a second to the consumer, from strokes unless it says rasters"
+    return _ours_first(
+        found.machine,
+        [one.what for one in there],
+        (speed, [one.drawings_per_s for one in there]),
+        ("Seconds to the first batch", [one.first_batch_s for one in there]),
+    )
+
+
+def _ours_first(
+    machine: Machine, names: Sequence[str], *charts: tuple[str, Sequence[float | None]]
+) -> list[Content]:
+    """Figures of ours, the first, and of others: a chart for each title and its values."""
+    drawn = []
+    for title, values in charts:
+        bars = [(name, value or 0.0) for name, value in zip(names, values, strict=True)]
+        drawn.append(bar_chart(title, bars, first_is_ours=True))
+    return [_on(machine), _beside(*drawn)]
 
 
 def _training(results: Results) -> list[Content]:
     content: list[Content] = []
-    if results.process:
-        content += [
-            _on(results.process.machine),
-            bar_chart(
-                "Whole training over a plain loop with the data in memory",
-                [(one.preset, one.ratio) for one in results.process.results],
-            ),
-        ]
-    if results.step:
-        content += [
-            _on(results.step.machine),
-            bar_chart(
-                "A step's time: the textbook loop's over ours",
-                [(one.preset, one.ratio) for one in results.step.results],
-            ),
-        ]
+    for title, bench in (
+        ("Whole training over a plain loop with the data in memory", results.process),
+        ("A step's time: the textbook loop's over ours", results.step),
+    ):
+        if bench:
+            bars = [(one.preset, one.ratio) for one in bench.results]
+            content += [_on(bench.machine), bar_chart(title, bars)]
     return content
 
 
