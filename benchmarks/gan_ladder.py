@@ -41,7 +41,7 @@ LADDER: dict[str, list[str]] = {
     "doodle-gan-small": [],
 }
 PER_CATEGORY = 100
-COLUMNS = 6
+COLUMNS = 3  # five blocks of them are as wide as a page shows without shrinking
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,28 @@ def test_a_page_that_is_not_current_is_named(
     assert make_reference.stale() == ["settings.md", "presets.md"]
 
 
+def anchors(page: Path) -> set[str]:
+    """What headings can be linked by, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text()):
         if "://" not in target:
-            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+            there = page.parent / target if target else page
+            assert there.exists(), f"{page.relative_to(ROOT)} links to {target}"
+            assert not anchor or anchor in anchors(there), (
+                f"{page.relative_to(ROOT)} links to {target}#{anchor}"
+            )
+
+
+def test_pictures_are_used_and_say_what_they_show() -> None:
+    shown = {
+        (page.parent / target).resolve(): name
+        for page in PAGES
+        for name, target in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", page.read_text())
+    }
+    assert set(shown) == {file.resolve() for file in (ROOT / "docs" / "images").iterdir()}
+    assert all(len(name) > 10 for name in shown.values())

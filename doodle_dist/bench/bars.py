@@ -176,7 +176,7 @@ def _stream(found: LoadersBench | None) -> Iterator[Bar]:
             yield Bar(what, against, of_bare, f"{ratio:.2f}", verdict, command, date)
     fine = found.first_batch_s <= FIRST_BATCH_BAR_S
     yield Bar(
-        "first batch", "Ray is up", start, f"{found.first_batch_s:.1f} s", _verdict(fine), command, date
+        "first batch", "Ray is up", start, f"{found.first_batch_s:.2g} s", _verdict(fine), command, date
     )
 
 

@@ -11,9 +11,13 @@ from doodle_dist.evaluation.line_chart import Series, chart, short
 from doodle_dist.evaluation.markup import Content, Markup, anchor, el, facts, page, section, table
 from doodle_dist.evaluation.report_style import STYLE
 
-_WIDTH, _NAMES, _ROW, _GAP = 720, 320, 22, 8
+# A chart is drawn at a phone's width, so that its text is not shrunk there: a name, and its bar below.
+_WIDTH, _NAME, _BAR, _GAP = 400, 18, 14, 12
+_FIGURE = 60  # room for the figure behind the longest bar
 _STYLE = """
-.bars { max-width: 44rem; } .bars > svg { display: block; width: 100%; height: auto; }
+.bars { max-width: 30rem; } .bars > svg { display: block; width: 100%; height: auto; }
+.charts:has(.bars) { align-items: start; } th .soft { display: block; font-weight: 400; }
+.date { white-space: nowrap; }
 .bars rect { fill: var(--c0); } .bars rect.ours { fill: var(--c2); } .bars text.name { fill: var(--ink); }
 """
 
@@ -42,17 +46,16 @@ def _titles(results: Results) -> list[str]:
 def _bars(found: Sequence[Bar]) -> Markup:
     rows = [
         [
-            one.what,
-            one.against,
-            one.bar,
-            one.figure or "–",
+            [one.what, " ", el("span", one.against, class_="soft")] if one.against else one.what,
             el("strong", one.verdict, class_="bad") if one.verdict == "missed" else one.verdict,
-            f"{one.command} {one.date}".strip(),
+            one.figure or "–",
+            one.bar,
+            [one.command, " ", el("span", one.date, class_="soft date")] if one.date else one.command,
         ]
         for one in found
     ]
-    head = ("what", "against", "bar", "here", "", "command, date")
-    return table("Every bar, and this machine's figure", head, rows, words=6)
+    head = ("what, against what", "verdict", "here", "bar", "command, date")
+    return table("Every bar, and this machine's figure", head, rows, words=5)
 
 
 def _plots(results: Results) -> list[tuple[str, list[Content]]]:
@@ -62,6 +65,10 @@ def _plots(results: Results) -> list[tuple[str, list[Content]]]:
         ("Train", _training(results)),
         ("Fifty million", _full_size(results)),
     ]
+
+
+def _beside(*charts: Markup) -> Markup:
+    return el("div", *charts, class_="charts")
 
 
 def _on(machine: Machine) -> Markup:
@@ -101,11 +108,11 @@ def _ours_first(
     machine: Machine, names: Sequence[str], *charts: tuple[str, Sequence[float | None]]
 ) -> list[Content]:
     """Figures of ours, the first, and of others: a chart for each title and its values."""
-    content: list[Content] = [_on(machine)]
+    drawn = []
     for title, values in charts:
         bars = [(name, value or 0.0) for name, value in zip(names, values, strict=True)]
-        content.append(bar_chart(title, bars, first_is_ours=True))
-    return content
+        drawn.append(bar_chart(title, bars, first_is_ours=True))
+    return [_on(machine), _beside(*drawn)]
 
 
 def _training(results: Results) -> list[Content]:
@@ -134,11 +141,9 @@ def _full_size(results: Results) -> list[Content]:
             for name in ("prepare", "stream")
         ]
         content.append(
-            el(
-                "div",
+            _beside(
                 chart("Memory of all processes, MB", memory, along="drawings"),
                 chart("Drawings a second", speed, along="drawings"),
-                class_="charts",
             )
         )
     content.append(
@@ -163,37 +168,23 @@ def _figures(runs: Sequence[FullSize], name: str, figure: Callable[[Phase], floa
 def bar_chart(title: str, rows: Sequence[tuple[str, float]], *, first_is_ours: bool = False) -> Markup:
     """A figure: a horizontal bar a row, in the order given, its value beside it."""
     most = max((value for _, value in rows), default=0.0) or 1.0
-    room = _WIDTH - _NAMES - 70
+    room = _WIDTH - _FIGURE
     drawn = []
     for k, (name, value) in enumerate(rows):
-        y = k * (_ROW + _GAP)
-        middle = y + _ROW / 2
+        top = k * (_NAME + _BAR + _GAP)
         length = max(round(value / most * room, 1), 1.0)
+        middle = top + _NAME + _BAR / 2
+        ours = "ours" if first_is_ours and not k else None
         drawn += [
-            el(
-                "text",
-                name,
-                x=_NAMES - 8,
-                y=middle,
-                text_anchor="end",
-                dominant_baseline="central",
-                class_="name",
-            ),
-            el(
-                "rect",
-                x=_NAMES,
-                y=y,
-                width=length,
-                height=_ROW,
-                class_="ours" if first_is_ours and not k else None,
-            ),
-            el("text", short(value), x=_NAMES + length + 6, y=middle, dominant_baseline="central"),
+            el("text", name, x=0, y=top + _NAME / 2, dominant_baseline="central", class_="name"),
+            el("rect", x=0, y=top + _NAME, width=length, height=_BAR, class_=ours),
+            el("text", short(value), x=length + 6, y=middle, dominant_baseline="central"),
         ]
     said = "; ".join(f"{name} {short(value)}" for name, value in rows)
     svg = el(
         "svg",
         drawn,
-        viewBox=f"0 0 {_WIDTH} {len(rows) * (_ROW + _GAP)}",
+        viewBox=f"0 0 {_WIDTH} {len(rows) * (_NAME + _BAR + _GAP)}",
         role="img",
         aria_label=f"{title}: {said}",
     )

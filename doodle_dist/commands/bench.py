@@ -21,7 +21,10 @@ def bench_raster(
     ),
     output: BenchOutput = None,
 ) -> None:
-    """The rasteriser against cairo: error on official pairs, drawings/s on one core."""
+    """The rasteriser against cairo and others.
+
+    Error on official pairs, drawings/s on one core.
+    """
     from doodle_dist.bench import raster
 
     raster.main(shared, output)
@@ -34,7 +37,10 @@ def bench_prepare(
     folder: Annotated[Path | None, typer.Option(help="where to work (default: a temporary folder)")] = None,
     real: BenchReal = Path("../shared/data/simplified"),
 ) -> None:
-    """Prepare made-up ndjson: drawings/s against orjson's, and the memory of all Ray processes."""
+    """Prepare, against orjson.
+
+    Drawings/s of made-up ndjson, and the memory of all Ray processes.
+    """
     from doodle_dist.bench import prepare as bench
 
     bench.main(drawings, folder, real, output)
@@ -53,7 +59,10 @@ def bench_full_size(
     keep: Annotated[bool, typer.Option("--keep", help="delete nothing at the end")] = False,
     output: BenchOutput = None,
 ) -> None:
-    """Make up as many drawings as Quick, Draw! has; prepare, verify and stream an epoch of them."""
+    """As many drawings as Quick, Draw! has.
+
+    Make them up; prepare, verify and stream an epoch of them.
+    """
     from doodle_dist.bench import full_size
 
     full_size.main(drawings, categories, real, folder, workers, until, output, keep)
@@ -70,7 +79,10 @@ def bench_loaders(
     workers: Annotated[int, typer.Option(min=1, help="processes of each loader, and cores for Ray")] = 2,
     output: BenchOutput = None,
 ) -> None:
-    """The stream against torch's DataLoader, WebDataset, LitData, MosaicML Streaming and bare pyarrow."""
+    """The stream against other loaders.
+
+    torch's DataLoader, WebDataset, LitData, MosaicML Streaming and bare pyarrow.
+    """
     from doodle_dist.bench import loaders
 
     loaders.main(drawings, categories, real, folder, seconds, rounds, workers, output)
@@ -82,7 +94,10 @@ def bench_ingest(
     workers: Annotated[int, typer.Option(min=1, help="worker processes, and cores for Ray Data")] = 2,
     output: BenchOutput = None,
 ) -> None:
-    """The stream to workers against the rasteriser alone, on the same cores."""
+    """The stream to workers against the rasteriser alone.
+
+    On the same cores.
+    """
     from doodle_dist.bench import ingest
 
     ingest.main(data, workers, output)
@@ -94,7 +109,10 @@ def bench_start(
     rounds: Annotated[int, typer.Option(min=1, help="each measured so often, in turns")] = 3,
     output: BenchOutput = None,
 ) -> None:
-    """From Enter to the first step of a training, against the least that Ray Train itself takes."""
+    """From Enter to the first step of a training.
+
+    Against the least that Ray Train itself takes.
+    """
     from doodle_dist.bench import start
 
     start.main(workers, rounds, output)
@@ -108,7 +126,10 @@ def bench_train(
     overrides: Overrides = None,
     output: BenchOutput = None,
 ) -> None:
-    """A training step against the textbook loop: eager, float32, zero_grad, backward, step per net."""
+    """A training step against the textbook loop.
+
+    Eager, float32, zero_grad, backward, step per net.
+    """
     from doodle_dist.bench import train
 
     train.main(presets or [], batch, rounds, overrides or [], output)
@@ -121,7 +142,10 @@ def bench_process(
     rounds: Annotated[int, typer.Option(min=1, help="in turns")] = 3,
     output: BenchOutput = None,
 ) -> None:
-    """A whole training against the same steps in a plain PyTorch loop with the data in memory."""
+    """A whole training against a plain PyTorch loop.
+
+    The same steps, with the data in memory.
+    """
     from doodle_dist.bench import process
 
     process.main(presets or [], seconds, rounds, output)
@@ -159,7 +183,10 @@ def bench_scale(
     as_json: Json = False,
     output: BenchOutput = None,
 ) -> None:
-    """A model of an epoch over 50 million drawings on many nodes, held against what was measured."""
+    """A model of an epoch over 50 million drawings.
+
+    On many nodes, held against what was measured.
+    """
     from doodle_dist.bench import scale
     from doodle_dist.bench.scale_inputs import Asked
 
@@ -187,7 +214,10 @@ def bench_scale(
 
 @app.command("growth")
 def bench_growth(output: BenchOutput = None) -> None:
-    """What planning an epoch and prepare's exchange cost a shard, at up to 100,000 shards."""
+    """What planning and prepare's exchange cost a shard.
+
+    At up to 100,000 shards.
+    """
     from doodle_dist.bench import growth
 
     growth.main(output)
@@ -200,7 +230,10 @@ def bench_table(
     ),
     page: Annotated[Path | None, typer.Option(help="also write the plots, as one HTML file")] = None,
 ) -> None:
-    """Every bar of speed, and where this machine stands by the figures that were kept."""
+    """Every bar of speed, and where this machine stands.
+
+    By the figures that were kept.
+    """
     from doodle_dist.bench import table
 
     table.main(results, page)

@@ -1,5 +1,8 @@
 """`doodle-dist config`: the presets."""
 
+import shutil
+import sys
+import textwrap
 from typing import Annotated
 
 import typer
@@ -11,11 +14,17 @@ app = typer.Typer(no_args_is_help=True, help="List, show and check presets.")
 
 @app.command("list")
 def config_list() -> None:
-    """The presets that ship with the package, each with its first line."""
+    """The presets that ship with the package.
+
+    Each with its first line.
+    """
     from doodle_dist.config.load import preset_names, preset_text
 
+    # In a terminal a long line goes on below its own column; elsewhere a preset is a line.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
     for name in preset_names():
-        print(f"{name:20} {preset_text(name).splitlines()[0].lstrip('# ')}")
+        line = f"{name:20} {preset_text(name).splitlines()[0].lstrip('# ')}"
+        print("\n".join(textwrap.wrap(line, max(width, 40), subsequent_indent=21 * " ")))
 
 
 @app.command("show")

@@ -17,7 +17,10 @@ def fetch(
     format: Annotated[str, typer.Option(help="simplified, raw, binary or bitmap")] = "simplified",
     base_url: Annotated[str, typer.Option(help="where the published files are", hidden=True)] = "",
 ) -> None:
-    """Download the published Quick, Draw! files; run again, it goes on."""
+    """Download the published Quick, Draw! files.
+
+    Run again, it goes on.
+    """
     from doodle_dist.data.commands import fetch_files
 
     fetch_files(to, categories, format, base_url)
@@ -70,7 +73,10 @@ def prepare(
     local: Local = False,
     as_json: Json = False,
 ) -> None:
-    """Turn official files into a shuffled, split, checksummed dataset; run again, it goes on."""
+    """Turn official files into a shuffled dataset.
+
+    Split and checksummed; run again, it goes on.
+    """
     from doodle_dist.data.commands import picture_options, prepare_dataset
 
     prepare_dataset(

@@ -36,7 +36,10 @@ def doctor(
     wait: Annotated[float, typer.Option(help="seconds to wait for an autoscaler")] = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Say what is wrong with a cluster for a run, what that means and how to mend it; exit 1 if it would fail."""
+    """Say what is wrong with a cluster for a run.
+
+    And what that means, and how to mend it; exit 1 if the run would fail.
+    """
     from doodle_dist.doctor.command import doctor as examine
 
     given = {

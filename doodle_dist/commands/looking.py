@@ -13,7 +13,10 @@ def curves(
     run: Annotated[str, typer.Argument(help="a run's folder or URI")],
     output: Annotated[Path, typer.Option("-o", help="PNG to write")] = Path("curves.png"),
 ) -> None:
-    """Draw a run's losses with the noise level beside them, what the critic tells right, and the judge."""
+    """Draw a run's curves as a picture.
+
+    Losses with the noise level beside them, what the critic tells right, and the judge.
+    """
     from doodle_dist.evaluation.history import write_curves
 
     print(write_curves(run, output))
@@ -24,7 +27,10 @@ def animate(
     run: Annotated[str, typer.Argument(help="a GAN run's folder or URI")],
     output: Annotated[Path, typer.Option("-o", help="GIF to write")] = Path("training.gif"),
 ) -> None:
-    """Make a GIF of a run's sample grids: the same latents, again and again."""
+    """Make a GIF of a run's sample grids.
+
+    The same latents, again and again.
+    """
     from doodle_dist.evaluation.history import write_animation
 
     print(write_animation(run, output))
@@ -41,7 +47,10 @@ def report(
         typer.Option(help="what an hour of one worker costs, to show the money too"),
     ] = None,
 ) -> None:
-    """Write all that a run's folder tells as one HTML file: figures, pictures, curves, cost, failures, config."""
+    """Write all that a run's folder tells as one HTML file.
+
+    Figures, pictures, curves, cost, failures, config.
+    """
     from doodle_dist.evaluation.report import write_report
 
     print(write_report(run, output, price_per_hour=price_per_hour))
@@ -54,7 +63,10 @@ def audit(
         str, typer.Option(help="prepared dataset (default: the one the run was trained on)")
     ] = "",
 ) -> None:
-    """Check that a run consumed every training drawing exactly once per epoch."""
+    """Check that a run saw every drawing once an epoch.
+
+    From what `--set data.audit=true` had it write down.
+    """
     from doodle_dist.evaluation.audit_check import check_run, print_result
 
     result = check_run(run, data)

@@ -14,7 +14,10 @@ def runs_list(
     where: Annotated[str, typer.Argument(help="folder or URI under which runs lie")] = "runs",
     as_json: Json = False,
 ) -> None:
-    """The runs at a place: what they train, how far they are, their best score."""
+    """The runs at a place.
+
+    What they train, how far they are, their best score.
+    """
     from doodle_dist.run.folder import print_runs
 
     print_runs(where, as_json=as_json)
@@ -25,7 +28,10 @@ def runs_show(
     run: Annotated[str, typer.Argument(help="a run's folder or URI")],
     as_json: Json = False,
 ) -> None:
-    """What a run trains on what, its checkpoints, its latest figures, and what lies in its folder."""
+    """All about one run.
+
+    What it trains on what, its checkpoints, its latest figures, and what lies in its folder.
+    """
     from doodle_dist.run.folder import print_run
 
     print_run(run, as_json=as_json)
@@ -40,7 +46,10 @@ def runs_watch(
     ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a line")] = False,
 ) -> None:
-    """A live line of a run's progress, from its folder alone; ends when the run does."""
+    """A live line of a run's progress.
+
+    From its folder alone; it ends when the run does.
+    """
     from doodle_dist.evaluation.watch import watch_run
 
     watch_run(run, every_s=every, patience_s=patience, as_json=as_json)

@@ -112,7 +112,9 @@ def tune(
     local: Local = False,
     as_json: Json = False,
 ) -> None:
-    """Search for better settings: learning rates, noise, critic ratio, or whatever axes you name.
+    """Search for better settings.
+
+    Of learning rates, noise, critic ratio, or whatever axes you name.
 
     Trials are judged by a figure of quality on held-out drawings: a GAN by the Fréchet distance of its samples
     in a classifier's features, a classifier by its accuracy. Never by a GAN's loss: each side's loss is measured

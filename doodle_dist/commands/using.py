@@ -56,7 +56,9 @@ def evaluate(
     local: Local = False,
     as_json: Json = False,
 ) -> None:
-    """Judge a run on held-out drawings, or compare GAN runs; evaluation.json in its folder keeps the figures.
+    """Judge a run on held-out drawings, or compare GAN runs.
+
+    evaluation.json in the run's folder keeps the figures.
 
     Several GAN runs and no --evaluator: compare what was found before.
     """
@@ -94,7 +96,10 @@ def sample(
     ] = "",
     data: Annotated[str, typer.Option(help="training drawings for --neighbours (default: the run's)")] = "",
 ) -> None:
-    """Draw with a trained generator: a grid of a row per category, or any number of drawings as files."""
+    """Draw with a trained generator.
+
+    A grid of a row per category, or any number of drawings as files.
+    """
     from doodle_dist.evaluation.sample import write_samples
 
     path = write_samples(
@@ -124,7 +129,10 @@ def interpolate(
     output: Annotated[Path, typer.Option("-o", help="strips.png or moving.gif")] = Path("interpolation.png"),
     checkpoint: Checkpoint = "best",
 ) -> None:
-    """Draw the way from latent to latent (a great circle), or from category to category."""
+    """Draw the way between latents, or between categories.
+
+    Latents lie on a great circle.
+    """
     from doodle_dist.evaluation.interpolate import write_interpolation
 
     path = write_interpolation(
@@ -193,7 +201,9 @@ def augment(
     local: Local = False,
     as_json: Json = False,
 ) -> None:
-    """Find out whether generated drawings help a classifier that has K real drawings per category.
+    """Find out whether generated drawings help a classifier.
+
+    One that has K real drawings per category.
 
     --set overrides the GANs' settings. The same command goes on where an experiment was left.
     """
@@ -241,7 +251,10 @@ def export(
     checkpoint: Checkpoint = "best",
     as_json: Json = False,
 ) -> None:
-    """Write a run's net to one file, check it against the original, and put a model card beside it."""
+    """Write a run's net to one file, as safetensors or ONNX.
+
+    It is checked against the original, and a model card is put beside it.
+    """
     from doodle_dist.evaluation.export import export_run, print_export
 
     print_export(export_run(run, format, output, opset=opset, which=checkpoint), as_json=as_json)

@@ -1,11 +1,12 @@
 """HTML in which nothing that comes from data can be taken for markup, and the page that holds a report."""
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Union
 
-_VOID = {"meta", "img", "link", "br"}
+_VOID = {"meta", "img", "link", "br", "wbr"}
 
 
 class Markup(str):
@@ -43,6 +44,14 @@ def join(*children: Content) -> Markup:
     return Markup("".join(parts))
 
 
+def breakable(name: str) -> Content:
+    """A name such as gan.noise.sigma_start or judge/frechet_distance, which a line may end inside of."""
+    if isinstance(name, Markup):
+        return name
+    first, *others = re.split(r"(?<=[a-z][._/])(?=[a-z])", name)
+    return [first, *([el("wbr"), part] for part in others)] if others else name
+
+
 def section(title: str, *children: Content) -> Markup:
     """A part of the report with its heading, at ``#title-in-small-letters``."""
     name = anchor(title)
@@ -55,7 +64,7 @@ def anchor(title: str) -> str:
 
 def facts(rows: Iterable[tuple[str, Content]]) -> Markup:
     """Names and what belongs to them; a row whose content is empty is left out."""
-    return el("dl", [el("div", el("dt", name), el("dd", what)) for name, what in rows if what])
+    return el("dl", [el("div", el("dt", breakable(name)), el("dd", what)) for name, what in rows if what])
 
 
 def folded(summary: str, *children: Content) -> Markup:
@@ -71,11 +80,12 @@ def table(
     It scrolls by itself where it is wider than the screen.
     """
     kinds = [None if k < words else "figure" for k in range(len(head))]
-    top = el("tr", [el("th", name, scope="col", class_=kind) for name, kind in zip(head, kinds, strict=True)])
+    names = zip(head, kinds, strict=True)
+    top = el("tr", [el("th", breakable(name), scope="col", class_=kind) for name, kind in names])
     body = [
         el(
             "tr",
-            el("th", first, scope="row"),
+            el("th", breakable(first) if isinstance(first, str) else first, scope="row"),
             [el("td", cell, class_=kind) for cell, kind in zip(others, kinds[1:], strict=True)],
         )
         for first, *others in rows

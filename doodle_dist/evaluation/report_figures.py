@@ -187,7 +187,6 @@ def _matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
                 "td",
                 f"{100 * share:.0f}" if share >= 0.005 else "",
                 style=f"--share: {100 * share:.1f}%",
-                class_="high" if share > 0.5 else None,
                 title=f"{name} read as {read}: {count:,}",
             )
             for share, count, read in zip(shares, row, names, strict=True)

@@ -3,13 +3,13 @@
 STYLE = """
 :root {
   --paper: #ffffff; --ink: #1b1d21; --soft: #5a616b; --line: #d6dae0; --raised: #f4f6f8; --accent: #1857b6;
-  --on-accent: #ffffff; --bad: #b3261e;
+  --bad: #b3261e; --shade: #00000033;
   --c0: #1857b6; --c1: #b8480d; --c2: #177a3c; --c3: #7a2bb5; --c4: #8a6100; --c5: #b0246e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14161a; --ink: #e8eaed; --soft: #a4abb6; --line: #3a404a; --raised: #1e2228; --accent: #7db4ff;
-    --on-accent: #0c1420; --bad: #ff9b8f;
+    --bad: #ff9b8f; --shade: #ffffff33;
     --c0: #7db4ff; --c1: #ff9f66; --c2: #64d28b; --c3: #cf9dff; --c4: #ecc95a; --c5: #ff8fc4;
   }
 }
@@ -47,7 +47,12 @@ figcaption strong { color: var(--ink); }
 img { display: block; max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line); }
 img.pixels { image-rendering: pixelated; background: #000; }
 .scroll img { max-width: none; }
-.scroll { overflow-x: auto; margin: .75rem 0; }
+/* A shade at the side where more is to be seen: the lids before it move with what is scrolled. */
+.scroll { overflow-x: auto; margin: .75rem 0;
+  background: linear-gradient(to right, var(--paper) 40%, transparent) 0 0 / 2rem 100% no-repeat local,
+    linear-gradient(to left, var(--paper) 40%, transparent) 100% 0 / 2rem 100% no-repeat local,
+    linear-gradient(to right, var(--shade), transparent) 0 0 / .8rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--shade), transparent) 100% 0 / .8rem 100% no-repeat scroll; }
 .moments { display: flex; gap: 1rem; }
 .moments figure { flex: none; margin: 0; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: .5rem 1.5rem;
@@ -80,16 +85,16 @@ td.figure { white-space: nowrap; }
 @media (max-width: 40rem) {
   th, td { padding: .35rem .4rem; font-size: .92rem; }
   td.figure { white-space: normal; }
-  tbody th { overflow-wrap: anywhere; }
+  tbody th { overflow-wrap: break-word; }
 }
 .matrix th, .matrix td { padding: .25rem .3rem; border: 0; text-align: center; font-size: .9rem; min-width: 2.1rem; }
 .matrix tbody th { text-align: right; padding-right: .6rem; white-space: nowrap; position: sticky; left: 0;
   background: var(--paper); font-weight: 400; min-width: 0; }
 .matrix thead th { writing-mode: vertical-rl; transform: rotate(180deg); font-weight: 400; text-align: left;
   vertical-align: top; margin: 0 auto; }
-.matrix td { background: color-mix(in srgb, var(--accent) var(--share), var(--raised));
+/* Half of the accent at most: the figure stays readable (4.5 : 1) on every shade, light and dark. */
+.matrix td { background: color-mix(in srgb, var(--accent) calc(var(--share) / 2), var(--raised));
   border: 1px solid var(--paper); }
-.matrix td.high { color: var(--on-accent); }
 details { margin: .75rem 0; }
 summary { cursor: pointer; padding: .35rem 0; color: var(--accent); }
 pre { overflow-x: auto; background: var(--raised); border: 1px solid var(--line); border-radius: .5rem; padding: 1rem;

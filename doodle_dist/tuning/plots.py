@@ -29,6 +29,7 @@ _LOG_FROM = 10.0  # objectives that differ by more than this factor are drawn on
 _JITTER = 0.16  # of points of one category, in categories
 _NAMED_TRIALS = 12
 _LEGEND_COLUMNS = 7
+_TICKS = 6  # of the colour bar: with more, its ends alone are named
 _RING: dict[str, Any] = {
     "markersize": 11,
     "markerfacecolor": "none",
@@ -104,10 +105,19 @@ def _one_legend(figure: Figure, panels: Sequence[Axes], where: str) -> None:
 def _colour_bar(figure: Figure, panels: list[Axes], colours: ScalarMappable, reached: list[int]) -> None:
     bar = figure.colorbar(colours, ax=panels, shrink=0.7, pad=0.01)
     bar.set_label("drawings reached", fontsize=8)
-    bar.set_ticks(reached if len(reached) <= 6 else [reached[0], reached[-1]])
+    bar.set_ticks(_apart(reached) if len(reached) <= _TICKS else [reached[0], reached[-1]])
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=7)
+
+
+def _apart(values: Sequence[int]) -> list[int]:
+    """Both ends, and what stands between them on a logarithmic scale without its label touching another."""
+    least, kept = (values[-1] / values[0]) ** 0.04, [values[0]]
+    for value in values[1:-1]:
+        if value > kept[-1] * least and value * least < values[-1]:
+            kept.append(value)
+    return [*kept, values[-1]]
 
 
 def _drawn_axes(record: SearchRecord, base: Experiment) -> list[Axis]:

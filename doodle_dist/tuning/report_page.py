@@ -9,6 +9,7 @@ from doodle_dist.evaluation.markup import (
     Content,
     Markup,
     anchor,
+    breakable,
     el,
     facts,
     folded,
@@ -39,9 +40,9 @@ from doodle_dist.tuning.naming import short, short_names, shown
 _SHOWN = 10
 _ROUGH_BELOW = 30
 _NONE = "–"
-# Figures' names are long words; grids of panels are read from this width on, and scroll on a narrower screen.
+# Grids of panels are read from this width on, and scroll on a narrower screen.
 _STYLE = """
-dt, .cards span { overflow-wrap: anywhere; }
+dt, .cards span { overflow-wrap: break-word; }
 .scroll img.wide { max-width: 100%; min-width: 56rem; }
 """
 
@@ -92,7 +93,9 @@ def _cards(found: Found) -> Markup:
         (duration(found.elapsed_s), "hours : minutes : seconds"),
     ]
     return el(
-        "ul", [el("li", el("strong", value), el("span", what)) for value, what in cards], class_="cards"
+        "ul",
+        [el("li", el("strong", value), el("span", breakable(what))) for value, what in cards],
+        class_="cards",
     )
 
 

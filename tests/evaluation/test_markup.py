@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from doodle_dist.evaluation.line_chart import Series, chart, short
-from doodle_dist.evaluation.markup import el, join, page, table
+from doodle_dist.evaluation.markup import breakable, el, join, page, table
 
 
 class Collected(HTMLParser):
@@ -45,6 +45,22 @@ def test_a_table_has_a_caption_and_says_what_its_heads_are_of() -> None:
     assert scopes == ["col", "col", "row", "row"]
     assert [tag for tag, _ in read.tags].count("caption") == 1
     assert next(a for t, a in read.tags if t == "div")["tabindex"] == "0", "keys scroll what is too wide"
+
+
+def test_a_long_name_may_be_broken_and_says_the_same() -> None:
+    for name in (
+        "gan.noise.sigma_start",
+        "judge/frechet_distance",
+        "cat & dog",
+        "5,000 – 17,500",
+        "3.5",
+        HOSTILE,
+    ):
+        read = Collected(el("p", breakable(name)))
+        assert "".join(read.said) == name
+        broken = [tag for tag, _ in read.tags].count("wbr")
+        assert broken == sum(name.count(end) for end in "._/" if name[0].islower())
+    assert breakable(el("b", "a.b")) == "<b>a.b</b>", "markup stays as it is"
 
 
 def test_a_page_forbids_to_fetch_anything() -> None:

@@ -36,7 +36,7 @@ from tests.s3 import S3Server
 
 HOSTILE = "<script>alert('doodle')</script>"
 CATEGORIES = (HOSTILE, "cat & dog")
-_VOID = {"meta", "img", "link", "br"}
+_VOID = {"meta", "img", "link", "br", "wbr"}
 
 
 class Document(HTMLParser):

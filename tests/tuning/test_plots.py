@@ -41,6 +41,12 @@ def test_each_axis_has_a_panel() -> None:
     assert narrow.shape[1] < wide.shape[1] / 2
 
 
+def test_labels_of_the_colour_bar_stand_apart() -> None:
+    assert plots._apart([2016, 2048, 6016, 18_024, 18_056]) == [2016, 6016, 18_056]
+    assert plots._apart([2000, 6000, 18_000]) == [2000, 6000, 18_000]
+    assert plots._apart([18_024, 18_056]) == [18_024, 18_056]
+
+
 def test_searches_lie_over_one_another_where_they_are_searched_by_the_same() -> None:
     both = plots.best_so_far_picture({"asha": asha(32), "another": asha(16)})
     one = plots.best_so_far_picture({"asha": asha(32)})
