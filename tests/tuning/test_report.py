@@ -4,7 +4,7 @@ import io
 import itertools
 import re
 import shlex
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -112,24 +112,42 @@ class Page(HTMLParser):
         return sum(name == tag for name, _ in self.tags)
 
 
-@pytest.mark.parametrize(
-    ("record", "pictures"),
-    [
-        (asha(), {"objective-by-axis.png", "best-so-far.png", "importance.png"}),
-        (pbt(), {"objective-by-axis.png", "best-so-far.png", "pbt-schedules.png"}),
-    ],
-    ids=["asha", "pbt"],
-)
-def test_a_report_is_whole_and_needs_no_network(
-    record: SearchRecord, pictures: set[str], tmp_path: Path
-) -> None:
-    written = write_report(record, str(tmp_path))
-    names = {path.name for path in tmp_path.iterdir()}
+@dataclass(frozen=True)
+class Written:
+    """A search, its report's folder, and what `write_report` says it wrote."""
+
+    record: SearchRecord
+    folder: Path
+    uris: list[str]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
+    """The reports of one search of each kind: their pictures take seconds."""
+    reports = {}
+    for name, record in (("asha", asha()), ("pbt", pbt())):
+        folder = tmp_path_factory.mktemp(name)
+        reports[name] = Written(record, folder, write_report(record, str(folder)))
+    return reports
+
+
+@pytest.mark.parametrize(("name", "third"), [("asha", "importance.png"), ("pbt", "pbt-schedules.png")])
+def test_a_report_is_whole_and_needs_no_network(written: dict[str, Written], name: str, third: str) -> None:
+    record, folder = written[name].record, written[name].folder
+    pictures = {"objective-by-axis.png", "best-so-far.png", third}
+    names = {path.name for path in folder.iterdir()}
     assert names == pictures | {"best.toml", "leaderboard.json", "report.html"}
+<<<<<<< HEAD
     assert {locations.basename(uri) for uri in written} == names
     for name in pictures:
         Image.open(tmp_path / name).verify()
     page = Page((tmp_path / "report.html").read_text())
+=======
+    assert {storage.basename(uri) for uri in written[name].uris} == names
+    for picture in pictures:
+        Image.open(folder / picture).verify()
+    page = Page((folder / "report.html").read_text())
+>>>>>>> w-tests
     assert page.count("img") == len(pictures)
     assert all(
         (tags["src"] or "").startswith("data:image/png;base64,") for tag, tags in page.tags if tag == "img"
@@ -137,7 +155,7 @@ def test_a_report_is_whole_and_needs_no_network(
     assert all(tags.get("alt") for tag, tags in page.tags if tag == "img")
     assert page.count("table") == page.count("caption") > 2
     assert page.count("script") == 0
-    assert not re.search(r"(src|href)=\"(https?:)?//", (tmp_path / "report.html").read_text())
+    assert not re.search(r"(src|href)=\"(https?:)?//", (folder / "report.html").read_text())
     assert "flattered by its selection" in page.text
     assert retrain_command(record) in page.text
     assert best_toml(record) in page.text
@@ -171,12 +189,13 @@ def test_a_search_without_a_result_still_reports(tmp_path: Path, capsys: pytest.
     )
 
 
-def test_the_json_is_all_that_was_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = asha()
+def test_the_json_is_all_that_was_found(
+    written: dict[str, Written], capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = written["asha"].record
     print_leaderboard(record, as_json=True)
     printed = orjson.loads(capsys.readouterr().out)
-    write_report(record, str(tmp_path))
-    assert printed == orjson.loads((tmp_path / "leaderboard.json").read_bytes())
+    assert printed == orjson.loads((written["asha"].folder / "leaderboard.json").read_bytes())
     assert len(printed["leaderboard"]) == 60
     assert [one["trial"] for one in printed["failed"]] == [15, 31, 47, 63]
     assert sum(printed["importance"].values()) == pytest.approx(1)
