@@ -17,13 +17,8 @@ from torch import Tensor, nn
 from doodle_dist.config.load import from_toml
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation import export
-<<<<<<< HEAD
-from doodle_dist.evaluation.export import OPSETS, export_run
-from doodle_dist.run.snapshot import build_net, load_snapshot
-=======
 from doodle_dist.evaluation.export import OPSETS, Exported, export_run
-from doodle_dist.evaluation.snapshot import build_net, load_snapshot
->>>>>>> w-tests
+from doodle_dist.run.snapshot import build_net, load_snapshot
 from tests.runs import save_run
 
 NAMES = ("cat", "dog", "fish")

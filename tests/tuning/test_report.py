@@ -137,17 +137,10 @@ def test_a_report_is_whole_and_needs_no_network(written: dict[str, Written], nam
     pictures = {"objective-by-axis.png", "best-so-far.png", third}
     names = {path.name for path in folder.iterdir()}
     assert names == pictures | {"best.toml", "leaderboard.json", "report.html"}
-<<<<<<< HEAD
-    assert {locations.basename(uri) for uri in written} == names
-    for name in pictures:
-        Image.open(tmp_path / name).verify()
-    page = Page((tmp_path / "report.html").read_text())
-=======
-    assert {storage.basename(uri) for uri in written[name].uris} == names
+    assert {locations.basename(uri) for uri in written[name].uris} == names
     for picture in pictures:
         Image.open(folder / picture).verify()
     page = Page((folder / "report.html").read_text())
->>>>>>> w-tests
     assert page.count("img") == len(pictures)
     assert all(
         (tags["src"] or "").startswith("data:image/png;base64,") for tag, tags in page.tags if tag == "img"
