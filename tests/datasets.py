@@ -20,10 +20,11 @@ def prepare_here(
         __: object,
         ___: str,
         arguments: Sequence[object],
-        task: Callable[[list[tuple[int, object]]], object],
+        task: Callable[[int, object], object],
         *____: object,
     ) -> None:
-        task(list(enumerate(arguments)))
+        for number, argument in enumerate(arguments):
+            task(number, argument)
 
     write_drawings(folder / "raw", counts)
     sources = tuple(find_sources([str(folder / "raw")]))

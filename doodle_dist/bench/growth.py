@@ -178,13 +178,13 @@ def exchange(sizes: tuple[int, ...]) -> Growth:
             request = PrepareRequest(sources, categories_of(sources), to, (100.0, 0.0, 0.0), shards=shards)
             plan = request.exchange()
             for number, chunk in enumerate(request.chunks()):
-                scatter(plan, [(number, chunk)])
+                scatter(plan, number, chunk)
             files = sorted(Path(plan.staging).glob("chunk-*.json"))
             notes = [orjson.loads(file.read_bytes()) for file in files]
             write_index(plan, notes)
             with _timed(seconds):
                 for run in range(len(plan.runs) - 1):
-                    gather(plan, [(run, sum(len(note["parts"]) for note in notes))])
+                    gather(plan, run, sum(len(note["parts"]) for note in notes))
     return Growth(
         what=f"prepare: {_PARTS * _PART_ROWS:,} drawings from {_PARTS} parts to their shards",
         per="shard",

@@ -58,10 +58,10 @@ def shard_of(drawings: str, folder: Path) -> bytes:
     )
     exchange = request.exchange()
     for number, chunk in enumerate(request.chunks()):
-        scatter(exchange, [(number, chunk)])
+        scatter(exchange, number, chunk)
     notes = [orjson.loads(file.read_bytes()) for file in sorted(Path(exchange.staging).glob("chunk-*.json"))]
     write_index(exchange, notes)
-    gather(exchange, [(0, sum(len(note["parts"]) for note in notes))])
+    gather(exchange, 0, sum(len(note["parts"]) for note in notes))
     return storage.read_bytes(locations.join(exchange.to, exchange.path_of(0)))
 
 

@@ -13,9 +13,8 @@ its messages in its own few lines of an index that lies beside the parts.
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,33 +101,6 @@ def bucket_of(
     return bucket
 
 
-# --- writing ----------------------------------------------------------------------------------------------
-
-# (address, what to write there)
-Write = Callable[[str, bytes], None]
-
-
-@contextmanager
-def _writing_behind() -> Iterator[Write]:
-    """Writes in a thread, in the order of the calls, while the caller goes on: it would wait for the disk or the
-    object store most of that time. One write is under way at a time, so that memory holds two.
-
-    Raises at the next call, or at the end, what a write raised.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        last: Future[None] | None = None
-
-        def write(uri: str, data: bytes) -> None:
-            nonlocal last
-            if last is not None:
-                last.result()
-            last = pool.submit(storage.write_atomic, uri, data)
-
-        yield write
-        if last is not None:
-            last.result()
-
-
 # --- scatter ----------------------------------------------------------------------------------------------
 
 
@@ -147,16 +119,11 @@ def _table(batch: Batch, kind: Kind, schema: pa.Schema) -> pa.Table:
     ).cast(schema)
 
 
-def scatter(exchange: Exchange, chunks: Iterable[tuple[int, Chunk]]) -> list[int]:
-    """Parse chunks, each with its number, and write their drawings to staging, run by run; the records read of each.
+def scatter(exchange: Exchange, number: int, chunk: Chunk) -> int:
+    """Parse chunk ``number`` and write its drawings to staging, run by run; the records read.
 
-    Leaves the notes chunk-NUMBER.json.
+    Leaves the note chunk-NUMBER.json.
     """
-    with _writing_behind() as write:
-        return [_scatter_one(exchange, number, chunk, write) for number, chunk in chunks]
-
-
-def _scatter_one(exchange: Exchange, number: int, chunk: Chunk, write: Write) -> int:
     parts: list[list[int]] = []
     held: list[pa.Table] = []
     rejects: list[tuple[int, str]] = []
@@ -165,7 +132,7 @@ def _scatter_one(exchange: Exchange, number: int, chunk: Chunk, write: Write) ->
 
     def flush() -> None:
         if held:
-            parts.append(_write_part(exchange, _part_path(number, len(parts)), held, write))
+            parts.append(_write_part(exchange, _part_path(number, len(parts)), held))
             held.clear()
 
     for batch in read_chunk(chunk, exchange.categories):
@@ -184,7 +151,7 @@ def _scatter_one(exchange: Exchange, number: int, chunk: Chunk, write: Write) ->
             flush()
     flush()
     note = {"lines": lines, "rows": rows, "skipped": skipped, "rejects": rejects, "parts": parts}
-    write(locations.join(exchange.staging, f"chunk-{number:06d}.json"), orjson.dumps(note))
+    storage.write_atomic(locations.join(exchange.staging, f"chunk-{number:06d}.json"), orjson.dumps(note))
     return rows + skipped + len(rejects)
 
 
@@ -192,7 +159,7 @@ def _part_path(chunk: int, part: int) -> str:
     return f"chunk-{chunk:06d}-{part:04d}.arrow"
 
 
-def _write_part(exchange: Exchange, path: str, tables: list[pa.Table], write: Write) -> list[int]:
+def _write_part(exchange: Exchange, path: str, tables: list[pa.Table]) -> list[int]:
     """Write one message a run; where each begins in the file, and the file's length."""
     table = pa.concat_tables(tables).combine_chunks()
     run = exchange.run_of(bucket_of(table["key_id"].to_numpy(), exchange.split_percents, exchange.shards))
@@ -205,7 +172,7 @@ def _write_part(exchange: Exchange, path: str, tables: list[pa.Table], write: Wr
         if stop > start:
             (batch,) = table.slice(start, stop - start).to_batches()
             sink.write(batch.serialize())
-    write(locations.join(exchange.staging, path), sink.getvalue())
+    storage.write_atomic(locations.join(exchange.staging, path), sink.getvalue())
     return [*starts, sink.tell()]
 
 
@@ -234,16 +201,11 @@ def _entries(exchange: Exchange, run: int, parts: int) -> NDArray[np.void]:
 # --- gather -----------------------------------------------------------------------------------------------
 
 
-def gather(exchange: Exchange, runs: Iterable[tuple[int, int]]) -> list[int]:
-    """Write the shards of runs, each from its messages in all of so many parts; the drawings written of each.
+def gather(exchange: Exchange, run: int, parts: int) -> int:
+    """Write the shards of a run from its messages in all ``parts``; the drawings written.
 
-    Leaves the notes run-NUMBER.json.
+    Leaves the note run-NUMBER.json.
     """
-    with _writing_behind() as write:
-        return [_gather_one(exchange, run, parts, write) for run, parts in runs]
-
-
-def _gather_one(exchange: Exchange, run: int, parts: int, write: Write) -> int:
     entries = _entries(exchange, run, parts)
     first, stop = exchange.runs[run], exchange.runs[run + 1]
     notes: list[dict[str, Any]] = []
@@ -257,9 +219,9 @@ def _gather_one(exchange: Exchange, run: int, parts: int, write: Write) -> int:
         ends = np.searchsorted(bucket, np.arange(first, stop + 1))
         for k, (start, end) in enumerate(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)):
             if end > start:
-                notes.append(_write_shard(exchange, first + k, table.slice(start, end - start), write))
+                notes.append(_write_shard(exchange, first + k, table.slice(start, end - start)))
     note = {"shards": notes, "rejects": rejects}
-    write(locations.join(exchange.staging, f"run-{run:06d}.json"), orjson.dumps(note))
+    storage.write_atomic(locations.join(exchange.staging, f"run-{run:06d}.json"), orjson.dumps(note))
     return sum(note["rows"] for note in notes)
 
 
@@ -285,7 +247,7 @@ def _in_place(
     return table.take(pa.array(kept)).combine_chunks(), bucket[kept], rejects
 
 
-def _write_shard(exchange: Exchange, bucket: int, table: pa.Table, write: Write) -> dict[str, Any]:
+def _write_shard(exchange: Exchange, bucket: int, table: pa.Table) -> dict[str, Any]:
     """Write the shard of a bucket; what the manifest says of it."""
     country = table["countrycode"].combine_chunks().dictionary_encode()
     country = country.cast(pa.dictionary(pa.int16(), pa.string()))
@@ -296,7 +258,7 @@ def _write_shard(exchange: Exchange, bucket: int, table: pa.Table, write: Write)
     kinds = len(exchange.categories.names)
     data = parquet(table, size)
     path = exchange.path_of(bucket)
-    write(locations.join(exchange.to, path), data)
+    storage.write_atomic(locations.join(exchange.to, path), data)
     return {
         "bucket": bucket,
         "shard": {

