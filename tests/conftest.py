@@ -5,7 +5,8 @@ import os
 # Before anything imports torch: tests run side by side, and threads that wait for each other's cores cost tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,14 +52,47 @@ def write_drawings(folder: Path, counts: dict[str, int], first_key: int = 1) -> 
         (folder / f"{word}.ndjson").write_bytes(b"\n".join(lines) + b"\n")
 
 
-@pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    """One Ray for all tests that need one: four CPUs, on fewer cores on purpose, the dashboard for searches."""
+def start_ray(*, dashboard: bool) -> None:
+    """A Ray of four CPUs, on fewer cores on purpose."""
     import ray
 
     from doodle_dist.ray_cluster import quiet_ray_data
 
-    ray.init(address="local", num_cpus=4, include_dashboard=True, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local", num_cpus=4, include_dashboard=dashboard, log_to_driver=False, logging_level="ERROR"
+    )
     quiet_ray_data()
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One Ray for all tests that need one; whoever needs its dashboard starts another in its place."""
+    import ray
+
+    start_ray(dashboard=False)
     yield
     ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def here(local_ray: None, capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Run a command line in this process, on the Ray that it has: the same code as a process of its own runs."""
+
+    def run(*arguments: str) -> Answer:
+        from doodle_dist import cli
+
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main(list(arguments))
+        return Answer(int(stop.value.code or 0), *capfd.readouterr())
+
+    return run

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.test_train import doodle_dist, kill_tree
-from tests.conftest import write_drawings
+from tests.datasets import prepare_here
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -28,13 +28,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("commands")
-    write_drawings(folder / "raw", {"cat": 200, "dog": 200})
-    done = doodle_dist(
-        "data", "prepare", "--local", "--source", str(folder / "raw"), "--to", str(folder / "data")
-    )
-    assert done.returncode == 0, done.stderr
-    return folder / "data"
+    return Path(prepare_here(tmp_path_factory.mktemp("commands"), {"cat": 200, "dog": 200}))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,12 +17,16 @@ import orjson
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from doodle_dist import cli
 from doodle_dist.config.load import from_toml
 from doodle_dist.evaluation.attempts import attempts_of
 from doodle_dist.run.folder import read_events, read_metrics_log, read_run
-from tests.conftest import write_drawings
+from tests.conftest import Answer
+from tests.datasets import prepare_here
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+Command = Callable[..., Answer]
 
 # Small enough for a test and slow enough to be killed in the middle.
 TINY = [
@@ -50,13 +54,7 @@ def train_command(dataset: Path, runs: Path, workers: int) -> list[str]:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("train")
-    write_drawings(folder / "raw", {"cat": 900, "dog": 700, "fish": 415})
-    done = doodle_dist(
-        "data", "prepare", "--local", "--source", str(folder / "raw"), "--to", str(folder / "data"),
-        "--split", "80,10,10", "--row-group", "64",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return folder / "data"
+    return Path(prepare_here(folder, {"cat": 900, "dog": 700, "fish": 415}, (80.0, 10.0, 10.0)))
 
 
 def children(pid: int) -> list[int]:
@@ -119,8 +117,8 @@ def seen_before(run: Path) -> set[Path]:
 
 
 @pytest.fixture(scope="module")
-def killed_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose worker was killed -9, then the whole job, then run again with three workers."""
+def killed_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
+    """A run whose worker was killed -9, then the whole job with its Ray, then run again with three workers here."""
     folder = tmp_path_factory.mktemp("runs")
     run, log = folder / "killed", folder / "log"
     with running(train_command(dataset, folder, 2), log) as process:
@@ -130,15 +128,16 @@ def killed_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         os.kill(workers[0], signal.SIGKILL)
         wait_for_checkpoints(run, 3, process, log)
         assert re.search(r"warning: worker \d failed: its process ended at once: killed", log.read_text())
-    done = doodle_dist(*train_command(dataset, folder, 3))
-    assert done.returncode == 0, done.stderr
+    with pytest.raises(SystemExit) as stop:
+        cli.main(train_command(dataset, folder, 3))
+    assert stop.value.code == 0
     return run
 
 
-def test_every_drawing_was_consumed_exactly_once_per_epoch(killed_run: Path) -> None:
+def test_every_drawing_was_consumed_exactly_once_per_epoch(killed_run: Path, here: Command) -> None:
     attempts = {path.name for path in (killed_run / "audit").iterdir()}
     assert len(attempts) >= 3, "a start, a start after the worker's death, a start after the job's"
-    answer = doodle_dist("audit", str(killed_run))
+    answer = here("audit", str(killed_run))
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "every drawing exactly once per epoch" in answer.stdout
 
@@ -170,7 +169,7 @@ def test_the_folder_explains_the_run_each_figure_once(killed_run: Path, dataset:
     assert (config.scaling.workers, config.train.drawings) == (3, 18000)
 
 
-def test_every_start_is_noted_with_how_it_ended(killed_run: Path) -> None:
+def test_every_start_is_noted_with_how_it_ended(killed_run: Path, here: Command) -> None:
     starts = attempts_of(read_events(str(killed_run)))
     last = next(k for k, one in enumerate(starts) if one.end == "finished")
     assert last >= 2, "a start, a start after the worker's death, a start after the job's"
@@ -178,35 +177,35 @@ def test_every_start_is_noted_with_how_it_ended(killed_run: Path) -> None:
     assert starts[0].first_drawing == 0
     assert 3000 <= starts[last].first_drawing < 18000 <= starts[last].last_drawing
     assert all(one.seconds > 0 for one in starts[: last + 1])
-    answer = doodle_dist("report", str(killed_run))
+    answer = here("report", str(killed_run))
     assert answer.returncode == 0, answer.stderr
     assert f"went on after {last} that were interrupted" in (killed_run / "report.html").read_text()
 
 
 def test_the_trained_run_is_evaluated_and_does_nothing_when_run_again(
-    killed_run: Path, dataset: Path
+    killed_run: Path, dataset: Path, here: Command
 ) -> None:
-    answer = doodle_dist("evaluate", str(killed_run), "--local", "--json")
+    answer = here("evaluate", str(killed_run), "--local", "--json")
     assert answer.returncode == 0, answer.stderr
     figures = json.loads(answer.stdout.splitlines()[-1])
     manifest = orjson.loads((dataset / "manifest.json").read_bytes())
     assert figures["drawings"] == manifest["splits"]["test"]["rows"]
     assert figures["top1"] > 0.8
     before = sorted(killed_run.glob("checkpoint_0*"))
-    again = doodle_dist(*train_command(dataset, killed_run.parent, 1))
+    again = here(*train_command(dataset, killed_run.parent, 1))
     assert again.returncode == 0, again.stderr
     assert sorted(killed_run.glob("checkpoint_0*")) == before
 
 
-def test_another_batch_or_seed_is_refused_on_resume(killed_run: Path, dataset: Path) -> None:
-    answer = doodle_dist(*train_command(dataset, killed_run.parent, 1), "--set=train.global_batch=128")
+def test_another_batch_or_seed_is_refused_on_resume(killed_run: Path, dataset: Path, here: Command) -> None:
+    answer = here(*train_command(dataset, killed_run.parent, 1), "--set=train.global_batch=128")
     assert answer.returncode == 1
     assert "train.global_batch=128" in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
-def test_a_nan_stops_the_run_and_names_what_it_saw(dataset: Path, tmp_path: Path) -> None:
-    answer = doodle_dist(
+def test_a_nan_stops_the_run_and_names_what_it_saw(dataset: Path, tmp_path: Path, here: Command) -> None:
+    answer = here(
         # Decoupled weight decay of lr * decay = 100 multiplies every weight by -99 a step.
         *train_command(dataset, tmp_path, 1), "--set=optim.classifier.lr=10",
         "--set=optim.classifier.weight_decay=10", "--set=optim.classifier.schedule=constant",

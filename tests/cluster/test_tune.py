@@ -30,7 +30,8 @@ from doodle_dist.tune import Options, plan_search, tune
 from doodle_dist.tuning import follow
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import SearchRecord, read_search
-from tests.cluster.test_train import children, doodle_dist, kill_tree, name_of
+from tests.cluster.test_train import Command, children, doodle_dist, kill_tree, name_of
+from tests.conftest import start_ray
 from tests.datasets import prepare_here
 from tests.tuning import misbehaving
 
@@ -51,6 +52,13 @@ GAN = [
     "train.global_batch=32",
     "data.lanes=4",
 ]
+
+
+@pytest.fixture(scope="module")
+def local_ray(local_ray: None) -> None:
+    """With its dashboard, which a search needs; it stays for whoever comes after."""
+    ray.shutdown()
+    start_ray(dashboard=True)
 
 
 @pytest.fixture(scope="module")
@@ -359,13 +367,13 @@ def check_none_ran_twice(uri: str, over: dict[int, tuple[str, int]], trials: int
         assert ended(record)[number] == (status, results)
 
 
-def test_a_killed_search_goes_on_with_the_same_command(dataset: str, tmp_path: Path) -> None:
+def test_a_killed_search_goes_on_with_the_same_command(dataset: str, tmp_path: Path, here: Command) -> None:
     command, uri = search_command(dataset, str(tmp_path)), str(tmp_path / "cut")
     with running_until(command, tmp_path / "log", uri, over=5) as driver:
         kill_tree(driver)
         over = ended(read_search(uri))
     assert 5 <= len(over) < 16, (tmp_path / "log").read_text()
-    done = doodle_dist(*command, "--resume")
+    done = here(*command, "--resume")
     assert done.returncode == 0, done.stderr
     check_none_ran_twice(uri, over, 16)
 
