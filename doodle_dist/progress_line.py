@@ -1,5 +1,8 @@
 """A run's progress in one line, for a terminal or a log."""
 
+import shutil
+import sys
+import textwrap
 import time
 
 
@@ -27,3 +30,12 @@ def line(figures: dict[str, float], began_seen: float, began: float) -> str:
         if name.startswith(("loss/", "val/top1")) and value is not None
     ]
     return "  ".join(parts)
+
+
+def hanging(line: str, *, indent: int) -> str:
+    """In a terminal a line that is too wide for it goes on indented; in a file or a pipe it stays one line."""
+    if not sys.stdout.isatty():
+        return line
+    width = max(shutil.get_terminal_size().columns, 2 * indent)
+    wrapped = textwrap.wrap(line, width, subsequent_indent=indent * " ", break_on_hyphens=False)
+    return "\n".join(wrapped)

@@ -27,7 +27,7 @@ from doodle_dist.training.worker import held_out_plan
 from doodle_dist.tuning import evaluator, report
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import CONFIRM, Ledger, Request, SearchRecord, confirmed_by, read_search
-from doodle_dist.tuning.naming import shown
+from doodle_dist.tuning.naming import point_line
 from doodle_dist.tuning.objectives import JUDGED, with_objective
 from doodle_dist.tuning.population import check_population
 from doodle_dist.tuning.resources import (
@@ -221,14 +221,17 @@ def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
     if as_json:
         print(orjson.dumps({"points": points} | takes).decode())
         return
+    axes = [axis.key for axis in search.space.axes]
     for number, point in enumerate(points):
-        print(f"{number:5}  " + "  ".join(f"{key}={shown(value)}" for key, value in point.items()))
+        print(point_line(number, point, axes))
     if not points:
         print("optuna chooses each point by what was found before; axes:")
         for axis in search.space.axes:
             print(f"  {axis.key} = {axis.draw}")
+    takes |= {"reports_at": ", ".join(f"{seen:,}" for seen in report_at(search.config, search.scheduler))}
     for name, value in takes.items():
-        print(f"{name:22}{'measured, where there are GPUs' if value is None else value}")
+        text = f"{value:,}" if isinstance(value, int) else value
+        print(f"{name:22}{'measured, where there are GPUs' if value is None else text}")
 
 
 def print_found(record: SearchRecord, *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from doodle_dist import cli
 from doodle_dist.config.load import preset_names, preset_text
+from doodle_dist.tuning.naming import point_line
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
@@ -38,3 +39,14 @@ def test_presets_are_listed_whole(
     assert not in_a_terminal or max(map(len, lines)) <= 80
     for name in preset_names():
         assert preset_text(name).splitlines()[0].lstrip("# ") in " ".join(" ".join(lines).split())
+
+
+@pytest.mark.parametrize("in_a_terminal", [True, False])
+def test_a_point_of_a_search_is_told_whole(in_a_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: in_a_terminal)
+    point = {f"optim.net{k}.{name}": 0.00123 for k in range(3) for name in ("lr", "weight_decay", "beta1")}
+    lines = point_line(7, point, list(point)).splitlines()
+    assert (len(lines) == 1) is not in_a_terminal
+    assert not in_a_terminal or max(map(len, lines)) <= 80
+    assert " ".join(lines).split() == ["7", *(f"{key.removeprefix('optim.')}=0.00123" for key in point)]

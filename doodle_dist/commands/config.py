@@ -1,8 +1,5 @@
 """`doodle-dist config`: the presets."""
 
-import shutil
-import sys
-import textwrap
 from typing import Annotated
 
 import typer
@@ -19,12 +16,10 @@ def config_list() -> None:
     Each with its first line.
     """
     from doodle_dist.config.load import preset_names, preset_text
+    from doodle_dist.evaluation.progress_line import hanging
 
-    # In a terminal a long line goes on below its own column; elsewhere a preset is a line.
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
     for name in preset_names():
-        line = f"{name:20} {preset_text(name).splitlines()[0].lstrip('# ')}"
-        print("\n".join(textwrap.wrap(line, max(width, 40), subsequent_indent=21 * " ")))
+        print(hanging(f"{name:20} {preset_text(name).splitlines()[0].lstrip('# ')}", indent=21))
 
 
 @app.command("show")

@@ -1,8 +1,9 @@
 """Settings as people read them: as much of a key as tells it from the others, and three digits of a number."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from doodle_dist.config.search import Settings, Value
+from doodle_dist.evaluation.progress_line import hanging
 from doodle_dist.tuning.ledger import SearchRecord
 
 
@@ -32,6 +33,14 @@ def shown(value: Value) -> str:
 
 def short(settings: Settings, record: SearchRecord) -> str:
     """``generator.lr=0.0021 critic.lr=0.001 …``: the axes of a search that a point has."""
-    keys = [key for key in record.request.config.space if key in settings]
-    names = short_names(keys)
-    return " ".join(f"{names[key]}={shown(settings[key])}" for key in keys)
+    return _named(settings, [key for key in record.request.config.space if key in settings])
+
+
+def point_line(number: int, settings: Settings, axes: Sequence[str]) -> str:
+    """A point of a search that has not begun, for a terminal or a file."""
+    return hanging(f"{number:5}  {_named(settings, axes)}", indent=7)
+
+
+def _named(settings: Settings, axes: Sequence[str]) -> str:
+    names = short_names(axes)
+    return " ".join(f"{names[key]}={shown(settings[key])}" for key in axes if key in settings)
