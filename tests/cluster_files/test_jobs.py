@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster_files.files import RAY_JOBS, ROOT, SCRIPTS
+from tests.cluster_files.files import BASE, RAY_JOBS, ROOT, SCRIPTS, Object, documents
 
 MODULES = {
     "prepare": "doodle_dist.cli data prepare",
@@ -54,6 +54,34 @@ def test_a_script_submits_its_module_with_its_preset(script: Path, bin_folder: P
 def test_a_manifest_runs_what_the_script_submits(script: Path) -> None:
     job = yaml.safe_load((ROOT / "jobs" / "rayjob" / f"{script.stem}.yaml").read_text())
     assert job["spec"]["entrypoint"].startswith(f"python -m {MODULES[script.stem]} ")
+
+
+def submitter_environment(job: Object) -> dict[str, str]:
+    """What the pod that submits a RayJob has in its environment, of what the files of cluster/kuberay give."""
+    settings = dict(line.split("=", 1) for line in (BASE / "settings.env").read_text().split())
+    [container] = job["spec"]["submitterPodTemplate"]["spec"]["containers"]
+    named = {one["configMapRef"]["name"] for one in container.get("envFrom", ()) if "configMapRef" in one}
+    own = {one["name"]: one.get("value", "secret") for one in container["env"]}
+    return (settings if "doodle-settings" in named else {}) | own
+
+
+@pytest.mark.parametrize("path", RAY_JOBS, ids=lambda path: path.stem)
+def test_a_manifest_submits_the_locations_of_the_settings(path: Path, bin_folder: Path) -> None:
+    """KubeRay puts the entrypoint as it stands into the submitter's shell, which expands its variables."""
+    [job] = documents(path)
+    (bin_folder / "ray").rename(bin_folder / "python")
+    environment = submitter_environment(job)
+    done = subprocess.run(
+        ["/bin/sh", "-c", job["spec"]["entrypoint"]],
+        capture_output=True,
+        text=True,
+        env=environment | {"PATH": f"{bin_folder}:{os.environ['PATH']}"},
+        check=True,
+    )
+    said = done.stdout.splitlines()
+    option, variable = ("--to", "DOODLE_DATA") if path.stem == "prepare" else ("--storage", "DOODLE_STORAGE")
+    assert said[said.index(option) + 1] == environment[variable]
+    assert environment[variable].startswith("s3://")
 
 
 def test_arguments_go_through_as_they_are(bin_folder: Path) -> None:
