@@ -38,7 +38,7 @@ def fetch_files(to: str, categories: str, kind: str, base_url: str) -> None:
         files = fetch.fetch(
             parse_categories(categories),
             cast("fetch.Format", kind),
-            locations.absolute(to),
+            destination(to),
             base_url=base_url or fetch.BASE_URL,
             progress=show,
         )
@@ -55,7 +55,7 @@ def synthesize_files(to: str, drawings: int, categories: int, seed: int) -> None
             drawings,
             categories,
             seed,
-            locations.absolute(to),
+            destination(to),
             lambda done, _: bar.update(task, completed=done),
         )
     print(f"{to}: {drawings:,} drawings in {len(files)} files")
@@ -86,7 +86,7 @@ def prepare_dataset(
     request = PrepareRequest(
         sources=tuple(sources),
         categories=categories_of(sources, wanted),
-        to=locations.absolute(to),
+        to=destination(to),
         split_percents=parse_split(split),
         recognized_only=recognized_only,
         shards=shards,
@@ -115,6 +115,13 @@ def prepare_dataset(
         print_counts(manifest, request.to)
         print(f"{time.perf_counter() - began:.1f} s")
     return manifest
+
+
+def destination(to: str) -> str:
+    """``--to`` as an absolute location. Raises ValueError for an empty one, which would be the working directory."""
+    if not to.strip():
+        raise ValueError("--to is empty: should be a folder or URI (a variable that is not set?)")
+    return locations.absolute(to)
 
 
 def picture_options(side: int | None, channels: int | None, crop: str, class_names: str) -> PictureOptions:

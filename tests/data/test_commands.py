@@ -1,0 +1,25 @@
+"""The `data` commands' own requests, where no Ray is needed to refuse them."""
+
+from pathlib import Path
+
+import pytest
+
+from doodle_dist.data.commands import fetch_files, prepare_dataset, synthesize_files
+
+
+@pytest.mark.parametrize("to", ["", " "])
+def test_an_empty_destination_is_refused_and_not_the_working_directory(
+    to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--to "$UNSET"` is empty."""
+    (source := tmp_path / "raw" / "cat.ndjson").parent.mkdir()
+    source.write_text('{"word": "cat", "key_id": "1", "drawing": [[[0, 255], [0, 9]]], "recognized": true}\n')
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(ValueError, match="--to is empty"):
+        prepare_dataset([str(source)], to)
+    with pytest.raises(ValueError, match="--to is empty"):
+        synthesize_files(to, 10, 1, 0)
+    with pytest.raises(ValueError, match="--to is empty"):
+        fetch_files(to, "cat", "simplified", "http://127.0.0.1:9")
+    assert not list(here.iterdir())
