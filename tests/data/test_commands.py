@@ -17,9 +17,9 @@ def test_an_empty_destination_is_refused_and_not_the_working_directory(
     (here := tmp_path / "here").mkdir()
     monkeypatch.chdir(here)
     with pytest.raises(ValueError, match="--to is empty"):
-        prepare_dataset([str(source)], to)
-    with pytest.raises(ValueError, match="--to is empty"):
         synthesize_files(to, 10, 1, 0)
     with pytest.raises(ValueError, match="--to is empty"):
         fetch_files(to, "cat", "simplified", "http://127.0.0.1:9")
+    with pytest.raises(ValueError, match="--to is empty"):
+        prepare_dataset([str(source)], to)
     assert not list(here.iterdir())
