@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from doodle_dist.data.commands import fetch_files, prepare_dataset, synthesize_files
+from doodle_dist.config.load import load_run
+from doodle_dist.data.commands import fetch_files, prepare_dataset, synthesize_files, verify_dataset
+from doodle_dist.data.manifest import check_files, load_manifest
+from doodle_dist.train import with_absolute_locations
+from tests.datasets import prepare_here
 
 
 @pytest.mark.parametrize("to", ["", " "])
@@ -23,3 +27,15 @@ def test_an_empty_destination_is_refused_and_not_the_working_directory(
     with pytest.raises(ValueError, match="--to is empty"):
         prepare_dataset([str(source)], to)
     assert not list(here.iterdir())
+
+
+def test_a_dataset_is_whole_by_any_spelling_of_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = prepare_here(tmp_path, {"cat": 40})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for spelled in ("../data", f"file://{uri}", f"{tmp_path}/here/../data"):
+        assert verify_dataset(spelled), spelled
+        experiment = with_absolute_locations(load_run("classifier-small", [], {"data.uri": spelled}))
+        check_files(experiment.data.uri, load_manifest(experiment.data.uri))
