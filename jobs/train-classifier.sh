@@ -4,6 +4,7 @@
 #   jobs/train-classifier.sh classifier-340 --workers 8 --gpus 1 --data s3://bucket/quickdraw --storage s3://bucket/runs
 #
 # The options are those of `doodle-dist train`. Submitting the same again goes on with the run.
+# `--wait 900` lets nodes come up from zero.
 set -eu
 . "$(dirname "$0")/submit.sh"
 preset=${1:-classifier-340}

@@ -14,6 +14,7 @@ from doodle_dist.commands.options import (
     Preset,
     Settings,
     Storage,
+    Wait,
     chosen,
 )
 
@@ -33,7 +34,7 @@ def doctor(
     storage: Storage = "",
     data: Data = "",
     local: Local = False,
-    wait: Annotated[float, typer.Option(help="seconds to wait for an autoscaler")] = 0.0,
+    wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
     """Say what is wrong with a cluster for a run, what that means and how to mend it; exit 1 if it would fail."""

@@ -15,6 +15,7 @@ from doodle_dist.commands.options import (
     Preset,
     Settings,
     Storage,
+    Wait,
     chosen,
 )
 
@@ -37,7 +38,7 @@ def train(
     storage: Storage = "",
     data: Data = "",
     local: Local = False,
-    wait: Annotated[float, typer.Option(help="seconds to wait for an autoscaler")] = 0.0,
+    wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
     """Train a preset, or go on with a run of the same name."""
@@ -110,6 +111,7 @@ def tune(
         bool, typer.Option("--dry-run", help="print the points and what they would take; start nothing")
     ] = False,
     local: Local = False,
+    wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
     """Search for better settings: learning rates, noise, critic ratio, or whatever axes you name.
@@ -148,6 +150,7 @@ def tune(
         gpus_per_trial=gpus_per_trial,
         resume=resume,
         local=local,
+        wait_s=wait,
         quiet=as_json,
         debug=Settings.debug,
     )

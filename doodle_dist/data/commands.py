@@ -73,6 +73,7 @@ def prepare_dataset(
     max_rejects: float = 0.001,
     pictures: PictureOptions | None = None,
     local: bool = False,
+    wait_s: float = 0.0,
     as_json: bool = False,
     debug: bool = False,
 ) -> Manifest:
@@ -95,7 +96,7 @@ def prepare_dataset(
     )
     need = Need(workers=0, cpus_per_worker=0, gpus_per_worker=0)
     connect(need, local=local, debug=debug)
-    check_resources(need)
+    check_resources(need, wait_s)
     began = time.perf_counter()
     with _bar(quiet=as_json) as bar:
         tasks: dict[str, TaskID] = {}

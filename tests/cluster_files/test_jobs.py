@@ -82,6 +82,7 @@ def test_a_manifest_submits_the_locations_of_the_settings(path: Path, bin_folder
     option, variable = ("--to", "DOODLE_DATA") if path.stem == "prepare" else ("--storage", "DOODLE_STORAGE")
     assert said[said.index(option) + 1] == environment[variable]
     assert environment[variable].startswith("s3://")
+    assert float(said[said.index("--wait") + 1]) >= 600, "workers come up from zero"
 
 
 def test_arguments_go_through_as_they_are(bin_folder: Path) -> None:

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from doodle_dist import ray_cluster
 from doodle_dist.config.load import load_run
 from doodle_dist.data.commands import fetch_files, prepare_dataset, synthesize_files, verify_dataset
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.train import with_absolute_locations
+from doodle_dist.ray_cluster import Need, NotEnoughResourcesError
 from tests.datasets import prepare_here
 
 
@@ -27,6 +29,19 @@ def test_an_empty_destination_is_refused_and_not_the_working_directory(
     with pytest.raises(ValueError, match="--to is empty"):
         prepare_dataset([str(source)], to)
     assert not list(here.iterdir())
+
+
+def test_prepare_waits_for_a_node_as_long_as_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_resources(need: Need, wait_s: float) -> None:
+        raise NotEnoughResourcesError(f"{need.bundles} in {wait_s} s")
+
+    monkeypatch.setattr(ray_cluster, "connect", lambda *_, **__: False)
+    monkeypatch.setattr(ray_cluster, "check_resources", check_resources)
+    (tmp_path / "cat.ndjson").write_text('{"word": "cat", "key_id": "1", "drawing": [[[0, 255], [0, 9]]]}')
+    with pytest.raises(NotEnoughResourcesError, match=r"\[\{'CPU': 1\.0\}\] in 60 s"):
+        prepare_dataset([str(tmp_path / "cat.ndjson")], str(tmp_path / "out"), wait_s=60)
 
 
 def test_a_dataset_is_whole_by_any_spelling_of_its_place(
