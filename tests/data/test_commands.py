@@ -8,8 +8,8 @@ from doodle_dist import ray_cluster
 from doodle_dist.config.load import load_run
 from doodle_dist.data.commands import fetch_files, prepare_dataset, synthesize_files, verify_dataset
 from doodle_dist.data.manifest import check_files, load_manifest
-from doodle_dist.train import with_absolute_locations
 from doodle_dist.ray_cluster import Need, NotEnoughResourcesError
+from doodle_dist.train import with_absolute_locations
 from tests.datasets import prepare_here
 
 
