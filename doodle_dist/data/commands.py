@@ -233,8 +233,12 @@ def _rasteriser(device: str) -> Callable[[NDArray[np.uint8], NDArray[np.int32], 
 
     if not torch.cuda.is_available():
         raise ValueError("--device cuda: there is no CUDA GPU here; allowed: cpu")
-    from doodle_dist.data.raster_cuda import rasterize_packed_on
+    from doodle_dist.data.raster_cuda import has_compiler, rasterize_packed_on
 
+    if not has_compiler():
+        raise ValueError(
+            "--device cuda: Triton needs a C compiler (gcc, clang, or what CC names), and there is none; allowed: cpu"
+        )
     where = torch.device("cuda")
     return lambda buffer, offsets, side: (
         rasterize_packed_on(buffer, offsets, where, side=side)[:, 0].cpu().numpy()
