@@ -7,6 +7,4 @@
 # `--wait 900` lets nodes come up from zero.
 set -eu
 . "$(dirname "$0")/submit.sh"
-preset=${1:-classifier-340}
-[ $# -eq 0 ] || shift
-submit_run doodle_dist.train "$preset" "$@"
+submit_preset doodle_dist.train classifier-340 "$@"

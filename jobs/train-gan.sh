@@ -8,6 +8,4 @@
 # `--wait 900` lets nodes come up from zero.
 set -eu
 . "$(dirname "$0")/submit.sh"
-preset=${1:-doodle-gan}
-[ $# -eq 0 ] || shift
-submit_run doodle_dist.train "$preset" "$@"
+submit_preset doodle_dist.train doodle-gan "$@"

@@ -91,6 +91,14 @@ def test_arguments_go_through_as_they_are(bin_folder: Path) -> None:
     assert submitted(script, bin_folder, *given) == ["doodle_dist.train", *given]
 
 
+@pytest.mark.parametrize("name", ["train-classifier", "train-gan", "tune"])
+def test_options_alone_leave_the_preset_as_it_is(name: str, bin_folder: Path) -> None:
+    options = ["--workers", "8", "--set=seed=3"]
+    script = ROOT / "jobs" / f"{name}.sh"
+    assert submitted(script, bin_folder, *options) == [*MODULES[name].split(), *options]
+    assert submitted(script, bin_folder, "", *options) == [*MODULES[name].split(), *options]
+
+
 def test_data_and_storage_of_the_environment_are_handed_over_unless_given(bin_folder: Path) -> None:
     environ = {"DOODLE_DATA": "s3://b/data", "DOODLE_STORAGE": "s3://b/my runs"}
     for name in ("train-gan", "train-classifier", "tune"):
