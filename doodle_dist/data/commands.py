@@ -83,7 +83,7 @@ def prepare_dataset(
     from doodle_dist.ray_cluster import Need, check_resources, connect
 
     wanted = parse_categories(categories, None) if categories else None  # image sets have names of their own
-    sources = find_sources([locations.absolute(uri) for uri in source], wanted, pictures)
+    sources = find_sources([locations.absolute(uri) for uri in source], wanted, pictures, warn=_say)
     request = PrepareRequest(
         sources=tuple(sources),
         categories=categories_of(sources, wanted),
@@ -248,7 +248,7 @@ def _rasteriser(device: str) -> Callable[[NDArray[np.uint8], NDArray[np.int32], 
 def rasterize_file(file: str, output: Path, side: int, device: str = "cpu") -> None:
     """`data rasterize`: one file of drawings -> uint8 [N, side, side], bad records named on stderr."""
     draw = _rasteriser(device)
-    sources = find_sources([file])
+    sources = find_sources([file], warn=_say)
     if sources[0].kind in PICTURES:
         raise ValueError(f"{file} holds pictures already")
     categories = categories_of(sources)
@@ -268,6 +268,10 @@ def rasterize_file(file: str, output: Path, side: int, device: str = "cpu") -> N
         raise ValueError(f"{file} holds no drawings")
     np.save(output, np.concatenate(rasters))
     print(f"{output}: {sum(map(len, rasters)):,} drawings")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
