@@ -1,6 +1,6 @@
 """`doodle-dist doctor`: what is wrong with a cluster for a run."""
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from doodle_dist.commands.options import (
     Settings,
     Storage,
     Wait,
+    Workers,
     chosen,
 )
 
@@ -28,7 +29,7 @@ def doctor(
     address: Annotated[
         str, typer.Option(help="host:6379, or http://host:8265 to look from inside (default: $RAY_ADDRESS)")
     ] = "",
-    workers: Annotated[Optional[int], typer.Option(help="Ray Train workers of the run")] = None,  # noqa: UP045
+    workers: Workers = "",
     gpus: Gpus = None,
     cpus: Cpus = None,
     storage: Storage = "",
@@ -38,10 +39,10 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Say what is wrong with a cluster for a run, what that means and how to mend it; exit 1 if it would fail."""
+    from doodle_dist.config.load import parse_workers
     from doodle_dist.doctor.command import doctor as examine
 
     given = {
-        "scaling.workers": workers,
         "scaling.gpus_per_worker": gpus,
         "scaling.cpus_per_worker": cpus,
         "storage": storage,
@@ -50,7 +51,7 @@ def doctor(
     can_start = examine(
         preset,
         overrides or [],
-        chosen(given),
+        parse_workers(workers) | chosen(given),
         address=address,
         local=local,
         wait_s=wait,

@@ -16,6 +16,7 @@ from doodle_dist.commands.options import (
     Settings,
     Storage,
     Wait,
+    Workers,
     chosen,
 )
 
@@ -26,12 +27,7 @@ app = typer.Typer(rich_markup_mode=None)
 def train(
     preset: Preset = "doodle-gan-small",
     overrides: Overrides = None,
-    workers: Annotated[
-        str,
-        typer.Option(
-            metavar="N|MIN:MAX", help="Ray Train workers (DDP ranks); MIN:MAX grows with the cluster"
-        ),
-    ] = "",
+    workers: Workers = "",
     gpus: Gpus = None,
     cpus: Cpus = None,
     run: Annotated[str, typer.Option(help="the run's name; the same name goes on with the run")] = "",

@@ -38,7 +38,7 @@ def examine(
 ) -> tuple[list[Finding], ClusterFacts | None]:
     """The findings about the cluster of RAY_ADDRESS or of this machine, and the facts; None where none answers."""
     scaling = experiment.scaling
-    need = Need(scaling.workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
+    need = Need(scaling.least_workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
     data = experiment.data.uri
     try:
         connect(need, local=local, debug=debug)

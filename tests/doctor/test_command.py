@@ -7,8 +7,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from doodle_dist import cli
 from doodle_dist.config.load import load_experiment
+from doodle_dist.doctor import command
 from doodle_dist.doctor.command import examine, planned
+from doodle_dist.ray_cluster import Need
 from tests.datasets import prepare_here
 from tests.s3 import free_port
 
@@ -43,6 +46,27 @@ def test_a_real_ray_is_examined(local_ray: None, tmp_path: Path) -> None:
     too_many = load_experiment("doodle-gan-small", [*settings, "scaling.workers=8"])
     findings, _ = examine(too_many, local=False, wait_s=0)
     assert [one.about for one in findings if one.level == "error"] == ["resources", "data"]
+
+
+def test_an_elastic_run_needs_the_least_of_its_workers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `train` does, which takes the same --workers."""
+    asked: list[tuple[str, Need]] = []
+    monkeypatch.setattr(command, "connect", lambda need, **_: asked.append(("connect", need)))
+    monkeypatch.setattr(command, "collect", lambda need, **_: asked.append(("collect", need)))
+    monkeypatch.setattr(command, "check", lambda *_: [])
+    monkeypatch.setattr(command.ray, "shutdown", lambda: None)
+    for workers, least in (("2:8", 2), ("3", 3)):
+        asked.clear()
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["doctor", "--local", "--workers", workers])
+        assert stop.value.code == 0
+        assert asked == [("connect", Need(least, 1, 0)), ("collect", Need(least, 1, 0))]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["doctor", "--local", "--workers", "many"])
+    assert stop.value.code == 2
+    assert "neither a number of workers nor MIN:MAX" in capsys.readouterr().err
 
 
 def test_where_no_cluster_answers_it_exits_with_1_and_says_how_to_mend_that(tmp_path: Path) -> None:
