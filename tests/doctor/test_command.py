@@ -79,6 +79,33 @@ def test_where_no_cluster_answers_it_exits_with_1_and_says_how_to_mend_that(tmp_
     assert "--local" in answer["findings"][0]["mend"]
 
 
+@pytest.mark.parametrize("preset", ["doodle-gan-small", "own.toml"])
+def test_a_job_examines_for_the_run_that_was_asked_for_here(
+    preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster that has neither this DOODLE_DATA nor this folder."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (here / "base.toml").write_text('extends = "doodle-gan-small"\noptim.generator.lr = 0.125\n')
+    (here / "own.toml").write_text('extends = "base.toml"\nseed = 7\n')
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("DOODLE_DATA", "s3://b/here")
+    overrides = ["optim.critic.lr=0.25", 'data.categories=["hot dog"]']
+    options = {"scaling.workers": 2, "storage": "s3://b/runs"}
+    asked = command.planned(preset, overrides, options)
+    arguments, text = command.job_arguments(preset, overrides, options, asked)
+
+    monkeypatch.chdir(there)
+    monkeypatch.setenv("DOODLE_DATA", "s3://b/there")
+    if text:
+        (there / arguments[0]).write_text(text)
+    assert arguments[1::2] == ["--set"] * (len(arguments) // 2)
+    examined = command.planned(arguments[0], arguments[2::2], {})
+    assert examined.model_copy(update={"preset": preset}) == asked
+    assert examined.data.uri == "s3://b/here"
+
+
 def test_a_wrong_request_is_one_line(tmp_path: Path) -> None:
     for arguments, said in (
         (["no-such-preset"], "preset 'no-such-preset' is unknown"),
