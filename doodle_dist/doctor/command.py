@@ -106,8 +106,9 @@ def examine_by_job(
 ) -> dict[str, Any]:
     """Run the doctor on the cluster behind a dashboard (http://head:8265), as a job; its JSON answer.
 
-    It waits for an autoscaler for ``wait_s``. The job finds ``preset_text``, where there is one, in a file ``_SHIPPED`` of its working directory. Raises
-    ValueError where the dashboard can't be asked, WorkFailedError where the job gives no answer.
+    It waits for an autoscaler for ``wait_s``. The job finds ``preset_text``, where there is one, in a file
+    ``_SHIPPED`` of its working directory. Raises ValueError where the dashboard can't be asked, WorkFailedError
+    where the job gives no answer.
     """
     from ray.job_submission import JobStatus, JobSubmissionClient
 
