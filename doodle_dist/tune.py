@@ -146,7 +146,7 @@ def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Ev
             debug=options.debug,
         )
     if options.wait_s and not is_own:
-        _wait_for_nodes(base, options)
+        _wait_for_nodes(base, min(options.concurrent or 1, search.trials), options)
     manifest = load_manifest(base.data.uri)
     plans = [training_plan(base, manifest), held_out_plan(base, manifest)]
     # Put once: Ray Tune keeps what trials are given until the driver ends, and would put it for each part anew.
@@ -210,13 +210,12 @@ def confirmation(search: Search, record: SearchRecord) -> Search | None:
     )
 
 
-def _wait_for_nodes(base: Experiment, options: Options) -> None:
-    """Let an autoscaler make room for the trials that are to run at once, or for one; fewer are no error here."""
-    workers = (options.concurrent or 1) * options.workers_per_trial
+def _wait_for_nodes(base: Experiment, trials: int, options: Options) -> None:
+    """Let an autoscaler make room for so many trials at once. Fewer are no error here."""
+    workers = trials * options.workers_per_trial
+    need = Need(workers, base.scaling.cpus_per_worker, options.gpus_per_trial or 0.0)
     with suppress(NotEnoughResourcesError):  # as many trials run as fit, and where none does, that is said
-        check_resources(
-            Need(workers, base.scaling.cpus_per_worker, options.gpus_per_trial or 0.0), options.wait_s
-        )
+        check_resources(need, options.wait_s)
 
 
 def _evaluator_workers(base: Experiment) -> int:

@@ -39,7 +39,7 @@ def test_what_is_found_checkpoints_as_the_preset_does(dataset: str, tmp_path: Pa
     assert best.drawings == plan.config.drawings
 
 
-@pytest.mark.parametrize(("concurrent", "workers"), [(0, 2), (3, 6)])
+@pytest.mark.parametrize(("concurrent", "workers"), [(0, 2), (3, 6), (9, 8)])
 def test_a_search_lets_a_cluster_grow_for_its_evaluator_and_for_its_trials(
     dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, concurrent: int, workers: int
 ) -> None:

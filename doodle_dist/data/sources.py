@@ -67,11 +67,11 @@ def find_sources(
     """What there is to read at ``uris`` (files, folders, globs), sorted by name, each with its kind.
 
     A folder without any file of a known kind may be one of pictures, see images.py; of one with some, ``warn`` is
-    told which others are left out. With ``categories``, files
-    that by their name hold another official category are left out, and pictures of other categories. Raises
-    ValueError for an empty folder, an unknown extension, a mix of drawings and pictures or of pictures of
-    different shapes, a file that is there twice (plain and ``.gz``), pictures that would get the same key_ids,
-    or options that nothing there has a use for; StorageError where a location cannot be read.
+    told which others are left out. With ``categories``, files that by their name hold another official category
+    are left out, and pictures of other categories. Raises ValueError for an empty folder, an unknown extension, a
+    mix of drawings and pictures or of pictures of different shapes, a file that is there twice (plain and
+    ``.gz``), pictures that would get the same key_ids, or options that nothing there has a use for; StorageError
+    where a location cannot be read.
     """
     if not uris:
         raise ValueError("source: none given")

@@ -70,19 +70,19 @@ def test_a_manifest_submits_the_locations_of_the_settings(path: Path, bin_folder
     """KubeRay puts the entrypoint as it stands into the submitter's shell, which expands its variables."""
     [job] = documents(path)
     (bin_folder / "ray").rename(bin_folder / "python")
-    environment = submitter_environment(job)
-    done = subprocess.run(
-        ["/bin/sh", "-c", job["spec"]["entrypoint"]],
-        capture_output=True,
-        text=True,
-        env=environment | {"PATH": f"{bin_folder}:{os.environ['PATH']}"},
-        check=True,
-    )
+    environment = submitter_environment(job) | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    shell = ["/bin/sh", "-c", job["spec"]["entrypoint"]]
+    done = subprocess.run(shell, capture_output=True, text=True, env=environment, check=True)
     said = done.stdout.splitlines()
     option, variable = ("--to", "DOODLE_DATA") if path.stem == "prepare" else ("--storage", "DOODLE_STORAGE")
     assert said[said.index(option) + 1] == environment[variable]
     assert environment[variable].startswith("s3://")
     assert float(said[said.index("--wait") + 1]) >= 600, "workers come up from zero"
+    del environment[variable]
+    done = subprocess.run(shell, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode != 0
+    assert not done.stdout, "nothing is submitted without a place for it"
+    assert variable in done.stderr
 
 
 def test_arguments_go_through_as_they_are(bin_folder: Path) -> None:
