@@ -17,11 +17,13 @@ LABEL org.opencontainers.image.title="doodle_dist" \
       org.opencontainers.image.licenses="Apache-2.0"
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 
-# Ray's image is made for building too. C compilers, and a way to become root, have no use on a node. CUDA's own
-# libraries stay: Numba compiles kernels with them.
+# Ray's image is made for building too. C compilers, and a way to become root, have no use on a node; CUDA stays as Ray
+# ships it. The one exception is data.rasterize=device: Triton builds a small C module when it first starts a kernel, so
+# for that setting keep the compilers with `docker build --build-arg PURGED=sudo`. Without them it is refused in a line.
+ARG PURGED='build-essential|cmake|make|sudo|(gcc|g\+\+)(-[0-9]+)?(-(x86-64|aarch64)-linux-gnu)?'
 USER 0
 RUN dpkg-query --show --showformat='${Package}\n' \
-    | grep --extended-regexp --line-regexp 'build-essential|cmake|make|sudo|(gcc|g\+\+)(-[0-9]+)?(-(x86-64|aarch64)-linux-gnu)?' \
+    | grep --extended-regexp --line-regexp "${PURGED}" \
     | SUDO_FORCE_REMOVE=yes xargs --no-run-if-empty apt-get purge --yes --auto-remove \
     && rm -rf /var/lib/apt/lists/*
 

@@ -44,6 +44,8 @@ class Need:
         return [worker] * self.workers + [{"CPU": DATA_CPUS}]
 
     def __str__(self) -> str:
+        if not self.workers:
+            return f"Ray Data takes {DATA_CPUS:g} CPU at least"
         gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""
         return (
             f"{self.workers} workers of {self.cpus_per_worker:g} CPUs, and {DATA_CPUS:g} for Ray Data, take "
@@ -125,9 +127,12 @@ def quiet_ray_data() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def check_resources(need: Need, wait_s: float = 0.0) -> None:
-    """Raise NotEnoughResourcesError where the cluster can't hold ``need``, after ``wait_s`` for an autoscaler."""
-    deadline = time.monotonic() + wait_s
+def check_resources(need: Need, wait_s: float | None = None) -> None:
+    """Raise NotEnoughResourcesError where the cluster can't hold ``need``, after ``wait_s`` for an autoscaler.
+
+    None: the command has no --wait, which is then not advised.
+    """
+    deadline = time.monotonic() + (wait_s or 0.0)
     asked = False
     try:
         while True:
@@ -149,7 +154,9 @@ def check_resources(need: Need, wait_s: float = 0.0) -> None:
     finally:
         if asked:
             request_resources(bundles=[])  # a standing request would keep the nodes after the run
+    asked_for = f"--workers {need.workers}: " if need.workers else ""
+    mend = "ask for fewer workers or --cpus per worker" if need.workers else "add a node"
+    grow = "" if wait_s is None else ", or let it grow and give --wait SECONDS"
     raise NotEnoughResourcesError(
-        f"--workers {need.workers}: {need}, and the cluster has {cpus:g} CPUs and {gpus:g} GPUs; "
-        "ask for fewer workers or --cpus per worker, or let it grow and give --wait SECONDS"
+        f"{asked_for}{need}, and the cluster has {cpus:g} CPUs and {gpus:g} GPUs; {mend}{grow}"
     )

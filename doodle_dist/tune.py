@@ -2,6 +2,7 @@
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import orjson
@@ -19,7 +20,7 @@ from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.stream_plan import stream_categories
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import WorkFailedError
-from doodle_dist.ray_cluster import DATA_CPUS, Need, connect
+from doodle_dist.ray_cluster import DATA_CPUS, Need, NotEnoughResourcesError, check_resources, connect
 from doodle_dist.training.gan_judge import Judge
 from doodle_dist.training.lease import Lease, LeaseLostError, check, held, newest_lease
 from doodle_dist.training.plan import training_plan
@@ -48,13 +49,14 @@ _CHECKED_POINTS = 2_000  # built before a search starts, each in a tenth of a mi
 @dataclass(frozen=True)
 class Options:
     """How a search runs. ``gpus_per_trial`` None: measured, where the cluster has GPUs; ``concurrent`` 0: as
-    many trials as fit."""
+    many trials as fit. ``wait_s``: how long an autoscaler is waited for."""
 
     concurrent: int = 0
     workers_per_trial: int = 1
     gpus_per_trial: float | None = None
     resume: bool = False
     local: bool = False
+    wait_s: float = 0.0
     quiet: bool = False
     debug: bool = False
 
@@ -131,12 +133,20 @@ def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Ev
     most = options.concurrent or search.trials
     # Without a dashboard Ray leaves the placement groups of stopped trials behind.
     need = Need(min(most * options.workers_per_trial, cores), base.scaling.cpus_per_worker, 0.0)
-    if connect(need, local=options.local, debug=options.debug, dashboard=True):
+    is_own = connect(need, local=options.local, debug=options.debug, dashboard=True)
+    if is_own:
         most = min(most, max(1, int(cores / need.cpus_per_worker)))  # our own Ray counts CPUs that are none
     if base.gan.judge and base.gan.judge == evaluator.evaluator_uri(base):
         evaluator.train_if_missing(
-            base.gan.judge, base, workers=_evaluator_workers(base), quiet=options.quiet, debug=options.debug
+            base.gan.judge,
+            base,
+            workers=_evaluator_workers(base),
+            wait_s=options.wait_s,
+            quiet=options.quiet,
+            debug=options.debug,
         )
+    if options.wait_s and not is_own:
+        _wait_for_nodes(base, min(options.concurrent or 1, search.trials), options)
     manifest = load_manifest(base.data.uri)
     plans = [training_plan(base, manifest), held_out_plan(base, manifest)]
     # Put once: Ray Tune keeps what trials are given until the driver ends, and would put it for each part anew.
@@ -198,6 +208,14 @@ def confirmation(search: Search, record: SearchRecord) -> Search | None:
         given=tuple(trial.settings | {"seed": seed} for trial, seed in trials),
         confirms=tuple(trial.number for trial, _ in trials),
     )
+
+
+def _wait_for_nodes(base: Experiment, trials: int, options: Options) -> None:
+    """Let an autoscaler make room for so many trials at once. Fewer are no error here."""
+    workers = trials * options.workers_per_trial
+    need = Need(workers, base.scaling.cpus_per_worker, options.gpus_per_trial or 0.0)
+    with suppress(NotEnoughResourcesError):  # as many trials run as fit, and where none does, that is said
+        check_resources(need, options.wait_s)
 
 
 def _evaluator_workers(base: Experiment) -> int:

@@ -4,6 +4,7 @@
 #   jobs/prepare.sh --source s3://bucket/raw --to s3://bucket/quickdraw
 #
 # The options are those of `doodle-dist data prepare`. Submitting the same again goes on where it was cut off.
+# `--wait 900` lets nodes come up from zero.
 set -eu
 . "$(dirname "$0")/submit.sh"
 submit doodle_dist.cli data prepare "$@"

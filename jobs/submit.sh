@@ -27,3 +27,18 @@ submit_run() {
     if [ -n "${DOODLE_STORAGE:-}" ] && ! given --storage "$@"; then set -- "$@" --storage "$DOODLE_STORAGE"; fi
     submit "$@"
 }
+
+# submit_preset MODULE PRESET ARGUMENTS…: a run of the preset that the arguments begin with, or of PRESET
+submit_preset() {
+    module=$1
+    preset=$2
+    shift 2
+    case ${1--} in
+        -*) ;;
+        *)
+            preset=${1:-$preset}
+            shift
+            ;;
+    esac
+    submit_run "$module" "$preset" "$@"
+}

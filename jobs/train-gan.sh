@@ -5,8 +5,7 @@
 #   jobs/train-gan.sh doodle-gan --workers 8 --gpus 1 --data s3://bucket/quickdraw --storage s3://bucket/runs
 #
 # The options are those of `doodle-dist train`. Submitting the same again goes on with the run.
+# `--wait 900` lets nodes come up from zero.
 set -eu
 . "$(dirname "$0")/submit.sh"
-preset=${1:-doodle-gan}
-[ $# -eq 0 ] || shift
-submit_run doodle_dist.train "$preset" "$@"
+submit_preset doodle_dist.train doodle-gan "$@"

@@ -4,8 +4,7 @@
 #   jobs/tune.sh doodle-gan --trials 64 --data s3://bucket/quickdraw --storage s3://bucket/runs
 #
 # The options are those of `doodle-dist tune`. Submitting the same again goes on with the search.
+# `--wait 900` lets nodes come up from zero.
 set -eu
 . "$(dirname "$0")/submit.sh"
-preset=${1:-doodle-gan}
-[ $# -eq 0 ] || shift
-submit_run doodle_dist.tune "$preset" "$@"
+submit_preset doodle_dist.tune doodle-gan "$@"

@@ -10,22 +10,23 @@ from doodle_dist.data.sources import categories_of, find_sources
 from tests.conftest import write_drawings
 
 
+def one_by_one(
+    _: str,
+    __: object,
+    ___: str,
+    arguments: Sequence[object],
+    task: Callable[[int, object], object],
+    *____: object,
+) -> None:
+    """Instead of a round of Ray tasks, each in its turn."""
+    for number, argument in enumerate(arguments):
+        task(number, argument)
+
+
 def prepare_here(
     folder: Path, counts: dict[str, int], split: tuple[float, float, float] = (60.0, 10.0, 30.0)
 ) -> str:
     """A dataset of made-up drawings, ``counts`` of each category; where it lies."""
-
-    def one_by_one(
-        _: str,
-        __: object,
-        ___: str,
-        arguments: Sequence[object],
-        task: Callable[[int, object], object],
-        *____: object,
-    ) -> None:
-        for number, argument in enumerate(arguments):
-            task(number, argument)
-
     write_drawings(folder / "raw", counts)
     sources = tuple(find_sources([str(folder / "raw")]))
     request = PrepareRequest(sources, categories_of(sources), str(folder / "data"), split, row_group_rows=128)

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from doodle_dist import tune as driver
 from doodle_dist.config.load import ConfigError, load_run
 from doodle_dist.config.search import SearchConfig, load_search
-from doodle_dist.tune import plan_search
+from doodle_dist.ray_cluster import Need, NotEnoughResourcesError
+from doodle_dist.tune import Options, plan_search, tune
 from doodle_dist.tuning.report import best_experiment
 from tests.datasets import prepare_here
 from tests.tuning.records import asha
@@ -35,3 +37,32 @@ def test_what_is_found_checkpoints_as_the_preset_does(dataset: str, tmp_path: Pa
     best = best_experiment(record).train
     assert (best.checkpoint_every_drawings, best.log_every_drawings) == (2000, 300)
     assert best.drawings == plan.config.drawings
+
+
+@pytest.mark.parametrize(("concurrent", "workers"), [(0, 2), (3, 6), (9, 8)])
+def test_a_search_lets_a_cluster_grow_for_its_evaluator_and_for_its_trials(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, concurrent: int, workers: int
+) -> None:
+    """And says that no trial fits where nothing came."""
+    waited: list[object] = []
+
+    def train_if_missing(uri: str, *_: object, wait_s: float, **__: object) -> bool:
+        waited.append(("evaluator", wait_s))
+        return True
+
+    def check_resources(need: Need, wait_s: float) -> None:
+        waited.append((need, wait_s))
+        raise NotEnoughResourcesError("nothing came")
+
+    monkeypatch.setattr(driver, "connect", lambda *_, **__: False)
+    monkeypatch.setattr(driver, "_evaluator_workers", lambda _: 1)
+    monkeypatch.setattr(driver, "fits_in_memory", lambda _: False)
+    monkeypatch.setattr(driver, "nodes_of_cluster", lambda: [{"memory": 1.0}])
+    monkeypatch.setattr(driver.evaluator, "train_if_missing", train_if_missing)
+    monkeypatch.setattr(driver, "check_resources", check_resources)
+    experiment = load_run("doodle-gan-small", (), {"data.uri": dataset, "storage": str(tmp_path), "run": "s"})
+    plan = plan_search(experiment, load_search("doodle-gan-small", experiment), trials=4)
+    options = Options(wait_s=60, concurrent=concurrent, workers_per_trial=2, gpus_per_trial=0.5)
+    with pytest.raises(NotEnoughResourcesError, match=r"no trial fits.*--wait SECONDS"):
+        tune(plan, options)
+    assert waited == [("evaluator", 60), (Need(workers, 1.0, 0.5), 60)]

@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from doodle_dist.commands.options import Json, Local, Settings
+from doodle_dist.commands.options import Json, Local, Settings, Wait
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, make, prepare and look at drawings.")
 
@@ -71,6 +71,7 @@ def prepare(
         str, typer.Option(help="comma list: what the labels 0, 1, … of idx or CIFAR-10 files stand for")
     ] = "",
     local: Local = False,
+    wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
     """Turn official files into a shuffled dataset.
@@ -90,6 +91,7 @@ def prepare(
         max_rejects=max_rejects,
         pictures=picture_options(side, channels, crop, class_names),
         local=local,
+        wait_s=wait,
         as_json=as_json,
         debug=Settings.debug,
     )

@@ -1,6 +1,6 @@
 """`doodle-dist doctor`: what is wrong with a cluster for a run."""
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -14,6 +14,8 @@ from doodle_dist.commands.options import (
     Preset,
     Settings,
     Storage,
+    Wait,
+    Workers,
     chosen,
 )
 
@@ -27,23 +29,23 @@ def doctor(
     address: Annotated[
         str, typer.Option(help="host:6379, or http://host:8265 to look from inside (default: $RAY_ADDRESS)")
     ] = "",
-    workers: Annotated[Optional[int], typer.Option(help="Ray Train workers of the run")] = None,  # noqa: UP045
+    workers: Workers = "",
     gpus: Gpus = None,
     cpus: Cpus = None,
     storage: Storage = "",
     data: Data = "",
     local: Local = False,
-    wait: Annotated[float, typer.Option(help="seconds to wait for an autoscaler")] = 0.0,
+    wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
     """Say what is wrong with a cluster for a run.
 
     And what that means, and how to mend it; exit 1 if the run would fail.
     """
+    from doodle_dist.config.load import parse_workers
     from doodle_dist.doctor.command import doctor as examine
 
     given = {
-        "scaling.workers": workers,
         "scaling.gpus_per_worker": gpus,
         "scaling.cpus_per_worker": cpus,
         "storage": storage,
@@ -52,7 +54,7 @@ def doctor(
     can_start = examine(
         preset,
         overrides or [],
-        chosen(given),
+        parse_workers(workers) | chosen(given),
         address=address,
         local=local,
         wait_s=wait,

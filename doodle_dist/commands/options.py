@@ -14,6 +14,11 @@ Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 Local = Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")]
 Data = Annotated[str, typer.Option(help="prepared dataset (default: $DOODLE_DATA)")]
 Storage = Annotated[str, typer.Option(help="folder or URI for runs (default: runs)")]
+Wait = Annotated[float, typer.Option(min=0, help="seconds to wait for an autoscaler")]
+Workers = Annotated[
+    str,
+    typer.Option(metavar="N|MIN:MAX", help="Ray Train workers (DDP ranks); MIN:MAX grows with the cluster"),
+]
 Gpus = Annotated[Optional[float], typer.Option(help="GPUs per worker")]  # noqa: UP045
 Cpus = Annotated[Optional[float], typer.Option(help="CPUs per worker")]  # noqa: UP045
 GanRun = Annotated[str, typer.Argument(help="a GAN run's folder or URI, or one of its checkpoints")]

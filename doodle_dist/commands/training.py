@@ -15,6 +15,8 @@ from doodle_dist.commands.options import (
     Preset,
     Settings,
     Storage,
+    Wait,
+    Workers,
     chosen,
 )
 
@@ -25,19 +27,14 @@ app = typer.Typer(rich_markup_mode=None)
 def train(
     preset: Preset = "doodle-gan-small",
     overrides: Overrides = None,
-    workers: Annotated[
-        str,
-        typer.Option(
-            metavar="N|MIN:MAX", help="Ray Train workers (DDP ranks); MIN:MAX grows with the cluster"
-        ),
-    ] = "",
+    workers: Workers = "",
     gpus: Gpus = None,
     cpus: Cpus = None,
     run: Annotated[str, typer.Option(help="the run's name; the same name goes on with the run")] = "",
     storage: Storage = "",
     data: Data = "",
     local: Local = False,
-    wait: Annotated[float, typer.Option(help="seconds to wait for an autoscaler")] = 0.0,
+    wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
     """Train a preset, or go on with a run of the same name."""
@@ -110,6 +107,7 @@ def tune(
         bool, typer.Option("--dry-run", help="print the points and what they would take; start nothing")
     ] = False,
     local: Local = False,
+    wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
     """Search for better settings.
@@ -150,6 +148,7 @@ def tune(
         gpus_per_trial=gpus_per_trial,
         resume=resume,
         local=local,
+        wait_s=wait,
         quiet=as_json,
         debug=Settings.debug,
     )

@@ -1,4 +1,4 @@
-"""Google's 28×28 bitmaps: ``.npy`` files, uint8 [N, 784], one category each, read by byte ranges."""
+"""Google's 28×28 bitmaps: ``.npy`` files, uint8 [N, 784], one category each, read by byte ranges; ``.gz`` whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from doodle_dist.data import locations, storage
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.records import Batch, Chunk, Source, category_of, fixed_rows_of, picture_batch
+from doodle_dist.data.records import Batch, Chunk, Source, category_of, fixed_rows_of, head, picture_batch
 
 SIDE = 28
 ROW_BYTES = SIDE * SIDE
@@ -19,8 +19,10 @@ _HEADER_BYTES = 1 << 12  # the header of such a file has 80 to 128 bytes
 
 
 def plan_chunks(source: Source, chunk_bytes: int) -> list[Chunk]:
-    """Ranges of whole rows of about ``chunk_bytes``. Raises what ``read_header`` raises."""
+    """Ranges of whole rows of about ``chunk_bytes``; of a ``.gz`` all. Raises what ``read_header`` raises."""
     rows, offset = read_header(source.uri, source.size)
+    if source.uri.endswith(".gz"):
+        return [Chunk(source.uri, 0, None, "bitmap")]
     step = max(chunk_bytes // ROW_BYTES, 1)
     return [
         Chunk(source.uri, offset + row * ROW_BYTES, offset + min(row + step, rows) * ROW_BYTES, "bitmap")
@@ -32,18 +34,19 @@ def read_header(uri: str, size: int | None = None) -> tuple[int, int]:
     """(rows, byte at which the first one begins) of an official bitmap file.
 
     Raises ValueError that names the file and what was expected: for a file that is no .npy file, for another
-    shape or type, and for one that is shorter than its header says. Nothing is ever unpickled.
+    shape or type, and for a plain one of another length than its header says. Nothing is ever unpickled.
     """
     name = locations.public(uri)
-    head = io.BytesIO(storage.read_bytes(uri, 0, _HEADER_BYTES))
+    zipped = uri.endswith(".gz")
+    data = io.BytesIO(head(uri) if zipped else storage.read_bytes(uri, 0, _HEADER_BYTES))
     try:
-        version = np.lib.format.read_magic(head)
+        version = np.lib.format.read_magic(data)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"version {version}")
         read = (
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
-        shape, fortran, dtype = read(head)
+        shape, fortran, dtype = read(data)
     except ValueError as error:
         raise ValueError(f"{name} is not a .npy file of uint8 [N, {ROW_BYTES}]: {error}") from None
     rows = shape[0] if shape else 0
@@ -52,7 +55,9 @@ def read_header(uri: str, size: int | None = None) -> tuple[int, int]:
         raise ValueError(
             f"{name} holds {dtype} {list(shape)}{order}; expected uint8 [N, {ROW_BYTES}], Google's bitmaps"
         )
-    offset = head.tell()
+    offset = data.tell()
+    if zipped:  # its length is seen when it is read
+        return rows, offset
     size = storage.size(uri) if size is None else size
     if size != offset + rows * ROW_BYTES:
         raise ValueError(
@@ -78,9 +83,9 @@ def key_ids(category: str, rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
     """The bitmaps of the chunk in batches of some 20,000."""
     category = chunk.category or category_of(chunk.uri)
-    _, offset = read_header(chunk.uri)
-    end = chunk.end if chunk.end is not None else storage.size(chunk.uri)
-    first, last = (max(chunk.start - offset, 0)) // ROW_BYTES, (end - offset) // ROW_BYTES
+    rows_in_all, offset = read_header(chunk.uri)
+    first = max(chunk.start - offset, 0) // ROW_BYTES
+    last = rows_in_all if chunk.end is None else (chunk.end - offset) // ROW_BYTES
     label = categories.labels.get(category)
     if label is None and category not in categories.others:
         raise ValueError(f"{locations.public(chunk.uri)}: {categories.unknown(category)}")

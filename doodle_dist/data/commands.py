@@ -38,7 +38,7 @@ def fetch_files(to: str, categories: str, kind: str, base_url: str) -> None:
         files = fetch.fetch(
             parse_categories(categories),
             cast("fetch.Format", kind),
-            locations.absolute(to),
+            destination(to),
             base_url=base_url or fetch.BASE_URL,
             progress=show,
         )
@@ -55,7 +55,7 @@ def synthesize_files(to: str, drawings: int, categories: int, seed: int) -> None
             drawings,
             categories,
             seed,
-            locations.absolute(to),
+            destination(to),
             lambda done, _: bar.update(task, completed=done),
         )
     print(f"{to}: {drawings:,} drawings in {len(files)} files")
@@ -73,6 +73,7 @@ def prepare_dataset(
     max_rejects: float = 0.001,
     pictures: PictureOptions | None = None,
     local: bool = False,
+    wait_s: float = 0.0,
     as_json: bool = False,
     debug: bool = False,
 ) -> Manifest:
@@ -82,11 +83,11 @@ def prepare_dataset(
     from doodle_dist.ray_cluster import Need, check_resources, connect
 
     wanted = parse_categories(categories, None) if categories else None  # image sets have names of their own
-    sources = find_sources([locations.absolute(uri) for uri in source], wanted, pictures)
+    sources = find_sources([locations.absolute(uri) for uri in source], wanted, pictures, warn=_say)
     request = PrepareRequest(
         sources=tuple(sources),
         categories=categories_of(sources, wanted),
-        to=locations.absolute(to),
+        to=destination(to),
         split_percents=parse_split(split),
         recognized_only=recognized_only,
         shards=shards,
@@ -95,7 +96,7 @@ def prepare_dataset(
     )
     need = Need(workers=0, cpus_per_worker=0, gpus_per_worker=0)
     connect(need, local=local, debug=debug)
-    check_resources(need)
+    check_resources(need, wait_s)
     began = time.perf_counter()
     with _bar(quiet=as_json) as bar:
         tasks: dict[str, TaskID] = {}
@@ -115,6 +116,13 @@ def prepare_dataset(
         print_counts(manifest, request.to)
         print(f"{time.perf_counter() - began:.1f} s")
     return manifest
+
+
+def destination(to: str) -> str:
+    """``--to`` as an absolute location. Raises ValueError for an empty one, which would be the working directory."""
+    if not to.strip():
+        raise ValueError("--to is empty: should be a folder or URI (a variable that is not set?)")
+    return locations.absolute(to)
 
 
 def picture_options(side: int | None, channels: int | None, crop: str, class_names: str) -> PictureOptions:
@@ -225,8 +233,12 @@ def _rasteriser(device: str) -> Callable[[NDArray[np.uint8], NDArray[np.int32], 
 
     if not torch.cuda.is_available():
         raise ValueError("--device cuda: there is no CUDA GPU here; allowed: cpu")
-    from doodle_dist.data.raster_cuda import rasterize_packed_on
+    from doodle_dist.data.raster_cuda import has_compiler, rasterize_packed_on
 
+    if not has_compiler():
+        raise ValueError(
+            "--device cuda: Triton needs a C compiler (gcc, clang, or what CC names), and there is none; allowed: cpu"
+        )
     where = torch.device("cuda")
     return lambda buffer, offsets, side: (
         rasterize_packed_on(buffer, offsets, where, side=side)[:, 0].cpu().numpy()
@@ -236,7 +248,7 @@ def _rasteriser(device: str) -> Callable[[NDArray[np.uint8], NDArray[np.int32], 
 def rasterize_file(file: str, output: Path, side: int, device: str = "cpu") -> None:
     """`data rasterize`: one file of drawings -> uint8 [N, side, side], bad records named on stderr."""
     draw = _rasteriser(device)
-    sources = find_sources([file])
+    sources = find_sources([file], warn=_say)
     if sources[0].kind in PICTURES:
         raise ValueError(f"{file} holds pictures already")
     categories = categories_of(sources)
@@ -256,6 +268,10 @@ def rasterize_file(file: str, output: Path, side: int, device: str = "cpu") -> N
         raise ValueError(f"{file} holds no drawings")
     np.save(output, np.concatenate(rasters))
     print(f"{output}: {sum(map(len, rasters)):,} drawings")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager

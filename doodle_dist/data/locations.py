@@ -5,7 +5,6 @@ Credentials come from the environment, the AWS files or the machine's role and n
 
 import os
 import re
-from pathlib import Path
 
 _S3_SCHEMES = ("s3", "s3a", "s3n")
 _GCS_SCHEMES = ("gs", "gcs")
@@ -80,8 +79,13 @@ def join(uri: str, *parts: str) -> str:
 
 
 def absolute(uri: str) -> str:
-    """A local path made absolute, since workers have other working directories; a URI as it is."""
-    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
+    """The one spelling of a location, which is the one that listings give: local paths absolute, since workers have
+    other working directories, and without ``..`` or ``file://``; ``s3://`` and ``gs://`` without a slash at the end.
+
+    Raises ValueError as ``split_uri`` does.
+    """
+    kind, path = split_uri(uri)
+    return path if kind in ("file", "http") else f"{kind}://{path}"
 
 
 def basename(uri: str) -> str:

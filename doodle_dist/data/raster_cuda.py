@@ -10,6 +10,9 @@ Needs triton, which torch's CUDA builds bring along. Triton's interpreter (TRITO
 # Triton compiles the kernels, and its arithmetic is not Python's: mypy checks only what is annotated here.
 # mypy: allow-untyped-defs, no-check-untyped-defs, disable-error-code="import-not-found,import-untyped"
 
+import os
+import shutil
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -187,6 +190,17 @@ def check_device(device: torch.device, side: int) -> None:
             f"data.rasterize=device: the worker's device is {device.type}; allowed there: worker, tasks"
         )
     _check_side(side)
+    if device.type == "cuda" and not has_compiler():
+        raise ValueError(
+            "data.rasterize=device: Triton builds a C module before its first kernel starts, and there is no compiler "
+            "(gcc, clang, or what CC names); allowed here: worker, tasks"
+        )
+
+
+def has_compiler() -> bool:
+    """Whether there is a C compiler where Triton looks for one."""
+    names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    return any(shutil.which(name) for name in names)
 
 
 def _check_side(side: int) -> None:

@@ -408,9 +408,10 @@ def _plain_lines(chunk: Chunk, source: pa.NativeFile, block_bytes: int) -> Itera
                     return
             rest, offset = rest[newline + 1 :], offset + newline + 1
     ended = False
-    while chunk.end is None or offset < chunk.end:
+    begins = offset  # where the first line of ``rest`` does, of which the middle may be left out
+    while chunk.end is None or begins < chunk.end:
         if chunk.end is not None and offset + len(rest) >= chunk.end:
-            last = rest.find(b"\n", chunk.end - 1 - offset)
+            last = rest.find(b"\n", max(chunk.end - 1 - offset, 0))
             if last >= 0:
                 yield LineBlock(rest[: last + 1])
                 return
@@ -423,11 +424,13 @@ def _plain_lines(chunk: Chunk, source: pa.NativeFile, block_bytes: int) -> Itera
             if cut:
                 yield LineBlock(rest[:cut])
                 rest, offset = rest[cut:], offset + cut
+                begins = offset
             elif len(rest) > MAX_LINE_BYTES:
                 rest, offset = rest[:100], offset + len(rest) - 100
         wanted = block_bytes
-        if chunk.end is not None:  # near the end, read little more than the line that crosses it
-            wanted = min(wanted, max(chunk.end - offset - len(rest), 0) + (1 << 16))
+        if chunk.end is not None:
+            # Near the end, read little more than the line that crosses it: twice it at most.
+            wanted = min(wanted, abs(chunk.end - offset - len(rest)) + (1 << 16))
         with storage_errors.errors_about(chunk.uri):
             piece = source.read(wanted)
         rest += piece

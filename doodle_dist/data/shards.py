@@ -39,7 +39,8 @@ from doodle_dist.data.split import SPLITS
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
 
-STAGING = "_staging"
+STAGING, REJECTS = "_staging", "rejects"
+_WRITTEN = re.compile(r"part-\d{5}\.parquet|group_counts\.npy")
 # How the files of _staging/ are laid out: what another release left half done is begun again.
 _STAGING_VERSION = 2
 # Of large sources a chunk is as large as fills a part (of 262,144 drawings, as ndjson), so that there are few parts;
@@ -173,7 +174,7 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
             "choose another --to, or delete it first"
         )
     exchange, chunks = request.exchange(), request.chunks()
-    _open_staging(exchange.staging, fingerprint)
+    _open_staging(request.to, exchange.staging, fingerprint)
     # Many small files are read by few Ray tasks, each taking about as many bytes as a chunk may have.
     blocks = max(_LEAST_BLOCKS, sum(s.size for s in request.sources) // request.chunk_bytes)
     _run_round("reading", exchange, "chunk", chunks, partial(scatter, exchange), blocks, progress)
@@ -193,12 +194,18 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
     return manifest
 
 
-def _open_staging(staging: str, fingerprint: str) -> None:
+def _open_staging(to: str, staging: str, fingerprint: str) -> None:
+    """Make `_staging/` that of this request. What another one had written, shards too, is deleted."""
     plan, ours = locations.join(staging, "plan.json"), f"{fingerprint}-{_STAGING_VERSION}"
     if storage.exists(plan) and orjson.loads(storage.read_bytes(plan)) == ours:
         return
     if storage.exists(staging):
-        storage.delete_prefix(staging)  # what another request left behind
+        for folder in (locations.join(to, name) for name in (*SPLITS, REJECTS)):
+            files = storage.list_files(folder, (".parquet", ".npy")) if storage.exists(folder) else []
+            for file in files:  # and not the folder, in which there may be what is none of ours
+                if _WRITTEN.fullmatch(locations.basename(file.uri)):
+                    storage.delete_prefix(file.uri)
+        storage.delete_prefix(staging)  # last: it says that the others are left over
     storage.write_atomic(plan, orjson.dumps(ours))
 
 
@@ -379,7 +386,7 @@ def _write_rejects(to: str, rejects: list[BadRecord]) -> RejectsInfo:
     _, files, lines, reasons = zip(*rejects, strict=True)
     table = pa.table({"file": files, "line": pa.array(lines, pa.uint64()), "reason": reasons})
     data = parquet(table, 65536)
-    path = "rejects/part-00000.parquet"
+    path = f"{REJECTS}/part-00000.parquet"
     storage.write_atomic(locations.join(to, path), data)
     kinds = Counter(re.sub(r"\d+", "N", reason) for reason in reasons)
     return RejectsInfo(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import ModuleType
@@ -21,6 +22,7 @@ SUFFIXES: dict[str, Kind] = {
     ".bin": "binary",  # or CIFAR-10's, see cifar.py
     ".bin.gz": "binary",
     ".npy": "bitmap",
+    ".npy.gz": "bitmap",
     ".csv": "kaggle",
     ".csv.gz": "kaggle",
     "images-idx3-ubyte": "idx",
@@ -28,6 +30,10 @@ SUFFIXES: dict[str, Kind] = {
     "images.idx3-ubyte": "idx",
     "images.idx3-ubyte.gz": "idx",
 }
+# What the readers look for beside such a file: its labels, and what they stand for.
+_COMPANIONS = re.compile(
+    rf"labels[-.]idx1-ubyte(\.gz)?$|^({re.escape(idx.CLASSES)}|{re.escape(cifar.META)})$"
+)
 READERS: dict[Kind, ModuleType] = {
     "ndjson": ndjson,
     "raw": raw,
@@ -56,14 +62,16 @@ def find_sources(
     uris: Sequence[str],
     categories: Sequence[str] | None = None,
     options: PictureOptions | None = None,
+    warn: Callable[[str], object] = lambda _: None,
 ) -> list[Source]:
     """What there is to read at ``uris`` (files, folders, globs), sorted by name, each with its kind.
 
-    A folder without any file of a known kind may be one of pictures, see images.py. With ``categories``, files
-    that by their name hold another official category are left out, and pictures of other categories. Raises
-    ValueError for an empty folder, an unknown extension, a mix of drawings and pictures or of pictures of
-    different shapes, a file that is there twice (plain and ``.gz``), pictures that would get the same key_ids,
-    or options that nothing there has a use for; StorageError where a location cannot be read.
+    A folder without any file of a known kind may be one of pictures, see images.py; of one with some, ``warn`` is
+    told which others are left out. With ``categories``, files that by their name hold another official category
+    are left out, and pictures of other categories. Raises ValueError for an empty folder, an unknown extension, a
+    mix of drawings and pictures or of pictures of different shapes, a file that is there twice (plain and
+    ``.gz``), pictures that would get the same key_ids, or options that nothing there has a use for; StorageError
+    where a location cannot be read.
     """
     if not uris:
         raise ValueError("source: none given")
@@ -73,7 +81,7 @@ def find_sources(
     files: dict[str, storage.FileEntry] = {}
     pictures: dict[str, dict[str, images.Picture]] = {}
     for uri in uris:
-        entries, shown = _files_at(uri, options)
+        entries, shown = _files_at(uri, options, warn)
         files |= {entry.uri: entry for entry in entries}
         for root, some in shown.items():
             pictures.setdefault(root, {}).update({picture.path: picture for picture in some})
@@ -123,11 +131,17 @@ def categories_of(sources: Sequence[Source], wanted: Sequence[str] | None = None
 
 
 def _files_at(
-    uri: str, options: PictureOptions
+    uri: str, options: PictureOptions, warn: Callable[[str], object]
 ) -> tuple[list[storage.FileEntry], dict[str, list[images.Picture]]]:
     entries = storage.list_files(uri)
     known = [entry for entry in entries if _suffix_of(entry.uri)]
     if known:
+        others = [name for entry in entries if not _suffix_of(name := locations.basename(entry.uri))]
+        if others := [name for name in others if not _COMPANIONS.search(name)]:
+            warn(
+                f"left out of {locations.public(uri)}: {', '.join(others[:3])}"
+                f"{f' and {len(others) - 3} more' if len(others) > 3 else ''}, of no known kind"
+            )
         return known, {}
     pictures = images.find_pictures(uri, entries, options)
     if pictures:

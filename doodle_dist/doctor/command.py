@@ -3,8 +3,10 @@
 import os
 import re
 import shlex
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,7 +14,7 @@ import ray
 from ray.exceptions import RayError
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.load import build, load_experiment, overlay
+from doodle_dist.config.load import build, load_experiment, overlay, to_toml
 from doodle_dist.data import locations
 from doodle_dist.doctor.check_room import check_window
 from doodle_dist.doctor.checks import check
@@ -23,6 +25,7 @@ from doodle_dist.errors import WorkFailedError, one_line
 from doodle_dist.ray_cluster import Need, connect
 
 _JOB_S = 600.0
+_SHIPPED = "preset.toml"
 
 
 def planned(preset: str, overrides: Iterable[str], options: Mapping[str, Any]) -> Experiment:
@@ -38,7 +41,7 @@ def examine(
 ) -> tuple[list[Finding], ClusterFacts | None]:
     """The findings about the cluster of RAY_ADDRESS or of this machine, and the facts; None where none answers."""
     scaling = experiment.scaling
-    need = Need(scaling.workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
+    need = Need(scaling.least_workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
     data = experiment.data.uri
     try:
         connect(need, local=local, debug=debug)
@@ -81,28 +84,53 @@ def _no_cluster(error: Exception) -> Finding:
     )
 
 
-def examine_by_job(address: str, arguments: list[str]) -> dict[str, Any]:
+def job_arguments(
+    preset: str, overrides: list[str], options: Mapping[str, Any], experiment: Experiment
+) -> tuple[list[str], str]:
+    """What a job on the cluster is asked, of the ``experiment`` that was asked for here: its arguments, and the text
+    of the preset that it brings along, where that is a file of this machine.
+
+    A job has the cluster's environment and not this one's: the dataset that DOODLE_DATA names here is handed over.
+    """
+    if preset.endswith(".toml"):
+        return [_SHIPPED], to_toml(experiment)
+    told = dict(options) | ({"data.uri": experiment.data.uri} if experiment.data.uri else {})
+    arguments = [preset]
+    for setting in [*overrides, *(f"{key}={orjson.dumps(value).decode()}" for key, value in told.items())]:
+        arguments += ["--set", setting]
+    return arguments, ""
+
+
+def examine_by_job(
+    address: str, arguments: list[str], preset_text: str = "", wait_s: float = 0.0
+) -> dict[str, Any]:
     """Run the doctor on the cluster behind a dashboard (http://head:8265), as a job; its JSON answer.
 
-    Raises ValueError where the dashboard can't be asked, WorkFailedError where the job gives no answer.
+    It waits for an autoscaler for ``wait_s``. The job finds ``preset_text``, where there is one, in a file
+    ``_SHIPPED`` of its working directory. Raises ValueError where the dashboard can't be asked, WorkFailedError
+    where the job gives no answer.
     """
     from ray.job_submission import JobStatus, JobSubmissionClient
 
+    entrypoint = shlex.join(
+        ["python", "-m", "doodle_dist.doctor", "--json", "--wait", str(wait_s), *arguments]
+    )
     try:
         client = JobSubmissionClient(address)
-        job = client.submit_job(
-            entrypoint=shlex.join(["python", "-m", "doodle_dist.doctor", "--json", *arguments])
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / _SHIPPED).write_text(preset_text, encoding="utf-8")
+            brings = {"working_dir": folder} if preset_text else {}
+            job = client.submit_job(entrypoint=entrypoint, runtime_env=brings)
     except (ConnectionError, RuntimeError, RayError) as error:
         said = one_line(error).partition(". ")[0]
         raise ValueError(
             f"{address} takes no job: {said}; are RAY_AUTH_MODE and the token the same as the head's?"
         ) from None
-    deadline = time.monotonic() + _JOB_S
+    deadline = time.monotonic() + _JOB_S + wait_s
     while not (status := client.get_job_status(job)).is_terminal():
         if time.monotonic() > deadline:
             client.stop_job(job)
-            raise WorkFailedError(f"the job {job} at {address} gave no answer in {_JOB_S:.0f} s")
+            raise WorkFailedError(f"the job {job} at {address} gave no answer in {_JOB_S + wait_s:.0f} s")
         time.sleep(0.5)
     logs = client.get_job_logs(job).splitlines()
     for line in reversed(logs):
@@ -129,11 +157,8 @@ def doctor(
     experiment = planned(preset, overrides, options)
     address = address or os.environ.get("RAY_ADDRESS", "")
     if address.startswith(("http://", "https://")) and not local:
-        given = [f"{key}={orjson.dumps(value).decode()}" for key, value in options.items()]
-        arguments = [preset, "--wait", str(wait_s)]
-        for setting in [*overrides, *given]:
-            arguments += ["--set", setting]
-        answer = examine_by_job(address, arguments)
+        arguments, text = job_arguments(preset, overrides, options, experiment)
+        answer = examine_by_job(address, arguments, text, wait_s)
         findings = [Finding(**finding) for finding in answer["findings"]]
         print(orjson.dumps(answer).decode() if as_json_too else as_text(findings))
         return not answer["would_fail"]

@@ -20,6 +20,16 @@ from doodle_dist.run.snapshot import Snapshot, load_snapshot
 
 # Where the pictures of an evaluation lie in a run's folder.
 PICTURES, NEIGHBOURS = "evaluation", "neighbours.png"
+_DEFAULT = Request(evaluator="")
+_OF_GANS = {
+    "evaluator": "--evaluator",
+    "judge": "--judge",
+    "samples": "--samples",
+    "reference": "--reference",
+    "seed": "--seed",
+    "per_category": "--no-per-category",
+    "cas": "--cas",
+}
 
 
 def evaluate_runs(
@@ -62,9 +72,9 @@ def evaluate_runs(
 
 
 def _evaluate_classifier(run: str, snapshot: Snapshot, request: Request, data: str) -> Evaluation:
-    for name in ("evaluator", "judge", "samples", "cas"):
-        if getattr(request, name):
-            raise ValueError(f"--{name} belongs to GAN runs; {run} is of a classifier")
+    for name, option in _OF_GANS.items():
+        if getattr(request, name) != getattr(_DEFAULT, name):
+            raise ValueError(f"{option} belongs to GAN runs; {run} is of a classifier")
     found, files = evaluate_classifier(
         snapshot, _data_of(snapshot, data), request.split, workers=request.workers, local=request.local
     )

@@ -48,7 +48,7 @@ class Exported:
 def export_run(
     run: str, format: str, output: Path | None = None, *, opset: int = 18, which: str = "best"
 ) -> Exported:
-    """Write a run's snapshot as one file with its card (the same name, .md).
+    """Write a run's snapshot as one file, named after the run unless ``output`` is given, with its card, ``.md`` more.
 
     Raises ValueError for a format, an opset or an extra that is missing, WorkFailedError where the file's outputs
     differ from the net's.
@@ -58,7 +58,7 @@ def export_run(
     if format == "onnx":
         _check_onnx(opset)
     snapshot = load_snapshot(locations.absolute(run), which=which)
-    output = output or Path(locations.basename(run)).with_suffix(FORMATS[format])
+    output = output or Path(locations.basename(locations.absolute(run)) + FORMATS[format])
     output.parent.mkdir(parents=True, exist_ok=True)
     if format == "onnx":
         difference = _write_onnx(snapshot, output, opset)
@@ -70,7 +70,7 @@ def export_run(
         raise WorkFailedError(
             f"{output} differs from the net by {difference:g} (at most {_TOLERANCE:g} is rounding): don't use it"
         )
-    card = output.with_suffix(".md")
+    card = output.with_name(f"{output.name}.md")
     card.write_text(model_card(snapshot, output.name, format, opset, difference), encoding="utf-8")
     return Exported(str(output), str(card), output.stat().st_size, difference, with_what)
 

@@ -27,7 +27,9 @@ def evaluator_uri(experiment: Experiment) -> str:
     return locations.join(experiment.storage, name)
 
 
-def train_if_missing(uri: str, experiment: Experiment, *, workers: int, quiet: bool, debug: bool) -> bool:
+def train_if_missing(
+    uri: str, experiment: Experiment, *, workers: int, quiet: bool, debug: bool, wait_s: float = 0.0
+) -> bool:
     """Train the evaluator at ``uri`` on an experiment's dataset, or go on with it; False where it was there.
 
     One that another search trains at this moment is waited for. Raises KeyboardInterrupt where it is told to stop.
@@ -46,7 +48,7 @@ def train_if_missing(uri: str, experiment: Experiment, *, workers: int, quiet: b
     said = False
     while not _is_trained(uri, length):
         try:
-            if train_driver.train(wanted, quiet=quiet, debug=debug).stopped_at is not None:
+            if train_driver.train(wanted, wait_s=wait_s, quiet=quiet, debug=debug).stopped_at is not None:
                 raise KeyboardInterrupt  # as if the search itself had been interrupted
         except HeldError:
             if not said:

@@ -91,7 +91,7 @@ def places(resources: TrialResources, nodes: list[dict[str, float]], most: int) 
     have = " and ".join(f"{count} node{'s' * (count > 1)} of {kind}" for kind, count in kinds.items())
     raise NotEnoughResourcesError(
         f"no trial fits: one takes {takes} on one node{beside}, and the cluster has {have or 'no nodes'}; "
-        "--cpus, --gpus-per-trial and --workers-per-trial say what it takes"
+        "--cpus, --gpus-per-trial and --workers-per-trial say what it takes, and --wait SECONDS lets a cluster grow"
     )
 
 

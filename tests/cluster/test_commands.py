@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tests.cluster.test_train import doodle_dist, kill_tree
@@ -112,3 +113,20 @@ def test_ray_job_submit(head: dict[str, str], tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         assert "succeeded" in done.stdout + done.stderr
         assert list((tmp_path / "runs" / preset).glob("checkpoint_*/snapshot.safetensors"))
+
+
+def test_the_doctor_looks_from_inside_for_a_preset_of_ones_own(
+    head: dict[str, str], dataset: Path, tmp_path: Path
+) -> None:
+    """Through the dashboard, as a job, whose working directory isn't this one."""
+    (tmp_path / "own.toml").write_text('extends = "doodle-gan-small"\n[scaling]\nworkers = 7\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "doodle_dist.doctor", "own.toml", "--json", "--storage", str(tmp_path / "runs")],
+        capture_output=True, text=True, timeout=200, cwd=tmp_path, check=False,
+        env=os.environ | head | {"DOODLE_DATA": f"{dataset}/../data"},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    answer = orjson.loads(done.stdout)
+    assert answer["facts"]["data_uri"] == str(dataset)
+    assert "7 workers" in answer["facts"]["shortage"]
+    assert [found["about"] for found in answer["findings"] if found["level"] == "error"] == ["resources"]

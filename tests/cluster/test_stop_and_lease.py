@@ -11,10 +11,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from doodle_dist.evaluation.runs import read_metrics_log
 
 from doodle_dist.data import storage
 from doodle_dist.evaluation.audit_check import check_run
+from doodle_dist.run.folder import read_metrics_log
 from doodle_dist.training.checkpoint_store import stored_checkpoints
 from tests.cluster.test_train import TINY, Command, doodle_dist, running
 from tests.conftest import write_drawings

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster_files.files import RAY_JOBS, ROOT, SCRIPTS
+from tests.cluster_files.files import BASE, RAY_JOBS, ROOT, SCRIPTS, Object, documents
 
 MODULES = {
     "prepare": "doodle_dist.cli data prepare",
@@ -56,10 +56,47 @@ def test_a_manifest_runs_what_the_script_submits(script: Path) -> None:
     assert job["spec"]["entrypoint"].startswith(f"python -m {MODULES[script.stem]} ")
 
 
+def submitter_environment(job: Object) -> dict[str, str]:
+    """What the pod that submits a RayJob has in its environment, of what the files of cluster/kuberay give."""
+    settings = dict(line.split("=", 1) for line in (BASE / "settings.env").read_text().split())
+    [container] = job["spec"]["submitterPodTemplate"]["spec"]["containers"]
+    named = {one["configMapRef"]["name"] for one in container.get("envFrom", ()) if "configMapRef" in one}
+    own = {one["name"]: one.get("value", "secret") for one in container["env"]}
+    return (settings if "doodle-settings" in named else {}) | own
+
+
+@pytest.mark.parametrize("path", RAY_JOBS, ids=lambda path: path.stem)
+def test_a_manifest_submits_the_locations_of_the_settings(path: Path, bin_folder: Path) -> None:
+    """KubeRay puts the entrypoint as it stands into the submitter's shell, which expands its variables."""
+    [job] = documents(path)
+    (bin_folder / "ray").rename(bin_folder / "python")
+    environment = submitter_environment(job) | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    shell = ["/bin/sh", "-c", job["spec"]["entrypoint"]]
+    done = subprocess.run(shell, capture_output=True, text=True, env=environment, check=True)
+    said = done.stdout.splitlines()
+    option, variable = ("--to", "DOODLE_DATA") if path.stem == "prepare" else ("--storage", "DOODLE_STORAGE")
+    assert said[said.index(option) + 1] == environment[variable]
+    assert environment[variable].startswith("s3://")
+    assert float(said[said.index("--wait") + 1]) >= 600, "workers come up from zero"
+    del environment[variable]
+    done = subprocess.run(shell, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode != 0
+    assert not done.stdout, "nothing is submitted without a place for it"
+    assert variable in done.stderr
+
+
 def test_arguments_go_through_as_they_are(bin_folder: Path) -> None:
     script = ROOT / "jobs" / "train-gan.sh"
     given = ["cdcgan", "--workers", "2", "--set", 'data.categories=["hot dog", "cat"]']
     assert submitted(script, bin_folder, *given) == ["doodle_dist.train", *given]
+
+
+@pytest.mark.parametrize("name", ["train-classifier", "train-gan", "tune"])
+def test_options_alone_leave_the_preset_as_it_is(name: str, bin_folder: Path) -> None:
+    options = ["--workers", "8", "--set=seed=3"]
+    script = ROOT / "jobs" / f"{name}.sh"
+    assert submitted(script, bin_folder, *options) == [*MODULES[name].split(), *options]
+    assert submitted(script, bin_folder, "", *options) == [*MODULES[name].split(), *options]
 
 
 def test_data_and_storage_of_the_environment_are_handed_over_unless_given(bin_folder: Path) -> None:

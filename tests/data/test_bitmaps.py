@@ -1,5 +1,6 @@
 """Google's bitmaps: read by ranges, ids that depend on category and row only, and files that are not it."""
 
+import gzip
 import io
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from doodle_dist.data import bitmaps, storage
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.records import Source
+from doodle_dist.data.sources import find_sources
+from tests.image_sets import noise
 
 CATEGORIES = Categories(("apple", "cat"), others=frozenset({"dog"}))
 
@@ -45,6 +48,39 @@ def test_rows_are_read_whatever_the_chunks(tmp_path: Path, chunk_bytes: int) -> 
     assert np.array_equal(pixels, array)
     assert np.array_equal(rows, np.arange(50))
     assert np.array_equal(keys, bitmaps.key_ids("cat", np.arange(50, dtype=np.uint64)))
+
+
+def test_a_zipped_file_gives_the_same_pictures_and_ids(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 256, (50, 784), np.uint8)
+    (tmp_path / "cat.npy").write_bytes(npy(array))
+    (tmp_path / "zipped").mkdir()
+    (tmp_path / "zipped" / "cat.npy.gz").write_bytes(gzip.compress(npy(array)))
+    [source] = find_sources([str(tmp_path / "zipped")])
+    assert (source.kind, source.categories) == ("bitmap", ("cat",))
+    for plain, zipped in zip(read(tmp_path / "cat.npy", 5000), read(source.uri, 5000), strict=True):
+        assert np.array_equal(plain, zipped)
+    (tmp_path / "zipped" / "cat.npy").write_bytes(npy(array))
+    with pytest.raises(ValueError, match=r"cat\.npy is there twice, plain and as \.gz"):
+        find_sources([str(tmp_path / "zipped")])
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda data: data[:-1], "is not a gzip file"),
+        (lambda data: gzip.compress(data[:-1]), "is cut off or damaged: it ends at record 50 of 50"),
+        (lambda data: gzip.compress(data)[:-20], "is cut off or damaged"),
+        (lambda data: gzip.compress(data + b"x"), "has more bytes than its header says"),
+        (lambda data: gzip.compress(data[:60]), "is not a .npy file"),
+    ],
+)
+def test_damaged_zipped_files_are_refused(tmp_path: Path, change: object, expected: str) -> None:
+    path = tmp_path / "cat.npy.gz"
+    path.write_bytes(change(npy(noise(50, 784))))  # type: ignore[operator]
+    with pytest.raises(ValueError, match=expected) as error:
+        read(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_key_ids_depend_on_category_and_row_only(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Locations: what is one, what is none, and that no key is ever repeated."""
 
+from pathlib import Path
+
 import pytest
 
-from doodle_dist.data import locations
+from doodle_dist.data import locations, storage
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,27 @@ def test_join() -> None:
     for part in ("../b", "/b", "s3://other/b"):
         with pytest.raises(ValueError, match="outside"):
             locations.join("s3://bucket/a", part)
+
+
+def test_a_location_is_spelled_in_one_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the way in which listings spell what lies there, which it is compared with."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "x").write_bytes(b"1")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    there = str(tmp_path / "there")
+    for spelled in (
+        "../there", "../there/", f"{tmp_path}/here/../there", f"{tmp_path}//there", "~/there", f"file://{there}",
+        f"FILE://{tmp_path}/./there/",
+    ):  # fmt: skip
+        assert locations.absolute(spelled) == there, spelled
+        [listed] = storage.list_files(locations.absolute(spelled))
+        assert listed.uri == locations.join(locations.absolute(spelled), "x"), spelled
+    for spelled in ("s3://b/k", "s3a://b/k/", "S3N://b/k"):
+        assert locations.absolute(spelled) == "s3://b/k"
+    assert locations.absolute("gcs://b/k/*.ndjson") == "gs://b/k/*.ndjson"
+    assert locations.absolute("https://host/x.ndjson?sign=a/../b") == "https://host/x.ndjson?sign=a/../b"
 
 
 def test_signed_urls_are_printed_without_their_signature() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doodle_dist.data import ndjson, storage
+from doodle_dist.data import ndjson, records, storage
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.records import Batch, Chunk, Source, line_blocks, plan_line_chunks
 from doodle_dist.data.storage_errors import StorageError
@@ -291,6 +291,23 @@ def test_blocks_join_to_the_file(tmp_path_factory: pytest.TempPathFactory, data:
     packed.write_bytes(gzip.compress(data))
     blocks = [b.data for b in line_blocks(Chunk(str(packed), 0, None, "ndjson"), block)]
     assert b"".join(blocks) == data
+
+
+@pytest.mark.parametrize("chunk_bytes", [200, 999, 1000, 3000, 4500, 6000])
+def test_a_line_that_is_too_long_is_one_reject_wherever_the_chunks_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+) -> None:
+    """Its middle isn't kept; the lines behind it keep their numbers."""
+    monkeypatch.setattr(records, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(line_blocks, "__defaults__", (300,))
+    path = tmp_path / "cat.ndjson"
+    good = [line(key_id=str(key)) for key in range(20)]
+    for long in (0, 3, 19):
+        path.write_bytes(b"\n".join([*good[:long], b"[" + 5000 * b"1", *good[long:]]) + b"\n")
+        found, rejects, lines = _by_chunks(path, chunk_bytes)
+        assert [row[0] for row in found] == [k for k in range(21) if k != long]
+        assert [number for number, _ in rejects] == [long]
+        assert lines == 21
 
 
 _AXIS = st.lists(st.integers(-3, 270), max_size=4)

@@ -17,6 +17,7 @@ from doodle_dist.data.categories import (
 )
 from doodle_dist.data.records import category_of
 from doodle_dist.data.storage_errors import StorageError
+from tests.image_sets import write_idx
 
 
 def ndjson(word: str, raw: bool = False) -> bytes:
@@ -100,6 +101,26 @@ def test_wrong_requests(folder: Path) -> None:
     (folder / "cat.ndjson.gz").write_bytes(ndjson("cat"))
     with pytest.raises(ValueError, match=r"cat\.ndjson\.gz is not a gzip file"):
         sources.find_sources([str(folder)])
+
+
+def test_what_is_left_out_of_a_folder_is_named(folder: Path) -> None:
+    """A file whose name is a little off is no drawing less that nobody misses."""
+    said: list[str] = []
+    (folder / "cat.ndjson").write_bytes(ndjson("cat"))
+    assert len(sources.find_sources([str(folder)], warn=said.append)) == 1
+    assert said == []
+    for name in ("dog.ndjson.bz2", "owl.json", "pig.NDJSON"):
+        (folder / name).write_bytes(ndjson("x"))
+    assert len(sources.find_sources([str(folder)], warn=said.append)) == 1
+    assert said == [f"left out of {folder}: dog.ndjson.bz2, owl.json, pig.NDJSON, of no known kind"]
+
+
+def test_labels_and_names_beside_pictures_are_not_left_out(folder: Path) -> None:
+    said: list[str] = []
+    write_idx(folder, "train", np.zeros((2, 8, 8), np.uint8), np.zeros(2, np.uint8), ".gz")
+    (folder / "classes.txt").write_text("cat\n")
+    assert len(sources.find_sources([str(folder)], warn=said.append)) == 1
+    assert said == []
 
 
 def test_damaged_first_lines_do_not_hide_the_kind(folder: Path) -> None:

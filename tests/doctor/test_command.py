@@ -7,8 +7,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from doodle_dist import cli
 from doodle_dist.config.load import load_experiment
+from doodle_dist.doctor import command
 from doodle_dist.doctor.command import examine, planned
+from doodle_dist.ray_cluster import Need
 from tests.datasets import prepare_here
 from tests.s3 import free_port
 
@@ -45,6 +48,27 @@ def test_a_real_ray_is_examined(local_ray: None, tmp_path: Path) -> None:
     assert [one.about for one in findings if one.level == "error"] == ["resources", "data"]
 
 
+def test_an_elastic_run_needs_the_least_of_its_workers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `train` does, which takes the same --workers."""
+    asked: list[tuple[str, Need]] = []
+    monkeypatch.setattr(command, "connect", lambda need, **_: asked.append(("connect", need)))
+    monkeypatch.setattr(command, "collect", lambda need, **_: asked.append(("collect", need)))
+    monkeypatch.setattr(command, "check", lambda *_: [])
+    monkeypatch.setattr(command.ray, "shutdown", lambda: None)
+    for workers, least in (("2:8", 2), ("3", 3)):
+        asked.clear()
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["doctor", "--local", "--workers", workers])
+        assert stop.value.code == 0
+        assert asked == [("connect", Need(least, 1, 0)), ("collect", Need(least, 1, 0))]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["doctor", "--local", "--workers", "many"])
+    assert stop.value.code == 2
+    assert "neither a number of workers nor MIN:MAX" in capsys.readouterr().err
+
+
 def test_where_no_cluster_answers_it_exits_with_1_and_says_how_to_mend_that(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "doodle_dist.doctor", "--address", f"127.0.0.1:{free_port()}", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
@@ -53,6 +77,33 @@ def test_where_no_cluster_answers_it_exits_with_1_and_says_how_to_mend_that(tmp_
     assert answer["would_fail"] is True
     assert "no Ray cluster answers" in answer["findings"][0]["says"]
     assert "--local" in answer["findings"][0]["mend"]
+
+
+@pytest.mark.parametrize("preset", ["doodle-gan-small", "own.toml"])
+def test_a_job_examines_for_the_run_that_was_asked_for_here(
+    preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster that has neither this DOODLE_DATA nor this folder."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (here / "base.toml").write_text('extends = "doodle-gan-small"\noptim.generator.lr = 0.125\n')
+    (here / "own.toml").write_text('extends = "base.toml"\nseed = 7\n')
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("DOODLE_DATA", "s3://b/here")
+    overrides = ["optim.critic.lr=0.25", 'data.categories=["hot dog"]']
+    options = {"scaling.workers": 2, "storage": "s3://b/runs"}
+    asked = command.planned(preset, overrides, options)
+    arguments, text = command.job_arguments(preset, overrides, options, asked)
+
+    monkeypatch.chdir(there)
+    monkeypatch.setenv("DOODLE_DATA", "s3://b/there")
+    if text:
+        (there / arguments[0]).write_text(text)
+    assert arguments[1::2] == ["--set"] * (len(arguments) // 2)
+    examined = command.planned(arguments[0], arguments[2::2], {})
+    assert examined.model_copy(update={"preset": preset}) == asked
+    assert examined.data.uri == "s3://b/here"
 
 
 def test_a_wrong_request_is_one_line(tmp_path: Path) -> None:

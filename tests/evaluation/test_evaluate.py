@@ -380,9 +380,16 @@ def test_readers_that_do_not_fit_are_refused(world: World, tmp_path: Path) -> No
     )
 
 
-def test_requests_of_the_other_kind_are_refused(world: World) -> None:
-    with pytest.raises(ValueError, match=r"--samples belongs to GAN runs; \S+ is of a classifier"):
-        evaluate_runs([world.judge], Request(evaluator="", samples=100))
+def test_requests_of_the_other_kind_are_refused(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (
+        ["--evaluator", world.evaluator], ["--judge", world.judge], ["--samples", "100"], ["--reference", "50"],
+        ["--seed", "1"], ["--no-per-category"], ["--cas"],
+    ):  # fmt: skip
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["evaluate", world.judge, *given])
+        assert stop.value.code == 2
+        said = capsys.readouterr().err
+        assert said == f"doodle-dist: {given[0]} belongs to GAN runs; {world.judge} is of a classifier\n"
     with pytest.raises(ValueError, match="is of a classifier; a GAN's run is needed here"):
         evaluate_runs([world.gan, world.judge], world.request)
     with pytest.raises(ValueError, match="--checkpoint 'first': should be best or latest"):

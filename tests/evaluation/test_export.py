@@ -51,6 +51,21 @@ def test_safetensors_hold_all_that_builds_the_net(runs: Path, tmp_path: Path, na
     assert names == set(net.state_dict())
 
 
+def test_no_name_is_cut_and_no_file_beside_it_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("v1.2", "v1.3"):
+        save_run(tmp_path / "runs" / name, "classifier-small", NAMES)
+        done = export_run(f"runs/{name}", "safetensors")
+        assert (done.file, done.card) == (f"{name}.safetensors", f"{name}.safetensors.md")
+    (tmp_path / "README.md").write_text("of something else")
+    export_run("runs/v1.2", "safetensors", Path("README.safetensors"))
+    assert (tmp_path / "README.md").read_text() == "of something else"
+    monkeypatch.chdir(tmp_path / "runs" / "v1.2")
+    assert export_run(".", "safetensors").file == "v1.2.safetensors"
+
+
 # Exported once for all tests that look at the file: each takes seconds.
 OPSET_OF = {"judge": OPSETS[-1], "gan": OPSETS[0], "blind": OPSETS[0]}
 
@@ -144,7 +159,7 @@ def test_the_card_names_data_metrics_licence_and_every_setting(tmp_path: Path) -
     meta["metrics"] |= {"val/top1": 0.75, "val_category/cat": 0.5}
     (folder / "meta.json").write_bytes(orjson.dumps(meta | {"data": data}))
     export_run(str(tmp_path / "judge"), "safetensors", tmp_path / "out" / "net.safetensors")
-    card = (tmp_path / "out" / "net.md").read_text()
+    card = (tmp_path / "out" / "net.safetensors.md").read_text()
     for said in (
         "license: apache-2.0",
         "Labels, from 0: cat, dog, fish.",
@@ -173,6 +188,6 @@ def test_other_pictures_are_not_called_googles(tmp_path: Path) -> None:
     meta = orjson.loads((folder / "meta.json").read_bytes())
     (folder / "meta.json").write_bytes(orjson.dumps(meta | {"data": {"sources": ["cifar"]}}))
     export_run(str(folder), "safetensors", tmp_path / "net.safetensors")
-    card = (tmp_path / "net.md").read_text()
+    card = (tmp_path / "net.safetensors.md").read_text()
     assert "Google" not in card
     assert "under the licences of their makers" in card

@@ -59,6 +59,17 @@ def test_a_run_without_a_checkpoint_says_what_it_is_and_why_it_stopped(runs: Pat
     assert run.best is None
 
 
+def test_a_run_is_found_by_any_spelling_of_its_place(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(runs / "other")
+    for spelled in ("../judge", "../judge/", f"file://{runs}/judge"):
+        print_run(spelled, as_json=True)
+        assert orjson.loads(capsys.readouterr().out)["uri"] == str(runs / "judge")
+    print_runs("..", as_json=True)
+    assert len(orjson.loads(capsys.readouterr().out)) == 3
+
+
 def test_what_is_no_run_or_a_damaged_one_says_so(runs: Path) -> None:
     for place in ("other", "nowhere"):
         with pytest.raises(ValueError, match=f"{runs / place} is no run"):

@@ -1,0 +1,56 @@
+"""The `data` commands' own requests, where no Ray is needed to refuse them."""
+
+from pathlib import Path
+
+import pytest
+
+from doodle_dist import ray_cluster
+from doodle_dist.config.load import load_run
+from doodle_dist.data.commands import fetch_files, prepare_dataset, synthesize_files, verify_dataset
+from doodle_dist.data.manifest import check_files, load_manifest
+from doodle_dist.ray_cluster import Need, NotEnoughResourcesError
+from doodle_dist.train import with_absolute_locations
+from tests.datasets import prepare_here
+
+
+@pytest.mark.parametrize("to", ["", " "])
+def test_an_empty_destination_is_refused_and_not_the_working_directory(
+    to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--to "$UNSET"` is empty."""
+    (source := tmp_path / "raw" / "cat.ndjson").parent.mkdir()
+    source.write_text('{"word": "cat", "key_id": "1", "drawing": [[[0, 255], [0, 9]]], "recognized": true}\n')
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(ValueError, match="--to is empty"):
+        synthesize_files(to, 10, 1, 0)
+    with pytest.raises(ValueError, match="--to is empty"):
+        fetch_files(to, "cat", "simplified", "http://127.0.0.1:9")
+    with pytest.raises(ValueError, match="--to is empty"):
+        prepare_dataset([str(source)], to)
+    assert not list(here.iterdir())
+
+
+def test_prepare_waits_for_a_node_as_long_as_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_resources(need: Need, wait_s: float) -> None:
+        raise NotEnoughResourcesError(f"{need.bundles} in {wait_s} s")
+
+    monkeypatch.setattr(ray_cluster, "connect", lambda *_, **__: False)
+    monkeypatch.setattr(ray_cluster, "check_resources", check_resources)
+    (tmp_path / "cat.ndjson").write_text('{"word": "cat", "key_id": "1", "drawing": [[[0, 255], [0, 9]]]}')
+    with pytest.raises(NotEnoughResourcesError, match=r"\[\{'CPU': 1\.0\}\] in 60 s"):
+        prepare_dataset([str(tmp_path / "cat.ndjson")], str(tmp_path / "out"), wait_s=60)
+
+
+def test_a_dataset_is_whole_by_any_spelling_of_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = prepare_here(tmp_path, {"cat": 40})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for spelled in ("../data", f"file://{uri}", f"{tmp_path}/here/../data"):
+        assert verify_dataset(spelled), spelled
+        experiment = with_absolute_locations(load_run("classifier-small", [], {"data.uri": spelled}))
+        check_files(experiment.data.uri, load_manifest(experiment.data.uri))
