@@ -162,15 +162,17 @@ def prepare_run(
     plan = training_plan(experiment, manifest)
     categories = stream_categories(manifest, experiment.data.categories)
     total = experiment.train.total_drawings(plan.rows)
-    cursor = Cursor(experiment.seed, experiment.train.global_batch)
+    cursor = Cursor(
+        experiment.seed, plan.global_batch, plan.lanes, categories=categories, data=manifest.train_sha256
+    )
     if checkpoint is not None:
-        cursor = load_cursor(checkpoint, experiment.seed, experiment.train.global_batch)
+        cursor = load_cursor(checkpoint, cursor)
     # Before the nets are built, since it takes seconds to start, most of them spent elsewhere.
     batches = _stream_from(cursor, plan, total, experiment.data, context, memory)
     try:
         task = build_task(experiment, manifest, categories, context)
         if checkpoint is not None:
-            task.load_state_dict(load_state(checkpoint, context.device))
+            _go_on(task, load_state(checkpoint, context.device), run_uri)
     except BaseException:
         batches.close()
         raise
@@ -204,6 +206,22 @@ def prepare_run(
         storage.write_atomic(locations.join(run_uri, CONFIG), to_toml(experiment).encode())
         _note_start(run.metrics_log, experiment.scaling, context)
     return run, batches, cursor
+
+
+def _go_on(task: Task, state: dict[str, object], run_uri: str) -> None:
+    """Give the task a checkpoint's state. Raises ValueError where it is of other nets or optimisers."""
+    try:
+        task.load_state_dict(state)
+    except (KeyError, ValueError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError):
+            raise
+        raise ValueError(
+            f"{locations.public(run_uri)} was begun with another task, other nets or other optimisers than these: "
+            f"{one_line(error, _DIFFERENCE_LENGTH)}; give this one another --run"
+        ) from error
+
+
+_DIFFERENCE_LENGTH = 200
 
 
 def _stream_from(

@@ -54,7 +54,7 @@ def resumed(run_uri: str) -> tuple[int | None, list[str]]:
     """The drawings seen at which the run would go on, and the warnings on the way."""
     warned: list[str] = []
     with latest_checkpoint(run_uri, 0, lambda choice: choice, warned.append) as folder:
-        return (None if folder is None else load_cursor(folder, 0, 10).drawings_seen), warned
+        return (None if folder is None else load_cursor(folder, Cursor(0, 10)).drawings_seen), warned
 
 
 def truncate(uri: str) -> None:
