@@ -22,8 +22,7 @@ from doodle_dist.errors import WorkFailedError
 from doodle_dist.ray_cluster import DATA_CPUS, Need, connect
 from doodle_dist.training.gan_judge import Judge
 from doodle_dist.training.lease import Lease, LeaseLostError, check, held, newest_lease
-from doodle_dist.training.plan import training_plan
-from doodle_dist.training.worker import held_out_plan
+from doodle_dist.training.plan import held_out_plan, training_plan
 from doodle_dist.tuning import evaluator, report
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import CONFIRM, Ledger, Request, SearchRecord, confirmed_by, read_search

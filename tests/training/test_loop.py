@@ -295,3 +295,32 @@ def test_pictures_and_curves_that_a_store_refuses_are_a_warning(
     warned = run.warned  # type: ignore[attr-defined]
     assert len(warned) == 2
     assert all("unreachable; training goes on" in text for text in warned)
+
+
+@pytest.mark.parametrize("reads", [0, 1, 3])
+def test_held_out_drawings_are_begun_when_they_are_read_and_closed_by_the_one_who_judges(
+    tmp_path: Path, reads: int
+) -> None:
+    happened: list[str] = []
+
+    def held_out() -> Iterator[Batch]:
+        happened.append("begun")
+        try:
+            for _, batch in zip(range(3), stream(begin()), strict=False):
+                yield batch
+        finally:
+            happened.append("closed")
+
+    class Reader(FakeTask):
+        def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+            self.kept = batches  # as a traceback would keep it
+            for _ in range(reads):
+                next(iter(batches))
+            return Report({})
+
+    context = FakeContext()
+    run = new_run(Reader(), context, tmp_path, 100, checkpoint_every_drawings=0)
+    run.held_out = held_out
+    context.report = lambda *_: happened.append("reported")  # type: ignore[method-assign]
+    train(run, stream(begin()), begin())
+    assert happened == (["begun", "closed"] if reads else []) + ["reported"]

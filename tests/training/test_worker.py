@@ -1,5 +1,7 @@
-"""What a worker builds from an experiment, without Ray: what a run goes on from, and what it refuses."""
+"""What a worker builds from an experiment, without Ray: what a run goes on from and what it refuses, and the drawings
+that it is judged on."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +16,8 @@ from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.training.checkpoint import Cursor, save_checkpoint
 from doodle_dist.training.context import Alone
 from doodle_dist.training.loop import Run
-from doodle_dist.training.plan import training_plan
-from doodle_dist.training.worker import close_run, prepare_run
+from doodle_dist.training.plan import held_out_plan, training_plan
+from doodle_dist.training.worker import close_run, held_out, prepare_run
 from tests.datasets import prepare_here
 from tests.runs import SMALL
 
@@ -119,3 +121,61 @@ def test_a_run_does_not_go_on_with_other_nets(
         prepared(experiment_for(data, preset, *settings), tmp_path, checkpoint),
     ):
         pass
+
+
+def rank_of(rank: int, world_size: int) -> Alone:
+    context = Alone(torch.device("cpu"))
+    context.rank, context.world_size = rank, world_size
+    return context
+
+
+def judged(experiment: Experiment, world_size: int) -> list[list[int]]:
+    """The key_ids of the drawings that each rank is given to judge by."""
+    manifest = load_manifest(experiment.data.uri)
+    memory = RowGroupsInMemory([held_out_plan(experiment, manifest)])
+    found = []
+    for rank in range(world_size):
+        batches = list(held_out(experiment, manifest, rank_of(rank, world_size), memory))
+        for batch in batches:
+            rows = sum(rows for _, rows in batch.lane_rows)
+            assert len(batch.pixels) == len(batch.labels) == len(batch.key_ids) == rows
+        found.append([key for batch in batches for key in batch.key_ids.tolist()])
+    return found
+
+
+@pytest.fixture(scope="module")
+def much_held_out(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of 1,400 drawings about 1,260 are held out: more than two steps of them."""
+    return prepare_here(tmp_path_factory.mktemp("data"), {"cat": 700, "dog": 700}, (5.0, 90.0, 5.0))
+
+
+@pytest.mark.parametrize("wanted", [5, 8, 13, 512, 1000, 1249, 20_000])
+def test_all_numbers_of_workers_are_judged_on_the_same_drawings(much_held_out: str, wanted: int) -> None:
+    experiment = experiment_for(much_held_out, "classifier-small", f"train.held_out_drawings={wanted}")
+    there = load_manifest(much_held_out).splits["val"].rows
+    (alone,) = judged(experiment, 1)
+    assert len(alone) == len(set(alone)) == min(wanted, there)
+    for world_size in (2, 3, 5, 8):
+        parts = judged(experiment, world_size)
+        if wanted < world_size:
+            assert parts == [[]] * world_size, "one rank would wait for the others' figures"
+        else:
+            assert all(parts)
+            assert sorted(key for part in parts for key in part) == sorted(alone)
+
+
+def test_the_drawings_to_judge_by_are_read_when_they_are_asked_for_and_no_longer(much_held_out: str) -> None:
+    def reading() -> list[str]:
+        return [
+            thread.name for thread in threading.enumerate() if thread.name.startswith(("read", "rasterize"))
+        ]
+
+    experiment = experiment_for(much_held_out, "classifier-small", "data.read=worker")
+    manifest = load_manifest(much_held_out)
+    before = reading()
+    batches = held_out(experiment, manifest, rank_of(0, 1), None)
+    assert reading() == before
+    next(batches)
+    assert len(reading()) > len(before)
+    batches.close()
+    assert reading() == before
