@@ -10,21 +10,22 @@ from doodle_dist.data.sources import categories_of, find_sources
 from tests.conftest import write_drawings
 
 
+def one_by_one(
+    _: str,
+    __: object,
+    ___: str,
+    arguments: Sequence[object],
+    task: Callable[[list[tuple[int, object]]], object],
+    *____: object,
+) -> None:
+    """In place of a round of Ray tasks."""
+    task(list(enumerate(arguments)))
+
+
 def prepare_here(
     folder: Path, counts: dict[str, int], split: tuple[float, float, float] = (60.0, 10.0, 30.0)
 ) -> str:
     """A dataset of made-up drawings, ``counts`` of each category; where it lies."""
-
-    def one_by_one(
-        _: str,
-        __: object,
-        ___: str,
-        arguments: Sequence[object],
-        task: Callable[[list[tuple[int, object]]], object],
-        *____: object,
-    ) -> None:
-        task(list(enumerate(arguments)))
-
     write_drawings(folder / "raw", counts)
     sources = tuple(find_sources([str(folder / "raw")]))
     request = PrepareRequest(sources, categories_of(sources), str(folder / "data"), split, row_group_rows=128)

@@ -39,7 +39,7 @@ from doodle_dist.data.split import SPLITS
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
 
-STAGING = "_staging"
+STAGING, _REJECTS = "_staging", "rejects"
 # How the files of _staging/ are laid out: what another release left half done is begun again.
 _STAGING_VERSION = 2
 # Of large sources a chunk is as large as fills a part (of 262,144 drawings, as ndjson), so that there are few parts;
@@ -176,7 +176,7 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
             "choose another --to, or delete it first"
         )
     exchange, chunks = request.exchange(), request.chunks()
-    _open_staging(exchange.staging, fingerprint)
+    _open_staging(exchange, fingerprint)
     # Many small files are read by few Ray tasks, each taking about as many bytes as a chunk may have.
     blocks = max(_LEAST_BLOCKS, sum(s.size for s in request.sources) // request.chunk_bytes)
     _run_round("reading", exchange, "chunk", chunks, partial(scatter, exchange), blocks, progress)
@@ -196,13 +196,26 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
     return manifest
 
 
-def _open_staging(staging: str, fingerprint: str) -> None:
-    plan, ours = locations.join(staging, "plan.json"), f"{fingerprint}-{_STAGING_VERSION}"
+def _open_staging(exchange: Exchange, fingerprint: str) -> None:
+    staging, ours = exchange.staging, f"{fingerprint}-{_STAGING_VERSION}"
+    plan = locations.join(staging, "plan.json")
     if storage.exists(plan) and orjson.loads(storage.read_bytes(plan)) == ours:
         return
-    if storage.exists(staging):
-        storage.delete_prefix(staging)  # what another request left behind
+    if storage.exists(staging):  # what another request left behind, the mark that it did last
+        _delete_written(exchange.to)
+        storage.delete_prefix(staging)
     storage.write_atomic(plan, orjson.dumps(ours))
+
+
+_WRITTEN = re.compile(r"part-\d+\.parquet|group_counts\.npy")
+
+
+def _delete_written(to: str) -> None:
+    """Delete what a prepare that was cut off wrote beside its staging: no manifest would name it."""
+    for folder in (locations.join(to, name) for name in (*SPLITS, _REJECTS)):
+        for file in storage.list_files(folder) if storage.exists(folder) else ():
+            if _WRITTEN.fullmatch(locations.basename(file.uri)):
+                storage.delete_prefix(file.uri)
 
 
 def _notes(exchange: Exchange, name: str, count: int) -> list[dict[str, Any]]:
@@ -381,7 +394,7 @@ def _write_rejects(to: str, rejects: list[BadRecord]) -> RejectsInfo:
     _, files, lines, reasons = zip(*rejects, strict=True)
     table = pa.table({"file": files, "line": pa.array(lines, pa.uint64()), "reason": reasons})
     data = parquet(table, 65536)
-    path = "rejects/part-00000.parquet"
+    path = f"{_REJECTS}/part-00000.parquet"
     storage.write_atomic(locations.join(to, path), data)
     kinds = Counter(re.sub(r"\d+", "N", reason) for reason in reasons)
     return RejectsInfo(
