@@ -280,12 +280,16 @@ class CheckpointStore:
             return False
         try:
             store(folder, locations.join(self.run_uri, name), self._check_lease)
-            self.is_failing = False
-            prune(self.run_uri, self.keep)
         except (StorageError, LeaseLostError, OSError) as error:
             self.is_failing = True
             self.warn(f"{name} was not stored: {error}; training goes on")
-        return not self.is_failing
+            return False
+        self.is_failing = False
+        try:
+            prune(self.run_uri, self.keep)
+        except (StorageError, OSError) as error:
+            self.warn(f"{name} was stored, and older ones not deleted: {error}; the next one tries again")
+        return True
 
     def _check_lease(self) -> None:
         if self.lease is not None:
