@@ -84,7 +84,8 @@ def plan_search(
     if config.objective.startswith(JUDGED):
         if experiment.gan.judge:
             categories = stream_categories(manifest, experiment.data.categories)
-            Judge(experiment.gan.judge, categories, torch.device("cpu"))
+            shape = (manifest.side, manifest.channels)
+            Judge(experiment.gan.judge, categories, shape, torch.device("cpu"))
         else:
             ours["gan.judge"] = evaluator.evaluator_uri(experiment)
     base = build(overlay(experiment.model_dump(exclude_unset=True), ours))

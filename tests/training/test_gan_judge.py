@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from doodle_dist.metrics.gan import frechet_distance
+from doodle_dist.metrics.gan import gaussian_of
+from doodle_dist.metrics.moments import frechet
 from doodle_dist.training.gan_judge import Judge
 from doodle_dist.training.task import LaneRandom, StepInput
 from tests.evaluation.readers import PROJECTION
@@ -25,7 +26,7 @@ SCALARS = {
 @pytest.fixture
 def judge(tmp_path: Path) -> Callable[[], Judge]:
     save_run(tmp_path, "classifier-small", settings=(PROJECTION,))
-    return lambda: Judge(str(tmp_path), ("cat", "dog"), CPU)
+    return lambda: Judge(str(tmp_path), ("cat", "dog"), (28, 1), CPU)
 
 
 class _Fixed(nn.Module):
@@ -62,7 +63,7 @@ def test_the_figures_are_those_of_all_pictures_at_once(judge: Callable[[], Judge
     assert set(by_seven) == set(at_once) == SCALARS
     assert by_seven == pytest.approx(at_once, rel=1e-5)
     features = judge().classifier.features
-    expected = frechet_distance(features(fake), features(real))
+    expected = frechet(gaussian_of(features(fake)), gaussian_of(features(real)))
     assert at_once["judge/frechet_distance"] == pytest.approx(expected, rel=1e-6)
     labels = torch.arange(2).repeat_interleave(600)
     read = judge().classifier(fake).argmax(1) == labels
@@ -90,4 +91,14 @@ def test_the_real_drawings_are_read_once_and_none_are_no_figures(judge: Callable
 def test_a_judge_of_other_categories_is_refused(tmp_path: Path) -> None:
     save_run(tmp_path, "classifier-small", ("bird", "cat"), settings=(PROJECTION,))
     with pytest.raises(ValueError, match=r"gan\.judge: the judge was trained on other categories"):
-        Judge(str(tmp_path), ("cat", "dog"), CPU)
+        Judge(str(tmp_path), ("cat", "dog"), (28, 1), CPU)
+
+
+@pytest.mark.parametrize("shape", [(32, 1), (28, 3)])
+def test_a_judge_of_other_pictures_is_refused(tmp_path: Path, shape: tuple[int, int]) -> None:
+    save_run(tmp_path, "classifier-small", settings=(PROJECTION,))
+    said = (
+        rf"gan\.judge: .* of side 28 with 1 channels; this GAN makes them with side {shape[0]} and {shape[1]}"
+    )
+    with pytest.raises(ValueError, match=said):
+        Judge(str(tmp_path), ("cat", "dog"), shape, CPU)
