@@ -6,7 +6,8 @@ import pytest
 
 from doodle_dist.config.load import ConfigError, load_run
 from doodle_dist.config.search import SearchConfig, load_search
-from doodle_dist.tune import plan_search
+from doodle_dist.errors import WorkFailedError
+from doodle_dist.tune import plan_search, print_found
 from doodle_dist.tuning.report import best_experiment
 from tests.datasets import prepare_here
 from tests.tuning.records import asha
@@ -35,3 +36,18 @@ def test_what_is_found_checkpoints_as_the_preset_does(dataset: str, tmp_path: Pa
     best = best_experiment(record).train
     assert (best.checkpoint_every_drawings, best.log_every_drawings) == (2000, 300)
     assert best.drawings == plan.config.drawings
+
+
+def test_a_search_whose_trials_were_interrupted_says_what_it_found_and_that_it_is_not_through(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = asha(16)
+    record.uri = str(tmp_path)
+    record.trials[3].status, record.trials[3].reason = "interrupted", "s3://bucket: the store is unreachable"
+    record.cut_off = record.interruptions
+    with pytest.raises(
+        WorkFailedError, match=r"1 of its trials .*unreachable; the same command goes on with them"
+    ):
+        print_found(record, as_json=False)
+    assert "1 interrupted" in capsys.readouterr().out
+    assert (tmp_path / "report.html").exists()
