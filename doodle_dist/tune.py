@@ -23,8 +23,7 @@ from doodle_dist.errors import WorkFailedError
 from doodle_dist.ray_cluster import DATA_CPUS, Need, NotEnoughResourcesError, check_resources, connect
 from doodle_dist.training.gan_judge import Judge
 from doodle_dist.training.lease import Lease, LeaseLostError, check, held, newest_lease
-from doodle_dist.training.plan import training_plan
-from doodle_dist.training.worker import held_out_plan
+from doodle_dist.training.plan import held_out_plan, training_plan
 from doodle_dist.tuning import evaluator, report
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import CONFIRM, Ledger, Request, SearchRecord, confirmed_by, read_search
@@ -87,7 +86,8 @@ def plan_search(
     if config.objective.startswith(JUDGED):
         if experiment.gan.judge:
             categories = stream_categories(manifest, experiment.data.categories)
-            Judge(experiment.gan.judge, categories, torch.device("cpu"))
+            shape = (manifest.side, manifest.channels)
+            Judge(experiment.gan.judge, categories, shape, torch.device("cpu"))
         else:
             ours["gan.judge"] = evaluator.evaluator_uri(experiment)
     base = build(overlay(experiment.model_dump(exclude_unset=True), ours))
@@ -107,7 +107,8 @@ def plan_search(
 
 
 def tune(search: Search, options: Options) -> SearchRecord:
-    """Search, or go on with a search where it was left; ``was_stopped`` says that it was told to end before it was.
+    """Search, or go on with a search where it was left; ``was_stopped`` says that it was told to end before it was,
+    ``cut_off`` that trials were interrupted by a store, a node or the cluster.
 
     Raises ValueError for a request that can't be met, StorageError, and WorkFailedError where no trial came to
     anything, or another driver has taken the search over.
@@ -171,7 +172,8 @@ def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Ev
         return ledger.record
 
     record = run(search)
-    record.was_stopped = not record.is_over
+    record.cut_off = record.interruptions
+    record.was_stopped = not record.is_over and not record.cut_off
     if record.best is None and record.is_over:
         reasons = "; ".join(sorted({trial.reason for trial in record.trials.values() if trial.reason}))
         raise WorkFailedError(
@@ -186,7 +188,8 @@ def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Ev
             train_driver.say(f"the best, {len(again.given)} times with seeds that the search has not used:")
         confirmed = run(again)
         record.confirmed = confirmed_by(confirmed)
-        record.was_stopped = not confirmed.is_over
+        record.cut_off = confirmed.interruptions
+        record.was_stopped = not confirmed.is_over and not record.cut_off
     return record
 
 
@@ -253,12 +256,15 @@ def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
 
 
 def print_found(record: SearchRecord, *, as_json: bool) -> None:
-    """Write what the search found into its folder, and say it."""
+    """Write what the search found into its folder, and say it. Raises WorkFailedError where trials were cut off."""
     with patience(TRAINING_PATIENCE_S):
         report.write_report(record, record.uri)
     report.print_leaderboard(record, as_json=as_json)
     if record.was_stopped:
         train_driver.say("stopped before its end; the same command goes on")
+    if record.cut_off:
+        name = locations.basename(record.uri)
+        raise WorkFailedError(f"search {name}: {record.cut_off}; the same command goes on with them")
 
 
 def _request(search: Search) -> Request:

@@ -7,8 +7,9 @@ import pytest
 from doodle_dist import tune as driver
 from doodle_dist.config.load import ConfigError, load_run
 from doodle_dist.config.search import SearchConfig, load_search
+from doodle_dist.errors import WorkFailedError
 from doodle_dist.ray_cluster import Need, NotEnoughResourcesError
-from doodle_dist.tune import Options, plan_search, tune
+from doodle_dist.tune import Options, plan_search, print_found, tune
 from doodle_dist.tuning.report import best_experiment
 from tests.datasets import prepare_here
 from tests.tuning.records import asha
@@ -66,3 +67,18 @@ def test_a_search_lets_a_cluster_grow_for_its_evaluator_and_for_its_trials(
     with pytest.raises(NotEnoughResourcesError, match=r"no trial fits.*--wait SECONDS"):
         tune(plan, options)
     assert waited == [("evaluator", 60), (Need(workers, 1.0, 0.5), 60)]
+
+
+def test_a_search_whose_trials_were_interrupted_says_what_it_found_and_that_it_is_not_through(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = asha(16)
+    record.uri = str(tmp_path)
+    record.trials[3].status, record.trials[3].reason = "interrupted", "s3://bucket: the store is unreachable"
+    record.cut_off = record.interruptions
+    with pytest.raises(
+        WorkFailedError, match=r"1 of its trials .*unreachable; the same command goes on with them"
+    ):
+        print_found(record, as_json=False)
+    assert "1 interrupted" in capsys.readouterr().out
+    assert (tmp_path / "report.html").exists()

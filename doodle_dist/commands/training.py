@@ -119,7 +119,8 @@ def tune(
     against the other, falls when the other is weak, and says nothing of the drawings.
 
     The same command goes on with a search that was cut off; trials that were over are not run again. One that was
-    told to stop before its end says what it found, and exits with 130.
+    told to stop before its end says what it found, and exits with 130; one some of whose trials a store, a node or the
+    cluster interrupted says which, and exits with 1.
     """
     from doodle_dist.config.load import load_run, parse_override
     from doodle_dist.config.search import load_search

@@ -1,5 +1,6 @@
 """The prepared dataset's columns and manifest: what `prepare` writes and the stream reads."""
 
+import hashlib
 from typing import Literal
 
 import numpy as np
@@ -94,6 +95,14 @@ class Manifest(_Frozen):
     @property
     def rows(self) -> int:
         return sum(split.rows for split in self.splits.values())
+
+    @property
+    def train_sha256(self) -> str:
+        """Names what the training split's shards hold, in their order, wherever they lie; "" without one."""
+        shards = self.splits["train"].shards if "train" in self.splits else ()
+        return (
+            hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest() if shards else ""
+        )
 
 
 def binary_buffers(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:

@@ -99,6 +99,16 @@ def read_bytes(uri: str, start: int = 0, length: int | None = None) -> bytes:
         return bytes(file.read() if length is None else file.read(length))
 
 
+def read_if_there(uri: str) -> bytes | None:
+    """A file's bytes; None where there is none: it may have been deleted since it was listed. Raises StorageError."""
+    try:
+        return read_bytes(uri)
+    except StorageError:
+        if exists(uri):
+            raise
+        return None
+
+
 @patiently
 def sha256_of(uri: str) -> str:
     """Hexadecimal SHA-256 of a file's content."""

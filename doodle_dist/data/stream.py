@@ -11,7 +11,7 @@ cores are busy and others are not, the tasks rasterise (``StreamPlan.rasterize =
 that can (``"device"``, by the rasteriser that it is given).
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -129,6 +129,39 @@ def rank_batches(
     lanes = lanes_of_rank(rank, world_size, plan.lanes)
     todo = windows(plan, len(lanes), epoch, consumed, epochs)
     return RankBatches(plan, lanes, todo, buffer_bytes, threads, memory, draw)
+
+
+def first_drawings(plan: StreamPlan, batches: Iterable[Batch], wanted: int) -> Iterator[Batch]:
+    """A rank's part of the first ``wanted`` drawings of an epoch: the same drawings for any number of ranks.
+
+    The step that they end in is cut, and some ranks may have no part in it.
+    """
+    for batch in batches:
+        if batch.consumed > wanted:
+            left = batch.global_rows - (batch.consumed - wanted)
+            batch = _cut(batch, left, plan.order(batch.epoch))
+        if len(batch.labels):
+            yield batch
+        if batch.consumed >= wanted:
+            return
+
+
+def _cut(batch: Batch, left: int, order: EpochOrder) -> Batch:
+    """A rank's part of the first ``left`` drawings of a step: every lane's first, every lane's second, and so on."""
+    begins = batch.consumed - batch.global_rows
+    sizes = _rows_by_lane(order, range(order.lanes), begins // order.global_batch)
+    in_turn = sorted((row, lane) for lane, rows in enumerate(sizes) for row in range(rows))
+    kept = Counter(lane for _, lane in in_turn[:left])
+    rows = np.flatnonzero(np.concatenate([np.arange(rows) < kept[lane] for lane, rows in batch.lane_rows]))
+    return Batch(
+        epoch=batch.epoch,
+        pixels=batch.pixels[rows.tolist()],
+        labels=batch.labels[rows],
+        key_ids=batch.key_ids[rows],
+        lane_rows=tuple((lane, kept[lane]) for lane, _ in batch.lane_rows if kept[lane]),
+        global_rows=left,
+        consumed=begins + left,
+    )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from doodle_dist.evaluation.model_card import only_other_pictures
 from doodle_dist.evaluation.report_style import STYLE
 from doodle_dist.evaluation.results import EVALUATION, Evaluation, GanEvaluation, read_evaluation
 from doodle_dist.run.folder import CONFIG, RunInfo, read_events, read_metrics_log, read_run
-from doodle_dist.run.snapshot import EXPERIMENT, complete_checkpoints, load_saved_experiment
+from doodle_dist.run.snapshot import complete_checkpoints, saved_experiment
 
 REPORT = "report.html"
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -67,7 +67,7 @@ def read_material(uri: str) -> Material:
     """Read a run's folder. Raises ValueError where it is no run's, or holds a damaged file."""
     info = read_run(uri)
     metas = sorted(complete_checkpoints(uri), key=lambda item: item[1]["metrics"].get("drawings_seen", 0))
-    experiment, config = _experiment(uri, metas[-1][0] if metas else "", CONFIG in info.files)
+    experiment, config = _experiment(uri, saved_experiment(metas), CONFIG in info.files)
     return Material(
         info=info,
         experiment=experiment,
@@ -81,14 +81,14 @@ def read_material(uri: str) -> Material:
     )
 
 
-def _experiment(uri: str, checkpoint: str, has_config: bool) -> tuple[Experiment | None, str]:
-    """The experiment and its TOML: the run's own file where it has one, which older runs have not."""
+def _experiment(uri: str, saved: Experiment | None, has_config: bool) -> tuple[Experiment | None, str]:
+    """The experiment, ``saved`` with a checkpoint or not yet, and its TOML: the run's own file where it has one, which
+    older runs have not."""
     text = ""
     if has_config:
         text = storage.read_bytes(locations.join(uri, CONFIG)).decode(errors="replace")
-    if checkpoint:
-        experiment = load_saved_experiment(locations.join(checkpoint, EXPERIMENT))
-        return experiment, text or to_toml(experiment)
+    if saved is not None:
+        return saved, text or to_toml(saved)
     if not text:
         return None, ""
     try:

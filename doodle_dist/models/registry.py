@@ -1,11 +1,13 @@
 """The networks by name, and building one from its section of the config.
 
 The classes are built by ``(config, *, num_categories, side=28, channels=1)``. A name with a colon is an import
-path, ``module:Class``: a generator derives from base.Generator, a critic's trunk from base.Trunk.
+path, ``module:Class``: a generator derives from base.Generator, a critic's trunk from base.Trunk, a classifier from
+classifiers.Classifier. Importing it runs its module, so a run with a network of one's own is trusted as code is.
 """
 
 import importlib
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from torch import nn
 
@@ -40,6 +42,8 @@ from doodle_dist.models.two_d_image_gans import (
     ImageSimpleCritic,
     ImageSimpleGenerator,
 )
+
+T = TypeVar("T", bound=nn.Module)
 
 GENERATORS: dict[str, type[Generator]] = {
     "simple-gan": SimpleGanGenerator,
@@ -82,7 +86,7 @@ def build_generator(config: GeneratorConfig, *, num_categories: int, side: int, 
     Raises ValueError where the architecture can't have that side, or lacks what the config changes.
     """
     where = "model.generator"
-    build = _class_of(config.name, GENERATORS, where)
+    build = _class_of(config.name, GENERATORS, Generator, where)
     net = build(config, num_categories=num_categories, side=side, channels=channels)
     _dress(net, config, where)
     return net
@@ -91,10 +95,8 @@ def build_generator(config: GeneratorConfig, *, num_categories: int, side: int, 
 def build_critic(config: CriticConfig, *, num_categories: int, side: int, channels: int) -> Critic:
     """The critic of a config: its trunk and head. See heads.Critic. Raises ValueError as build_generator."""
     where = "model.critic"
-    build = _class_of(config.name, CRITICS, where)
+    build = _class_of(config.name, CRITICS, Trunk, where)
     trunk = build(config, num_categories=num_categories, side=side, channels=channels)
-    if not isinstance(trunk, Trunk):
-        raise ValueError(f"{where}.name={config.name!r}: should derive from doodle_dist.models.base.Trunk")
     spectral = trunk.published_spectral_norm if config.spectral_norm is None else config.spectral_norm
     head = build_head(
         config.head or trunk.published_head,
@@ -117,13 +119,8 @@ def build_classifier(
     config: ClassifierConfig, *, num_categories: int, side: int, channels: int
 ) -> Classifier:
     """The classifier of a config: x [B, channels, side, side] in [-1, 1] -> logits [B, K]."""
-    build = _class_of(config.name, CLASSIFIERS, "model.classifier")
-    net = build(config, num_categories=num_categories, side=side, channels=channels)
-    if not isinstance(net, Classifier):
-        raise ValueError(
-            f"model.classifier.name={config.name!r}: should derive from doodle_dist.models.classifiers.Classifier"
-        )
-    return net
+    build = _class_of(config.name, CLASSIFIERS, Classifier, "model.classifier")
+    return build(config, num_categories=num_categories, side=side, channels=channels)
 
 
 def _dress(net: nn.Module, config: GeneratorConfig | CriticConfig, where: str) -> None:
@@ -146,14 +143,20 @@ def _dress(net: nn.Module, config: GeneratorConfig | CriticConfig, where: str) -
     tune_normalization(net, momentum=config.batch_momentum, eps=config.batch_eps)
 
 
-def _class_of(name: str, registry: dict[str, Any], where: str) -> Any:
-    """The class of a registry's name or of an import path ``module:Class``."""
+def _class_of(name: str, registry: Mapping[str, type[T]], base: type[T], where: str) -> Callable[..., T]:
+    """The class of a registry's name or of an import path ``module:Class``.
+
+    Raises ValueError where there is none, or it doesn't derive from ``base``: then nothing of it is called.
+    """
     if name in registry:
         return registry[name]
     module, _, attribute = name.partition(":")
     if not attribute:
         raise ValueError(f"{where}.name={name!r} is unknown; known: {', '.join(registry)}, or module:Class")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{where}.name={name!r}: {error}") from error
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise ValueError(f"{where}.name={name!r}: should derive from {base.__module__}.{base.__name__}")
+    return found

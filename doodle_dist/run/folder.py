@@ -15,7 +15,7 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, from_toml
 from doodle_dist.data import locations, storage
 from doodle_dist.data.jsonl import read_lines
-from doodle_dist.run.snapshot import EXPERIMENT, META, complete_checkpoints, load_saved_experiment
+from doodle_dist.run.snapshot import META, complete_checkpoints, saved_experiment
 
 # What the trainer writes into a run's folder beside its checkpoints. STOPPED is written where a run stopped itself:
 # the driver reads it, and the next start of the run takes its reason out.
@@ -151,10 +151,8 @@ def _checkpoint(uri: str, metrics: dict[str, float]) -> CheckpointInfo:
 
 
 def _experiment(uri: str, metas: list[tuple[str, dict[str, Any]]], has_config: bool) -> Experiment | None:
-    if metas:
-        return load_saved_experiment(locations.join(metas[-1][0], EXPERIMENT))
-    if not has_config:
-        return None
+    if (experiment := saved_experiment(metas)) is not None or not has_config:
+        return experiment
     where = locations.join(uri, CONFIG)
     try:
         return from_toml(storage.read_bytes(where).decode())

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -14,12 +15,16 @@ from torch import nn
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import locations, storage
+from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import mismatch
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
 
 # The snapshot's files in a checkpoint's folder; training/checkpoint.py writes them.
 EXPERIMENT, SNAPSHOT, META = "experiment.json", "snapshot.safetensors", "meta.json"
+# A checkpoint's folder in storage is one once this file is there, which is written last and deleted first; those of a
+# release that didn't commit have other names (training/checkpoint_store.py).
+COMMIT, COMMITTED_NAME = "commit.json", re.compile(r"checkpoint_\d{12}_f\d+_[0-9a-f]{8}")
 # Of meta.json, the experiment and the weights' names together. Those without one are of the first.
 SNAPSHOT_VERSION = 1
 
@@ -83,20 +88,9 @@ def load_snapshot(run: str, *, device: torch.device | None = None, which: str = 
     """
     if which not in ("best", "latest"):
         raise ValueError(f"--checkpoint {which!r}: should be best or latest")
-    found = complete_checkpoints(run)
-    if not found:
-        raise ValueError(f"{run} has no snapshot: it is no run, or it has not reached its first checkpoint")
-
-    def rank(item: tuple[str, dict[str, Any]]) -> tuple[float, float]:
-        metrics = item[1]["metrics"]
-        score = metrics.get("score", float("-inf")) if which == "best" else 0.0
-        return score, metrics.get("drawings_seen", 0.0)
-
-    where, meta = max(found, key=rank)
-    experiment = load_saved_experiment(locations.join(where, EXPERIMENT))
+    where, meta, experiment, weights = _read(run, which)
     net = build_net(experiment, len(meta["categories"]), meta["side"], meta["channels"])
     file = locations.join(where, SNAPSHOT)
-    weights = storage.read_bytes(file)
     try:
         net.load_state_dict(load_safetensors(weights))
     except SafetensorError as error:
@@ -118,12 +112,44 @@ def load_snapshot(run: str, *, device: torch.device | None = None, which: str = 
     )
 
 
-def load_saved_experiment(uri: str) -> Experiment:
-    """The experiment.json of a checkpoint. Raises ValueError, in one line, for what is none of this release."""
-    try:
-        return Experiment.model_validate_json(storage.read_bytes(uri))
-    except ValidationError as error:
-        raise ValueError(f"{uri} is damaged, or of another release: {mismatch(error)}") from None
+_TRIES = 5  # of a run whose writer deletes checkpoints while they are read
+
+
+def _read(run: str, which: str) -> tuple[str, dict[str, Any], Experiment, bytes]:
+    """The chosen checkpoint's URI, meta and experiment, and the bytes of its weights."""
+
+    def rank(item: tuple[str, dict[str, Any]]) -> tuple[float, float]:
+        metrics = item[1]["metrics"]
+        score = metrics.get("score", float("-inf")) if which == "best" else 0.0
+        return score, metrics.get("drawings_seen", 0.0)
+
+    for _ in range(_TRIES):
+        found = complete_checkpoints(run)
+        if not found:
+            raise ValueError(
+                f"{run} has no snapshot: it is no run, or it has not reached its first checkpoint"
+            )
+        where, meta = max(found, key=rank)
+        experiment = saved_experiment([(where, meta)])
+        weights = storage.read_if_there(locations.join(where, SNAPSHOT))
+        if experiment is not None and weights is not None:
+            return where, meta, experiment, weights
+    raise StorageError(f"{where}: not all of it is there any more, and its folder says that it is")
+
+
+def saved_experiment(checkpoints: list[tuple[str, dict[str, Any]]]) -> Experiment | None:
+    """The experiment of the last of some checkpoints that is still there; None without one.
+
+    Raises ValueError, in one line, for what is none of this release.
+    """
+    for where, _ in reversed(checkpoints):
+        file = locations.join(where, EXPERIMENT)
+        if (data := storage.read_if_there(file)) is not None:
+            try:
+                return Experiment.model_validate_json(data)
+            except ValidationError as error:
+                raise ValueError(f"{file} is damaged, or of another release: {mismatch(error)}") from None
+    return None
 
 
 def build_net(experiment: Experiment, categories: int, side: int, channels: int) -> nn.Module:
@@ -144,7 +170,8 @@ def build_net(experiment: Experiment, categories: int, side: int, channels: int)
 def complete_checkpoints(run: str) -> list[tuple[str, dict[str, Any]]]:
     """(URI, meta) of every complete checkpoint at ``run``, which may be one itself, sorted by URI.
 
-    Raises ValueError for one of a version that this release doesn't read.
+    One that the run's writer deletes meanwhile is none. Raises ValueError for one of a version that this release
+    doesn't read.
     """
     if not storage.exists(run):
         return []
@@ -152,10 +179,18 @@ def complete_checkpoints(run: str) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for uri in sorted(files):
         folder, _, name = uri.rpartition("/")
-        if name == META and {f"{folder}/{other}" for other in (EXPERIMENT, SNAPSHOT)} <= files:
+        if name != META or not {f"{folder}/{other}" for other in _needed(folder)} <= files:
+            continue
+        if (data := storage.read_if_there(uri)) is not None:
             with contextlib.suppress(orjson.JSONDecodeError):  # being written at this moment
-                found.append((folder, _checked_meta(uri, orjson.loads(storage.read_bytes(uri)))))
+                found.append((folder, _checked_meta(uri, orjson.loads(data))))
     return found
+
+
+def _needed(folder: str) -> tuple[str, ...]:
+    """The files that make a folder with a META a checkpoint."""
+    committed = COMMITTED_NAME.fullmatch(locations.basename(folder))
+    return (EXPERIMENT, SNAPSHOT, COMMIT) if committed else (EXPERIMENT, SNAPSHOT)
 
 
 _META_KEYS = {"categories": list, "side": int, "channels": int, "metrics": dict}

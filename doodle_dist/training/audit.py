@@ -1,8 +1,8 @@
 """The audit: which drawings each step consumed, written beside a run, to be checked from outside.
 
-    <run>/audit/attempt-0002/rank-01/000000012800.arrow      (first drawings_seen of the file)
+    <run>/audit/attempt-0002/rank-001/000000000200.arrow      (the first step in the file)
 
-Each file holds rows (step, epoch, position, key_id), position counting in the global batch. An attempt is
+Each file holds rows (step, epoch, lane, key_id), in the order of the steps and of a step's lanes. An attempt is
 one start of the worker group. A later attempt supersedes every step from its first on: what an earlier one
 consumed after the checkpoint that the later one began from never reached the weights.
 """

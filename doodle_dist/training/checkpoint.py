@@ -22,12 +22,16 @@ STATE, CURSOR = "state.pt", "cursor.json"
 class Cursor:
     """Where a run is in its stream: ``consumed`` drawings of ``epoch``; ``drawings_seen`` in all.
 
-    ``step`` counts global batches since the run began. ``seed`` and ``global_batch`` are what gives the
-    numbers their meaning: a run can't go on with others.
+    ``step`` counts global batches since the run began. The numbers mean nothing without the order that they count
+    in: ``seed``, ``global_batch``, ``lanes``, ``categories`` (the stream's) and ``data`` (the shards' name, see
+    `Manifest.train_sha256`). A run can't go on with others. Cursors of early releases lack the last three.
     """
 
     seed: int
     global_batch: int
+    lanes: int = 0
+    categories: tuple[str, ...] = ()
+    data: str = ""
     epoch: int = 0
     consumed: int = 0
     step: int = 0
@@ -75,11 +79,32 @@ def load_state(folder: Path, device: torch.device) -> dict[str, object]:
     return state
 
 
-def load_cursor(folder: Path, seed: int, global_batch: int) -> Cursor:
-    """The cursor of a checkpoint. Raises ValueError where the run is asked to go on with another order."""
-    cursor = Cursor(**orjson.loads((folder / CURSOR).read_bytes()))
-    for name, asked in (("seed", seed), ("global_batch", global_batch)):
-        if (had := getattr(cursor, name)) != asked:
-            key = "seed" if name == "seed" else "train.global_batch"
-            raise ValueError(f"{key}={asked}: this run was begun with {had}, and its cursor counts in that")
-    return cursor
+def load_cursor(folder: Path, beginning: Cursor) -> Cursor:
+    """The cursor of a checkpoint, of a run that would now begin with ``beginning``.
+
+    Raises ValueError where the run is asked to go on with another order.
+    """
+    said = orjson.loads((folder / CURSOR).read_bytes())
+    cursor = Cursor(**(said | {"categories": tuple(said.get("categories", ()))}))
+    for name in _ORDER:
+        had, asked = getattr(cursor, name), getattr(beginning, name)
+        if had != asked and (name not in _UNKNOWN or had != _UNKNOWN[name]):
+            raise ValueError(f"{_refused(name, had, asked)}; give this one another --run")
+    return replace(cursor, **{name: getattr(beginning, name) for name in _ORDER})
+
+
+# What fixes an order, and what stands in a cursor of a release that didn't note it.
+_ORDER = ("seed", "global_batch", "lanes", "categories", "data")
+_UNKNOWN: dict[str, object] = {"lanes": 0, "categories": (), "data": ""}
+_KEYS = {"seed": "seed", "global_batch": "train.global_batch", "lanes": "data.lanes"}
+_NAMES_SHOWN = 5
+
+
+def _refused(name: str, had: object, asked: object) -> str:
+    if name in _KEYS:
+        return f"{_KEYS[name]}={asked}: this run was begun with {had}, and its cursor counts in that"
+    if isinstance(had, tuple) and isinstance(asked, tuple):
+        differ = [f"with {one}" for one in had if one not in asked]
+        differ += [f"without {one}" for one in asked if one not in had]
+        return f"data.categories: this run was begun {', '.join(differ[:_NAMES_SHOWN])}"
+    return "data.uri: this run was begun with the drawings of another dataset, and its cursor counts in those"

@@ -9,7 +9,6 @@ writers ever write one folder, as each has a number of its own.
 """
 
 import hashlib
-import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,14 +23,13 @@ import orjson
 
 from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import DamagedError, StorageError
-from doodle_dist.run.snapshot import META
+from doodle_dist.run.snapshot import COMMIT, COMMITTED_NAME, META
 from doodle_dist.training.checkpoint import CURSOR, STATE
 from doodle_dist.training.lease import Lease, LeaseLostError, check
 
 T = TypeVar("T")
 
-COMMIT, COMMIT_VERSION = "commit.json", 1
-_NAME = re.compile(r"checkpoint_\d{12}_f\d+_[0-9a-f]{8}")
+COMMIT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def _is_plain(uri: str, files: set[str]) -> bool:
     return (
         {STATE, CURSOR, META} <= files
         and COMMIT not in files
-        and not _NAME.fullmatch(locations.basename(uri))
+        and not COMMITTED_NAME.fullmatch(locations.basename(uri))
     )
 
 
@@ -252,7 +250,7 @@ def prune(run_uri: str, keep: int) -> None:
     by_score = sorted(committed, key=lambda one: (unscored if one.score is None else one.score, *_order(one)))
     kept = {one.uri for one in [*by_score[-keep:], *committed[-1:]]}
     for uri, files in folders.items():
-        if uri in kept or not _NAME.fullmatch(locations.basename(uri)):
+        if uri in kept or not COMMITTED_NAME.fullmatch(locations.basename(uri)):
             continue
         if COMMIT in files:  # first, so that what a crash leaves is no checkpoint
             storage.delete_prefix(locations.join(uri, COMMIT))
@@ -282,12 +280,16 @@ class CheckpointStore:
             return False
         try:
             store(folder, locations.join(self.run_uri, name), self._check_lease)
-            self.is_failing = False
-            prune(self.run_uri, self.keep)
         except (StorageError, LeaseLostError, OSError) as error:
             self.is_failing = True
             self.warn(f"{name} was not stored: {error}; training goes on")
-        return not self.is_failing
+            return False
+        self.is_failing = False
+        try:
+            prune(self.run_uri, self.keep)
+        except (StorageError, OSError) as error:
+            self.warn(f"{name} was stored, and older ones not deleted: {error}; the next one tries again")
+        return True
 
     def _check_lease(self) -> None:
         if self.lease is not None:

@@ -97,9 +97,12 @@ class RayContext:
         dist.broadcast(said, src=0)
         return said.tolist()
 
-    def is_preempted(self) -> bool:
-        """Whether a node of the run is about to be taken away. Every rank has to ask, and all get one answer."""
-        return ray.train.get_preemption_info() is not None
+    def preemption(self) -> object:
+        """The newest notice that nodes of the run are about to be taken away, which equals itself; None without one.
+
+        Every rank has to ask, and all get one answer.
+        """
+        return ray.train.get_preemption_info()
 
 
 def new_checkpoint_folder() -> Path:

@@ -93,7 +93,8 @@ class GanTask:
         self.critic_optimizer = Optimizer(self.critic, optim.critic)
         self.generator_optimizer = Optimizer(self.generator, optim.generator)
         self.ema = ExponentialMovingAverage(self.generator)
-        self.judge = Judge(self.gan.judge, data.categories, device) if self.gan.judge else None
+        pictures = (data.side, data.channels)
+        self.judge = Judge(self.gan.judge, data.categories, pictures, device) if self.gan.judge else None
         self.watch = FailureWatch(self.gan.failures)
         self._gauges: dict[str, float] = {}
         zero = torch.zeros((), device=device)

@@ -19,12 +19,20 @@ _JUDGED = 1200
 
 
 class Judge:
-    """The classifier of a run. Raises ValueError where it knows other categories than the GAN."""
+    """The classifier of a run. Raises ValueError where it knows other categories than the GAN, or reads pictures of
+    another ``shape`` (side, channels)."""
 
-    def __init__(self, run: str, categories: tuple[str, ...], device: torch.device) -> None:
+    def __init__(
+        self, run: str, categories: tuple[str, ...], shape: tuple[int, int], device: torch.device
+    ) -> None:
         snapshot = load_snapshot(run, device=device)
         if snapshot.categories != categories:
             raise ValueError("gan.judge: the judge was trained on other categories than this GAN")
+        if (snapshot.side, snapshot.channels) != shape:
+            raise ValueError(
+                f"gan.judge: the judge reads pictures of side {snapshot.side} with {snapshot.channels} channels; this "
+                f"GAN makes them with side {shape[0]} and {shape[1]}"
+            )
         self.classifier, self.categories, self.device = snapshot.classifier, categories, device
         self.real: _Real | None = None
 

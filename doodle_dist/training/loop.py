@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,9 +44,10 @@ class FailedError(StoppedError):
 class Run:
     """Everything a run's loop works with. ``tensorboard`` and ``metrics_log`` are rank 0's alone.
 
-    ``failing`` are the failures that showed at the last log. ``report_at`` are drawings seen after which it
-    evaluates and checkpoints, beside every multiple that the config names. ``look`` is called after every step and
-    says, on all ranks alike, whether to save or to stop there.
+    ``held_out`` makes a stream of the held-out drawings, which starts once it is read from and is closed after each
+    evaluation. ``failing`` are the failures that showed at the last log. ``report_at`` are drawings seen after which
+    it evaluates and checkpoints, beside every multiple that the config names. ``look`` is called after every step
+    and says, on all ranks alike, whether to save or to stop there.
     """
 
     task: Task
@@ -56,7 +57,7 @@ class Run:
     total_drawings: int
     experiment: dict[str, object]
     meta: dict[str, object]
-    held_out: Callable[[], Iterator[Batch]]
+    held_out: Callable[[], Generator[Batch, None, None]]
     progress: Callable[[dict[str, float]], object]
     warn: Callable[[str], object]
     stop_at_failures: bool
@@ -245,10 +246,11 @@ def _checkpoint(run: Run, cursor: Cursor, *, is_judged: bool) -> None:
     """Evaluate and draw, where it ``is_judged``; save and report. Every rank takes part."""
     report = Report({})
     if is_judged:
-        held_out = (
-            to_input(batch, cursor.seed, k, run.context.device) for k, batch in enumerate(run.held_out())
-        )
-        report = run.task.evaluate(held_out, Clock(cursor.step, cursor.drawings_seen, run.total_drawings))
+        with closing(run.held_out()) as batches:
+            held_out = (
+                to_input(batch, cursor.seed, k, run.context.device) for k, batch in enumerate(batches)
+            )
+            report = run.task.evaluate(held_out, Clock(cursor.step, cursor.drawings_seen, run.total_drawings))
     metrics = {"drawings_seen": float(cursor.drawings_seen), "step": float(cursor.step)} | report.scalars
     if report.score is not None:
         metrics["score"] = report.score

@@ -45,11 +45,22 @@ class Optimizer:
         return self.inner.state_dict()
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Take over the moments of a checkpoint; decay, betas and eps stay the config's, which may have changed."""
+        """Take over the moments of a checkpoint; decay, betas and eps stay the config's, which may have changed.
+
+        Raises ValueError where they are of another kind of optimiser, which torch would take.
+        """
+        saved: list[dict[str, object]] = state["param_groups"]  # type: ignore[assignment]
+        if any(_marks(group) != _marks(self.inner.param_groups[0]) for group in saved):
+            raise ValueError(f"{self.config.name} can't go on with the moments of another optimiser")
         own = [{k: v for k, v in group.items() if k != "params"} for group in self.inner.param_groups]
         self.inner.load_state_dict(state)
         for group, settings in zip(self.inner.param_groups, own, strict=True):
             group.update(settings)
+
+
+def _marks(group: dict[str, object]) -> set[str]:
+    """What tells kinds of optimisers with other moments apart: Adam's, RMSprop's and SGD's own settings."""
+    return {"betas", "alpha", "dampening"} & group.keys()
 
 
 def _build(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:

@@ -1,4 +1,6 @@
-"""The training stream that an experiment asks for. Without torch, so that a driver can check it at once."""
+"""The streams that an experiment asks for. Without torch, so that a driver can check it at once."""
+
+from dataclasses import replace
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data.schema import Manifest
@@ -23,6 +25,32 @@ def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
         strokes=StrokeAugment(**data.strokes.model_dump()),
         task_cpus=task_cpus(experiment),
     )
+
+
+# Of a step of the held-out drawings over all ranks, at least: a net's call costs something for a few rows too.
+_HELD_OUT_ROWS = 512
+
+
+def held_out_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
+    """The stream of the validation split, of which the first ``held_out_drawings`` are judged.
+
+    Its order depends on the experiment alone. Each of its lanes has one of those drawings at least.
+    """
+    data, wanted = experiment.data, experiment.train.held_out_drawings
+    plan = plan_stream(
+        manifest,
+        data.uri,
+        "val",
+        categories=data.categories,
+        global_batch=1,
+        window_bytes=data.window_bytes,
+        read=data.read,
+        rasterize=data.rasterize,
+        task_cpus=task_cpus(experiment),
+    )
+    lanes = max(1, min(data.lanes, plan.rows, wanted))
+    rows = min(max(_HELD_OUT_ROWS, experiment.train.global_batch), wanted)
+    return replace(plan, lanes=lanes, global_batch=max(1, rows // lanes) * lanes)
 
 
 def task_cpus(experiment: Experiment) -> float:

@@ -26,7 +26,7 @@ class Ranks(Protocol):
 
     def agree_on(self, *values: int) -> list[int]: ...
 
-    def is_preempted(self) -> bool: ...
+    def preemption(self) -> object: ...
 
 
 class Lookout:
@@ -43,7 +43,8 @@ class Lookout:
         self.steps = self.left = 1
         self.looked_at = now()
         self.asked_preemption_at = float("-inf")
-        self.has_saved = False
+        # Ray Train keeps a notice after it was called off; another one, of other nodes or another time, differs.
+        self.saved_for: object = None
 
     def __call__(self) -> Look:
         self.left -= 1
@@ -52,7 +53,7 @@ class Lookout:
         now = self.now()
         step_s = max((now - self.looked_at) / self.steps, 1e-6)
         stop = self.ranks.rank == 0 and self.is_asked_to_stop()
-        ask = not self.has_saved and now - self.asked_preemption_at >= PREEMPTION_EVERY_S
+        ask = now - self.asked_preemption_at >= PREEMPTION_EVERY_S
         steps = min(max(round(LOOK_EVERY_S / step_s), 1), _MOST_STEPS, 4 * self.steps)
         told_stop, ask_preemption, self.steps = self.ranks.agree_on(int(stop), int(ask), steps)
         self.left, self.looked_at = self.steps, now
@@ -60,8 +61,8 @@ class Lookout:
             return Look.STOP
         if ask_preemption:
             self.asked_preemption_at = now
-            if self.ranks.is_preempted():
-                self.has_saved = True
+            before, self.saved_for = self.saved_for, self.ranks.preemption()
+            if self.saved_for not in (None, before):
                 return Look.SAVE
         return Look.GO_ON
 

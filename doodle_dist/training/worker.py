@@ -1,7 +1,6 @@
 """What runs on each worker of Ray Train: build everything from the experiment, resume, train."""
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -21,9 +20,9 @@ from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST, Manifest
 from doodle_dist.data.storage_errors import StorageError
-from doodle_dist.data.stream import Batch, RankBatches, rank_batches
+from doodle_dist.data.stream import Batch, RankBatches, first_drawings, rank_batches
 from doodle_dist.data.stream_pictures import Rasteriser
-from doodle_dist.data.stream_plan import StreamPlan, plan_stream, stream_categories
+from doodle_dist.data.stream_plan import StreamPlan, stream_categories
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import one_line, root_cause
 from doodle_dist.ray_cluster import quiet_ray_data
@@ -38,15 +37,13 @@ from doodle_dist.training.gan import GanTask
 from doodle_dist.training.lease import Lease
 from doodle_dist.training.loop import Run, StoppedError, train
 from doodle_dist.training.metrics_log import MetricsLog
-from doodle_dist.training.plan import task_cpus, training_plan
+from doodle_dist.training.plan import held_out_plan, training_plan
 from doodle_dist.training.progress import StopQuestion
 from doodle_dist.training.ray_metrics import telemetry
 from doodle_dist.training.reasons import note_reason, reason_to_stop, told
 from doodle_dist.training.stopping import Lookout
 from doodle_dist.training.task import DataShape, Task, Wrap, as_it_is
 from doodle_dist.training.tensorboard import TensorBoard
-
-_HELD_OUT_ROWS_PER_RANK = 512
 
 
 class WorkerConfig(TypedDict):
@@ -162,15 +159,17 @@ def prepare_run(
     plan = training_plan(experiment, manifest)
     categories = stream_categories(manifest, experiment.data.categories)
     total = experiment.train.total_drawings(plan.rows)
-    cursor = Cursor(experiment.seed, experiment.train.global_batch)
+    cursor = Cursor(
+        experiment.seed, plan.global_batch, plan.lanes, categories=categories, data=manifest.train_sha256
+    )
     if checkpoint is not None:
-        cursor = load_cursor(checkpoint, experiment.seed, experiment.train.global_batch)
+        cursor = load_cursor(checkpoint, cursor)
     # Before the nets are built, since it takes seconds to start, most of them spent elsewhere.
     batches = _stream_from(cursor, plan, total, experiment.data, context, memory)
     try:
         task = build_task(experiment, manifest, categories, context)
         if checkpoint is not None:
-            task.load_state_dict(load_state(checkpoint, context.device))
+            _go_on(task, load_state(checkpoint, context.device), run_uri)
     except BaseException:
         batches.close()
         raise
@@ -191,7 +190,7 @@ def prepare_run(
             "drawings": plan.rows,
             "data": about_data(experiment.data.uri, manifest, plan.rows),
         },
-        held_out=lambda: _held_out(experiment, manifest, context, memory),
+        held_out=lambda: held_out(experiment, manifest, context, memory),
         report_at=tuple(report_at),
         progress=progress,
         warn=warn,
@@ -204,6 +203,22 @@ def prepare_run(
         storage.write_atomic(locations.join(run_uri, CONFIG), to_toml(experiment).encode())
         _note_start(run.metrics_log, experiment.scaling, context)
     return run, batches, cursor
+
+
+def _go_on(task: Task, state: dict[str, object], run_uri: str) -> None:
+    """Give the task a checkpoint's state. Raises ValueError where it is of other nets or optimisers."""
+    try:
+        task.load_state_dict(state)
+    except (KeyError, ValueError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError):
+            raise
+        raise ValueError(
+            f"{locations.public(run_uri)} was begun with another task, other nets or other optimisers than these: "
+            f"{one_line(error, _DIFFERENCE_LENGTH)}; give this one another --run"
+        ) from error
+
+
+_DIFFERENCE_LENGTH = 200
 
 
 def _stream_from(
@@ -271,31 +286,16 @@ def about_data(uri: str, manifest: Manifest, drawings: int) -> dict[str, object]
     }
 
 
-def held_out_plan(experiment: Experiment, manifest: Manifest, ranks: int = 1) -> StreamPlan:
-    """The stream of the validation split, a lane for each of ``ranks``."""
-    return plan_stream(
-        manifest,
-        experiment.data.uri,
-        "val",
-        categories=experiment.data.categories,
-        lanes=ranks,
-        global_batch=_HELD_OUT_ROWS_PER_RANK * ranks,
-        window_bytes=experiment.data.window_bytes,
-        read=experiment.data.read,
-        rasterize=experiment.data.rasterize,
-        task_cpus=task_cpus(experiment),
-    )
-
-
-def _held_out(
+def held_out(
     experiment: Experiment, manifest: Manifest, context: Context, memory: RowGroupsInMemory | None
-) -> Iterator[Batch]:
-    """This rank's part of the first ``held_out_drawings`` drawings of the validation split."""
-    if not manifest.splits["val"].rows:
-        return iter(())
-    plan = held_out_plan(experiment, manifest, context.world_size)
-    if plan.rows < context.world_size:
-        return iter(())
+) -> Generator[Batch, None, None]:
+    """This rank's part of the drawings that the run is judged on: the same ones for any number of ranks.
+
+    Nothing is read before the first batch is asked for. Who has enough of them closes it, and with it the stream.
+    """
+    plan = held_out_plan(experiment, manifest)
+    if plan.rows < context.world_size or plan.lanes < context.world_size:
+        return  # on every rank alike: there isn't one for each
     batches = rank_batches(
         plan,
         rank=context.rank,
@@ -303,8 +303,10 @@ def _held_out(
         memory=memory,
         draw=rasteriser_on(context.device, plan),
     )
-    wanted = experiment.train.held_out_drawings
-    return takewhile(lambda batch: batch.consumed - batch.global_rows < wanted, batches)
+    try:
+        yield from first_drawings(plan, batches, experiment.train.held_out_drawings)
+    finally:
+        batches.close()
 
 
 TASKS: dict[str, type[ClassifierTask] | type[GanTask] | type[CriticTask]] = {

@@ -5,19 +5,22 @@ import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+from ray import cloudpickle
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from doodle_dist.errors import one_line
+from doodle_dist.errors import one_line, root_cause
 from doodle_dist.progress_line import duration
 from doodle_dist.training.lease import LeaseLostError
-from doodle_dist.tuning.ledger import Ledger, trial_number
+from doodle_dist.tuning.ledger import Ledger, Status, trial_number
 from doodle_dist.tuning.naming import short
+from doodle_dist.tuning.outages import is_of_the_place
 from doodle_dist.tuning.resources import TrialResources, nodes_now
 from doodle_dist.tuning.trial import (
     CHECKPOINT,
@@ -67,7 +70,7 @@ class Follower(Callback):
         number = _number(trial)
         self.running.add(number)
         known = self.ledger.record.trials.get(number)
-        if known is None or known.status == "waiting":
+        if known is None or known.status in ("waiting", "interrupted"):
             self.ledger.trial_began(number, settings_of(trial.config[POINT]))
 
     def on_trial_result(
@@ -98,8 +101,9 @@ class Follower(Callback):
             self._ended(number, "finished" if whole else "stopped")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
-        error = trial.get_error()
-        self._ended(_number(trial), "failed", one_line(error) if error else "its process died")
+        error = _error_of(trial)
+        reason = one_line(root_cause(error)) if error else "its process died"
+        self._ended(_number(trial), "interrupted" if error and is_of_the_place(error) else "failed", reason)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
         if self.is_lost.is_set():
@@ -108,12 +112,13 @@ class Follower(Callback):
         self.running = {_number(trial) for trial in trials if trial.status == Trial.RUNNING}
         self.show()
 
-    def _ended(self, number: int, status: str, reason: str = "") -> None:
+    def _ended(self, number: int, status: Status, reason: str = "") -> None:
         self.running.discard(number)
-        self.ledger.trial_ended(number, status, reason)  # type: ignore[arg-type]
+        self.ledger.trial_ended(number, status, reason)
         if reason:
+            what = "was interrupted" if status == "interrupted" else "failed"
             self.console.print(
-                f"trial {number} failed: {reason}", style="yellow", highlight=False, soft_wrap=True
+                f"trial {number} {what}: {reason}", style="yellow", highlight=False, soft_wrap=True
             )
 
     # --- what a person sees -----------------------------------------------------------------------------
@@ -137,10 +142,9 @@ class Follower(Callback):
         """``31/64 trials: 2 run, 3 stopped …  512 drawings/s  ETA 0:12:30  best 34.1 (trial 12)``"""
         record = self.ledger.record
         over = [trial for trial in record.trials.values() if trial.is_over]
-        counts = Counter(trial.status for trial in over)
-        told = [
-            f"{counts[status]} {status}" for status in ("finished", "stopped", "failed") if counts[status]
-        ]
+        counts = Counter(trial.status for trial in record.trials.values())
+        ends: tuple[Status, ...] = ("finished", "stopped", "failed", "interrupted")
+        told = [f"{counts[status]} {status}" for status in ends if counts[status]]
         elapsed = time.monotonic() - self.began
         parts = [
             f"{len(over)}/{record.request.trials} trials: " + ", ".join([f"{len(self.running)} run", *told])
@@ -164,7 +168,8 @@ class Follower(Callback):
     def _waits(self) -> str:
         """What waits, and for what."""
         record = self.ledger.record
-        waiting = record.request.trials - len(self.running) - sum(t.is_over for t in record.trials.values())
+        done = sum(t.is_over or t.status == "interrupted" for t in record.trials.values())
+        waiting = record.request.trials - len(self.running) - done
         if waiting <= 0:
             return ""
         if self.running:
@@ -192,6 +197,15 @@ class Follower(Callback):
                 short(result.settings, record),
             )
         return table
+
+
+def _error_of(trial: Trial) -> Exception | None:
+    """What Ray Tune has noted as a trial's last error, on this machine: a search's store may be what failed."""
+    file = trial.pickled_error_file
+    if not file or not Path(file).exists():
+        return None
+    error: Exception = cloudpickle.loads(Path(file).read_bytes())
+    return error
 
 
 def _number(trial: Trial) -> int:

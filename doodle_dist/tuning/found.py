@@ -165,7 +165,7 @@ def counted(record: SearchRecord) -> str:
     counts = Counter(trial.status for trial in record.trials.values())
     told = [
         f"{counts[status]} {status}"
-        for status in ("finished", "stopped", "failed", "running", "waiting")
+        for status in ("finished", "stopped", "failed", "interrupted", "running", "waiting")
         if counts[status]
     ]
     return f"{record.request.trials} trials asked for: {', '.join(told) or 'none begun'}"

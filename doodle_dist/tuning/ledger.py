@@ -29,7 +29,7 @@ _PUT_EVERY_S = 10.0
 # While a store is away trials wait for the driver that waits for it: seldom, and not for long. At the end it waits.
 _PATIENCE_S, _LONGEST_PAUSE_S, _INTERRUPTED_PATIENCE_S = 2.0, 60.0, 15.0
 
-Status = Literal["waiting", "running", "finished", "stopped", "failed"]
+Status = Literal["waiting", "running", "finished", "stopped", "failed", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Result:
 class TrialRecord:
     """One trial: the settings it began with, what it reported, and how it ended.
 
-    ``finished``: trained to its end; ``stopped``: ended early by the scheduler; ``failed``: with its ``reason``.
+    ``finished``: trained to its end; ``stopped``: ended early by the scheduler; ``failed``: with its ``reason``;
+    ``interrupted``: by its store, node or cluster, for the ``reason`` that is given.
     """
 
     number: int
@@ -111,6 +112,7 @@ class SearchRecord:
     elapsed_s: float = 0.0
     confirmed: dict[int, list[Result]] = field(default_factory=dict)
     was_stopped: bool = False  # in this process, before it was through
+    cut_off: str = ""  # why some trials of it are not over, though nobody stopped it
 
     @property
     def objective(self) -> str:
@@ -126,6 +128,16 @@ class SearchRecord:
     def is_over(self) -> bool:
         """Whether every trial is over."""
         return sum(trial.is_over for trial in self.trials.values()) >= self.request.trials
+
+    @property
+    def interruptions(self) -> str:
+        """How many trials were interrupted, and by what; "" where none was."""
+        reasons = [trial.reason for trial in self.trials.values() if trial.status == "interrupted"]
+        return (
+            f"{len(reasons)} of its trials were interrupted: {'; '.join(sorted(set(reasons)))}"
+            if reasons
+            else ""
+        )
 
     def by_objective(self) -> list[tuple[TrialRecord, Result]]:
         """Every trial with a result, best first: by the rung it got to, then by the objective there.
@@ -240,7 +252,7 @@ def _apply(record: SearchRecord, entry: dict[str, Any]) -> None:
     trial = record.trials.setdefault(number, TrialRecord(number, entry.get("settings", {})))
     match entry["event"]:
         case "began":
-            trial.status = "running"
+            trial.status, trial.reason = "running", ""
         case "result":
             trial.results.append(Result(**{name: entry[name] for name in Result.__dataclass_fields__}))
         case "ended":

@@ -12,11 +12,15 @@ from doodle_dist.data import locations
 from doodle_dist.errors import one_line
 from doodle_dist.run.folder import noted_reason
 from doodle_dist.tuning.ledger import trial_name
+from doodle_dist.tuning.outages import is_of_the_place
 from doodle_dist.tuning.trial import POINT, REASON, Job, settings_of, this_trial
 
 
 def run_trial_on_workers(config: dict[str, Any], job: Job) -> None:
-    """As trial.run_trial, with Ray Train's workers; Ray Train itself goes on from the run's last checkpoint."""
+    """As trial.run_trial, with Ray Train's workers; Ray Train itself goes on from the run's last checkpoint.
+
+    Raises what `is_of_the_place`, after which Ray Tune starts the trial again.
+    """
     number = this_trial()
     try:
         experiment = experiment_with(build(job.experiment), settings_of(config[POINT]))
@@ -31,6 +35,8 @@ def run_trial_on_workers(config: dict[str, Any], job: Job) -> None:
             lease=job.lease,
         ).fit()
     except Exception as error:
+        if is_of_the_place(error):
+            raise
         ray.tune.report({REASON: f"{type(error).__name__}: {one_line(error)}"})
         return
     if reason := noted_reason(run_uri):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
@@ -40,10 +41,10 @@ class TpeSearcher(Searcher):
         ``begin_with``, if it is given."""
         super().__init__(metric=objective, mode=mode)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        earlier = list(earlier)
+        earlier, unfinished = list(earlier), list(unfinished)
         # Another seed after a restart: the sampler's own state is gone, and would repeat its first draws.
         sampler = optuna.samplers.TPESampler(
-            seed=seed + len(earlier),
+            seed=seed + len(earlier) + len(unfinished),
             multivariate=True,
             group=True,
             constant_liar=True,
@@ -52,24 +53,36 @@ class TpeSearcher(Searcher):
             sampler=sampler, direction="maximize" if mode == "max" else "minimize"
         )
         self.space, self.base = space, base
-        self.waiting = list(unfinished)
         self.numbers = list(numbers)
-        self.asked: dict[str, optuna.Trial] = {}
+        self.asked: dict[str, optuna.Trial | int] = {}  # the study's trial, or its number there
         axes = {axis.key: distribution(axis.draw) for axis in space.axes}
         if begin_with is not None:
             self.study.enqueue_trial({key: value for key, value in begin_with.items() if key in axes})
         for trial in earlier:
             values = [result.objective for result in trial.results if result.objective is not None]
-            params = {key: value for key, value in trial.settings.items() if key in axes}
             if values:
-                distributions = {key: axes[key] for key in params}
-                self.study.add_trial(
-                    create_trial(params=params, distributions=distributions, value=values[-1])
-                )
+                self._add(trial, axes, TrialState.COMPLETE, values[-1])
+        # Under way from the beginning, so that the sampler keeps off their points, and is told what they come to.
+        self.waiting = [(trial, self._add(trial, axes, TrialState.RUNNING)) for trial in unfinished]
+
+    def _add(
+        self,
+        trial: TrialRecord,
+        axes: dict[str, BaseDistribution],
+        state: TrialState,
+        value: float | None = None,
+    ) -> int:
+        """Tell the study of a trial that it did not suggest; the trial's number there."""
+        params = {key: value for key, value in trial.settings.items() if key in axes}
+        distributions = {key: axes[key] for key in params}
+        self.study.add_trial(
+            create_trial(params=params, distributions=distributions, state=state, value=value)
+        )
+        return len(self.study.trials) - 1
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         if self.waiting:
-            trial = self.waiting.pop(0)
+            trial, self.asked[trial_id] = self.waiting.pop(0)
             return {POINT: {TRIAL: trial.number} | trial.settings}
         if not self.numbers:
             return str(Searcher.FINISHED)

@@ -73,8 +73,8 @@ def run_trial(config: dict[str, Any], job: Job, memory: RowGroupsInMemory | None
     """Train one trial from where it is left, or from another trial's checkpoint that it was handed.
 
     ``config`` is {"point": the trial's settings}. What Python raises is reported as the trial's ``reason`` and not
-    raised: it would come again. A process that dies is started again by Ray Tune, and so is a trial whose store or
-    cluster failed it.
+    raised: it would come again. A process that dies is started again by Ray Tune, and so is a trial whose store, disk
+    or cluster failed it.
     """
     # How long Ray Tune waits for a stopped trial to let go of its process: it has curves to upload.
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")
@@ -88,7 +88,7 @@ def run_trial(config: dict[str, Any], job: Job, memory: RowGroupsInMemory | None
         _train(experiment, settings, number, run_uri, job, memory)
     except DamagedError as error:
         _fail(one_line(error))
-    except (StorageError, ray.exceptions.RayError, LeaseLostError):
+    except (StorageError, ray.exceptions.RayError, LeaseLostError, OSError):
         raise
     except (StoppedError, ValueError) as error:
         _fail(one_line(error))

@@ -68,6 +68,8 @@ def test_a_network_of_ones_own_is_built_by_its_import_path(
     assert critic(generator(torch.randn(2, 5), y), y).shape == (2,)
     with pytest.raises(ValueError, match=r"model\.critic\.name='own_networks:Whole': should derive from"):
         build_critic(CriticConfig(name="own_networks:Whole"), **SHAPE)
+    with pytest.raises(ValueError, match=r"model\.generator\.name='own_networks:Whole': .*base\.Generator"):
+        build_generator(GeneratorConfig(name="own_networks:Whole"), **SHAPE)
     with pytest.raises(ValueError, match=r"model\.generator\.name='own_networks:Nobody'.*Nobody"):
         build_generator(GeneratorConfig(name="own_networks:Nobody"), **SHAPE)
     with pytest.raises(ValueError, match=r"model\.generator\.name='nowhere_at_all:Flat'.*nowhere_at_all"):
@@ -121,3 +123,25 @@ def test_narrower_networks_are_smaller() -> None:
 def test_a_classifier_is_built_from_its_section() -> None:
     classifier = build_classifier(ClassifierConfig(width=4), num_categories=5, side=28, channels=1)
     assert classifier(torch.zeros(2, 1, 28, 28)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("build", "config"),
+    [
+        (build_generator, GeneratorConfig),
+        (build_critic, CriticConfig),
+        (build_classifier, ClassifierConfig),
+    ],
+)
+@pytest.mark.parametrize("name", ["own_calls:called", "own_calls:Called", "own_calls:instance"])
+def test_what_is_no_network_is_refused_before_it_is_called(
+    build, config, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_calls.py").write_text(
+        "def called(*_, **__):\n    raise AssertionError('called')\n\n"
+        "class Called:\n    def __init__(self, *_, **__):\n        called()\n\n"
+        "instance = object()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=f"name='{name}': should derive from doodle_dist"):
+        build(config(name=name), **SHAPE)

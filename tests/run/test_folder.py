@@ -129,3 +129,24 @@ def test_runs_in_an_object_store_are_listed_and_shown(
     assert (there.files, there.figures) == (here.files, here.figures)
     print_runs(f"{s3_bucket}/runs", as_json=False)
     assert "judge" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file", ["meta.json", "experiment.json"])
+def test_a_run_whose_checkpoints_come_and_go_is_listed(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    swept = runs / "judge" / "checkpoint_003000"
+    read = storage.read_bytes
+
+    def sweep_first(uri: str, *rest: int) -> bytes:
+        if uri == str(swept / file):
+            storage.delete_prefix(str(swept))
+        return read(uri, *rest)
+
+    monkeypatch.setattr(storage, "read_bytes", sweep_first)
+    print_runs(str(runs), as_json=True)
+    listed = {run["name"]: run for run in orjson.loads(capsys.readouterr().out)}
+    assert not swept.exists()
+    assert listed["judge"]["preset"] == "classifier-small"
+    assert "damaged" not in listed["judge"]
+    assert len(listed) == 3, "and so are the others"

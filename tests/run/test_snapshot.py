@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from doodle_dist.data import storage
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.run.snapshot import load_snapshot
 from tests.runs import save_run
@@ -129,4 +130,39 @@ def test_an_experiment_cut_short_is_named(run: Path) -> None:
     file = run / "checkpoint_002000" / "experiment.json"
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"experiment\.json is damaged, or of another release: Invalid JSON"):
+        load_snapshot(str(run))
+
+
+def test_a_checkpoint_is_one_once_it_is_committed(run: Path) -> None:
+    newest = run / "checkpoint_000000004000_f0001_1a2b3c4d"
+    save_run(run, PRESET, seen=4000, score=0.99).rename(newest)
+    assert load_snapshot(str(run)).metrics["drawings_seen"] == 2000
+    with pytest.raises(ValueError, match="has no snapshot"):
+        load_snapshot(str(newest))
+    (newest / "commit.json").write_bytes(b"{}")
+    assert load_snapshot(str(run)).uri == load_snapshot(str(newest)).uri == str(newest)
+
+
+@pytest.mark.parametrize("file", ["meta.json", "experiment.json", "snapshot.safetensors"])
+def test_a_checkpoint_that_is_swept_while_it_is_read_is_none(
+    run: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    swept = run / "checkpoint_002000"
+    read = storage.read_bytes
+
+    def sweep_first(uri: str, *rest: int) -> bytes:
+        if uri == str(swept / file):
+            storage.delete_prefix(str(swept))
+        return read(uri, *rest)
+
+    monkeypatch.setattr(storage, "read_bytes", sweep_first)
+    assert load_snapshot(str(run)).metrics["drawings_seen"] == 3000
+    assert not swept.exists()
+
+
+def test_a_file_that_is_listed_and_never_there_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        storage, "read_if_there", lambda uri: None if "snapshot" in uri else Path(uri).read_bytes()
+    )
+    with pytest.raises(StorageError, match="checkpoint_002000: not all of it is there"):
         load_snapshot(str(run))

@@ -1,6 +1,7 @@
 """A checkpoint on disk: what is written is what is read, and a cursor refuses another run's numbers."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -25,19 +26,40 @@ def save(folder: Path, cursor: Cursor) -> None:
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     cursor = Cursor(seed=1, global_batch=64).after(epoch=2, consumed=640, rows=64)
     save(tmp_path, cursor)
-    assert load_cursor(tmp_path, seed=1, global_batch=64) == cursor
+    assert load_cursor(tmp_path, Cursor(seed=1, global_batch=64)) == cursor
     state = load_state(tmp_path, torch.device("cpu"))
     assert torch.equal(state["net"]["weight"], torch.arange(6.0).view(2, 3))
     assert torch.equal(load_file(tmp_path / "snapshot.safetensors")["weight"], torch.ones(3, 2))
 
 
+BEGUN = Cursor(seed=1, global_batch=64, lanes=8, categories=("cat", "dog"), data="aa")
+
+
 @pytest.mark.parametrize(
-    ("seed", "batch", "named"), [(2, 64, r"seed=2.*begun with 1"), (1, 32, r"train\.global_batch=32.*64")]
+    ("asked", "named"),
+    [
+        ({"seed": 2}, r"seed=2.*begun with 1"),
+        ({"seed": 0}, r"seed=0.*begun with 1"),
+        ({"global_batch": 32}, r"train\.global_batch=32.*64"),
+        ({"lanes": 16}, r"data\.lanes=16.*begun with 8"),
+        ({"categories": ("cat", "fish")}, r"data\.categories.*begun with dog, without fish"),
+        ({"data": "bb"}, r"data\.uri.*another dataset"),
+    ],
 )
-def test_a_run_does_not_go_on_in_another_order(tmp_path: Path, seed: int, batch: int, named: str) -> None:
-    save(tmp_path, Cursor(seed=1, global_batch=64))
+def test_a_run_does_not_go_on_in_another_order(tmp_path: Path, asked: dict[str, object], named: str) -> None:
+    save(tmp_path, BEGUN)
+    assert load_cursor(tmp_path, BEGUN) == BEGUN
     with pytest.raises(ValueError, match=named):
-        load_cursor(tmp_path, seed=seed, global_batch=batch)
+        load_cursor(tmp_path, replace(BEGUN, **asked))
+
+
+def test_the_cursor_of_a_release_that_noted_less_is_gone_on_from(tmp_path: Path) -> None:
+    save(tmp_path, replace(BEGUN, drawings_seen=640))
+    early = orjson.loads((tmp_path / "cursor.json").read_bytes())
+    for name in ("lanes", "categories", "data"):
+        del early[name]
+    (tmp_path / "cursor.json").write_bytes(orjson.dumps(early))
+    assert load_cursor(tmp_path, BEGUN) == replace(BEGUN, drawings_seen=640)
 
 
 def test_a_cursor_counts_what_was_consumed() -> None:

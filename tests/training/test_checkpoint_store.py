@@ -54,7 +54,7 @@ def resumed(run_uri: str) -> tuple[int | None, list[str]]:
     """The drawings seen at which the run would go on, and the warnings on the way."""
     warned: list[str] = []
     with latest_checkpoint(run_uri, 0, lambda choice: choice, warned.append) as folder:
-        return (None if folder is None else load_cursor(folder, 0, 10).drawings_seen), warned
+        return (None if folder is None else load_cursor(folder, Cursor(0, 10)).drawings_seen), warned
 
 
 def truncate(uri: str) -> None:
@@ -242,3 +242,23 @@ def test_a_checkpoint_that_many_wait_behind_gives_way(tmp_path: Path) -> None:
     (warning,) = said
     assert names[0] in warning
     assert "could not be stored before" in warning
+
+
+def test_a_prune_that_fails_is_no_failed_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, warned = str(tmp_path / "run"), []
+    here = CheckpointStore(run, 1, None, warned.append)
+
+    def refused(uri: str) -> None:
+        raise StorageError(f"{uri}: permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "delete_prefix", refused)
+        for seen in (100, 200):
+            assert here.store(local(tmp_path / str(seen), seen), here.new_name(seen), here.asked)
+    (warning,) = warned
+    assert "was stored, and older ones not deleted" in warning
+    assert "permission denied" in warning
+    assert not here.is_failing
+    assert resumed(run) == (200, [])
+    assert here.store(local(tmp_path / "300", 300), here.new_name(300), here.asked)
+    assert [one.drawings_seen for one in stored_checkpoints(run)] == [300]

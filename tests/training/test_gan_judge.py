@@ -26,7 +26,7 @@ SCALARS = {
 @pytest.fixture
 def judge(tmp_path: Path) -> Callable[[], Judge]:
     save_run(tmp_path, "classifier-small", settings=(PROJECTION,))
-    return lambda: Judge(str(tmp_path), ("cat", "dog"), CPU)
+    return lambda: Judge(str(tmp_path), ("cat", "dog"), (28, 1), CPU)
 
 
 class _Fixed(nn.Module):
@@ -91,4 +91,14 @@ def test_the_real_drawings_are_read_once_and_none_are_no_figures(judge: Callable
 def test_a_judge_of_other_categories_is_refused(tmp_path: Path) -> None:
     save_run(tmp_path, "classifier-small", ("bird", "cat"), settings=(PROJECTION,))
     with pytest.raises(ValueError, match=r"gan\.judge: the judge was trained on other categories"):
-        Judge(str(tmp_path), ("cat", "dog"), CPU)
+        Judge(str(tmp_path), ("cat", "dog"), (28, 1), CPU)
+
+
+@pytest.mark.parametrize("shape", [(32, 1), (28, 3)])
+def test_a_judge_of_other_pictures_is_refused(tmp_path: Path, shape: tuple[int, int]) -> None:
+    save_run(tmp_path, "classifier-small", settings=(PROJECTION,))
+    said = (
+        rf"gan\.judge: .* of side 28 with 1 channels; this GAN makes them with side {shape[0]} and {shape[1]}"
+    )
+    with pytest.raises(ValueError, match=said):
+        Judge(str(tmp_path), ("cat", "dog"), shape, CPU)

@@ -168,7 +168,7 @@ def test_a_checkpoint_holds_the_cursor_it_was_made_at_and_its_report(tmp_path: P
     end = train(run, stream(begin()), begin())
     ((metrics, folder),) = context.reports
     assert folder is not None
-    assert load_cursor(folder, seed=3, global_batch=BATCH) == end
+    assert load_cursor(folder, begin()) == end
     assert metrics == {"drawings_seen": 105.0, "step": 11.0, "val/top1": 0.25, "score": 0.25}
     meta = orjson.loads((folder / "meta.json").read_bytes())
     assert meta == {"format_version": 1, "categories": ["cat"], "metrics": metrics}
@@ -277,7 +277,7 @@ def test_who_is_asked_to_stop_or_save_does_so_at_once_and_judges_nothing(tmp_pat
     metrics, folder = context.reports[0]
     assert "score" not in metrics
     assert folder is not None
-    assert load_cursor(folder, 3, BATCH).drawings_seen == 30
+    assert load_cursor(folder, begin()).drawings_seen == 30
 
 
 def test_pictures_and_curves_that_a_store_refuses_are_a_warning(
@@ -295,3 +295,32 @@ def test_pictures_and_curves_that_a_store_refuses_are_a_warning(
     warned = run.warned  # type: ignore[attr-defined]
     assert len(warned) == 2
     assert all("unreachable; training goes on" in text for text in warned)
+
+
+@pytest.mark.parametrize("reads", [0, 1, 3])
+def test_held_out_drawings_are_begun_when_they_are_read_and_closed_by_the_one_who_judges(
+    tmp_path: Path, reads: int
+) -> None:
+    happened: list[str] = []
+
+    def held_out() -> Iterator[Batch]:
+        happened.append("begun")
+        try:
+            for _, batch in zip(range(3), stream(begin()), strict=False):
+                yield batch
+        finally:
+            happened.append("closed")
+
+    class Reader(FakeTask):
+        def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+            self.kept = batches  # as a traceback would keep it
+            for _ in range(reads):
+                next(iter(batches))
+            return Report({})
+
+    context = FakeContext()
+    run = new_run(Reader(), context, tmp_path, 100, checkpoint_every_drawings=0)
+    run.held_out = held_out
+    context.report = lambda *_: happened.append("reported")  # type: ignore[method-assign]
+    train(run, stream(begin()), begin())
+    assert happened == (["begun", "closed"] if reads else []) + ["reported"]

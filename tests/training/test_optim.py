@@ -25,3 +25,13 @@ def test_settings_that_were_changed_count_after_a_resume(name: str) -> None:
     for number, moments in was.items():
         for key, value in moments.items():
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(now[number][key]))
+
+
+@pytest.mark.parametrize(("had", "asked"), [("sgd", "adam"), ("adamw", "sgd"), ("adam", "rmsprop")])
+def test_moments_of_another_optimiser_are_refused(had: str, asked: str) -> None:
+    net = nn.Linear(3, 1)
+    before = Optimizer(net, OptimizerConfig(name=had, lr=0.1))
+    before.descend(net(torch.ones(2, 3)).sum(), Clock(0, 0, 100), 1)
+    with pytest.raises(ValueError, match=f"{asked} can't go on with the moments of another"):
+        Optimizer(net, OptimizerConfig(name=asked, lr=0.1)).load_state_dict(before.state_dict())
+    Optimizer(net, OptimizerConfig(name=had, lr=0.2)).load_state_dict(before.state_dict())

@@ -1,5 +1,6 @@
 """Optuna's sampler as Ray Tune asks it."""
 
+from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from doodle_dist.config.load import load_experiment
@@ -65,3 +66,31 @@ def test_a_trial_that_failed_says_nothing() -> None:
     found.suggest("a")
     found.on_trial_complete("a", None, error=True)
     assert found.study.best_trials == []
+
+
+def test_what_a_trial_that_was_under_way_comes_to_is_told_to_the_sampler() -> None:
+    begun = [TrialRecord(k, SPACE.sampled(BASE, 5, k), [Result(100, 9.0, 0.0, {})]) for k in range(3)]
+    found = searcher([], begun, 3, 4)
+    for k in range(3):
+        answer = found.suggest(f"id-{k}")
+        assert isinstance(answer, dict)
+    found.on_trial_complete("id-0", {SEARCH.objective: 2.0})
+    found.on_trial_complete("id-1", None, error=True)
+    told = {trial.params["optim.generator.lr"]: (trial.state, trial.value) for trial in found.study.trials}
+    assert told == {
+        begun[0].settings["optim.generator.lr"]: (TrialState.COMPLETE, 2.0),
+        begun[1].settings["optim.generator.lr"]: (TrialState.FAIL, None),
+        begun[2].settings["optim.generator.lr"]: (TrialState.RUNNING, None),
+    }
+
+
+def test_new_points_after_a_restart_are_not_those_that_are_under_way() -> None:
+    first = searcher([], [], 0, 3)
+    begun = [
+        TrialRecord(answer[POINT][TRIAL], settings_of(answer[POINT]))
+        for answer in (first.suggest(f"id-{k}") for k in range(3))
+        if isinstance(answer, dict)
+    ]
+    again = points(searcher([], begun, 3, 6))
+    assert [settings_of(point) for point in again[:3]] == [trial.settings for trial in begun]
+    assert all(settings_of(point) not in [trial.settings for trial in begun] for point in again[3:])

@@ -1,0 +1,39 @@
+"""Which errors are of the place that a trial runs in, its store, its nodes or its cluster, and not of the trial."""
+
+from ray.exceptions import (
+    ActorUnavailableError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    WorkerCrashedError,
+)
+
+from doodle_dist.data.storage_errors import DamagedError, StorageError
+from doodle_dist.errors import causes, root_cause
+from doodle_dist.training.lease import LeaseLostError
+
+_NODE_DIED = "its node has died"  # Ray's words for an actor that went down with its node
+
+
+def is_of_the_place(error: BaseException) -> bool:
+    """Whether the same trial may well go better later, or elsewhere.
+
+    A process that died alone is the trial's own: want of memory, mostly.
+    """
+    # Where one worker is lost, the others fail for want of it.
+    if failures := getattr(error, "worker_failures", None):
+        return any(map(is_of_the_place, failures.values()))
+    chain = list(causes(error))
+    if any(isinstance(cause, DamagedError) for cause in chain):
+        return False
+    if any(isinstance(cause, StorageError | LeaseLostError | OSError) for cause in chain):
+        return True
+    root = root_cause(error)
+    if isinstance(root, ActorUnavailableError):
+        return True
+    if isinstance(root, RayActorError):
+        return root.preempted or _NODE_DIED in str(root)
+    if isinstance(root, WorkerCrashedError | OutOfMemoryError):
+        return False
+    # Ray Train's own: workers that could not be started, or were not heard of.
+    return isinstance(root, RayError) or f"{type(root).__module__}.".startswith("ray.train.")

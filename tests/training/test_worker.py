@@ -1,0 +1,181 @@
+"""What a worker builds from an experiment, without Ray: what a run goes on from and what it refuses, and the drawings
+that it is judged on."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.load import load_experiment
+from doodle_dist.data.manifest import load_manifest
+from doodle_dist.data.stream_rows import RowGroupsInMemory
+from doodle_dist.training.checkpoint import Cursor, save_checkpoint
+from doodle_dist.training.context import Alone
+from doodle_dist.training.loop import Run
+from doodle_dist.training.plan import held_out_plan, training_plan
+from doodle_dist.training.worker import close_run, held_out, prepare_run
+from tests.datasets import prepare_here
+from tests.runs import SMALL
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return prepare_here(tmp_path_factory.mktemp("data"), {"cat": 300, "dog": 200, "fish": 120})
+
+
+def experiment_for(data: str, preset: str = "classifier-small", *settings: str) -> Experiment:
+    rest = ["train.global_batch=32", "train.drawings=64", f"data.uri={data}"]
+    return load_experiment(preset, [*SMALL[preset], *rest, *settings])
+
+
+@contextmanager
+def prepared(
+    experiment: Experiment, folder: Path, checkpoint: Path | None = None
+) -> Iterator[tuple[Run, Cursor]]:
+    """A run as its worker prepares it, its drawings read from memory."""
+    manifest = load_manifest(experiment.data.uri)
+    memory = RowGroupsInMemory([training_plan(experiment, manifest)])
+    run, batches, cursor = prepare_run(
+        experiment, str(folder / "run"), Alone(torch.device("cpu")), checkpoint=checkpoint, memory=memory
+    )
+    try:
+        yield run, cursor
+    finally:
+        close_run(run, batches)
+
+
+@pytest.fixture
+def checkpoint(data: str, tmp_path: Path) -> Path:
+    """A checkpoint of `experiment_for(data)`."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    with prepared(experiment_for(data), tmp_path) as (run, cursor):
+        save_checkpoint(
+            folder,
+            state=run.task.state_dict(),
+            cursor=cursor,
+            snapshot=run.task.snapshot(),
+            experiment=run.experiment,
+            meta=run.meta,
+        )
+    return folder
+
+
+def test_a_run_goes_on_with_its_dataset_wherever_that_lies(
+    data: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    Path(data).rename(moved)
+    try:
+        with prepared(experiment_for(str(moved)), tmp_path, checkpoint) as (_, cursor):
+            assert cursor.lanes == 8
+            assert cursor.categories == ("cat", "dog", "fish")
+    finally:
+        moved.rename(data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["data.lanes=16"], r"data\.lanes=16: this run was begun with 8"),
+        (['data.categories=["cat","dog"]'], r"data\.categories: this run was begun with fish"),
+    ],
+)
+def test_a_run_does_not_go_on_in_another_order(
+    data: str, checkpoint: Path, tmp_path: Path, settings: list[str], said: str
+) -> None:
+    with (
+        pytest.raises(ValueError, match=said),
+        prepared(experiment_for(data, "classifier-small", *settings), tmp_path, checkpoint),
+    ):
+        pass
+
+
+def test_a_run_does_not_go_on_with_other_drawings(checkpoint: Path, tmp_path: Path) -> None:
+    other = prepare_here(tmp_path / "other", {"cat": 300, "dog": 200, "fish": 121})
+    with (
+        pytest.raises(ValueError, match=r"data\.uri: .*another dataset"),
+        prepared(experiment_for(other), tmp_path, checkpoint),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings"),
+    [
+        ("doodle-gan-small", []),
+        ("classifier-small", ["model.classifier.width=8"]),
+        ("classifier-small", ["model.classifier.name=doodle-cnn"]),
+        ("classifier-small", ["optim.classifier.name=sgd"]),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_nets(
+    data: str, checkpoint: Path, tmp_path: Path, preset: str, settings: list[str]
+) -> None:
+    with (
+        pytest.raises(ValueError, match=r"/run was begun with another task.*another --run"),
+        prepared(experiment_for(data, preset, *settings), tmp_path, checkpoint),
+    ):
+        pass
+
+
+def rank_of(rank: int, world_size: int) -> Alone:
+    context = Alone(torch.device("cpu"))
+    context.rank, context.world_size = rank, world_size
+    return context
+
+
+def judged(experiment: Experiment, world_size: int) -> list[list[int]]:
+    """The key_ids of the drawings that each rank is given to judge by."""
+    manifest = load_manifest(experiment.data.uri)
+    memory = RowGroupsInMemory([held_out_plan(experiment, manifest)])
+    found = []
+    for rank in range(world_size):
+        batches = list(held_out(experiment, manifest, rank_of(rank, world_size), memory))
+        for batch in batches:
+            rows = sum(rows for _, rows in batch.lane_rows)
+            assert len(batch.pixels) == len(batch.labels) == len(batch.key_ids) == rows
+        found.append([key for batch in batches for key in batch.key_ids.tolist()])
+    return found
+
+
+@pytest.fixture(scope="module")
+def much_held_out(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of 1,400 drawings about 1,260 are held out: more than two steps of them."""
+    return prepare_here(tmp_path_factory.mktemp("data"), {"cat": 700, "dog": 700}, (5.0, 90.0, 5.0))
+
+
+@pytest.mark.parametrize("wanted", [5, 8, 13, 512, 1000, 1249, 20_000])
+def test_all_numbers_of_workers_are_judged_on_the_same_drawings(much_held_out: str, wanted: int) -> None:
+    experiment = experiment_for(much_held_out, "classifier-small", f"train.held_out_drawings={wanted}")
+    there = load_manifest(much_held_out).splits["val"].rows
+    (alone,) = judged(experiment, 1)
+    assert len(alone) == len(set(alone)) == min(wanted, there)
+    for world_size in (2, 3, 5, 8):
+        parts = judged(experiment, world_size)
+        if wanted < world_size:
+            assert parts == [[]] * world_size, "one rank would wait for the others' figures"
+        else:
+            assert all(parts)
+            assert sorted(key for part in parts for key in part) == sorted(alone)
+
+
+def test_the_drawings_to_judge_by_are_read_when_they_are_asked_for_and_no_longer(much_held_out: str) -> None:
+    def reading() -> list[str]:
+        return [
+            thread.name for thread in threading.enumerate() if thread.name.startswith(("read", "rasterize"))
+        ]
+
+    experiment = experiment_for(much_held_out, "classifier-small", "data.read=worker")
+    manifest = load_manifest(much_held_out)
+    before = reading()
+    batches = held_out(experiment, manifest, rank_of(0, 1), None)
+    assert reading() == before
+    next(batches)
+    assert len(reading()) > len(before)
+    batches.close()
+    assert reading() == before

@@ -1,0 +1,187 @@
+"""A store, a node or a cluster that fails is not a trial's own failure: the trial is tried again, and is not over."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import ray.tune
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, RayActorError, RayTaskError
+from ray.train import TrainingFailedError
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+from doodle_dist import train as train_driver
+from doodle_dist.config.load import load_experiment
+from doodle_dist.config.search import load_search
+from doodle_dist.data.storage_errors import DamagedError, StorageError
+from doodle_dist.training.loop import NonFiniteError
+from doodle_dist.tuning import on_workers
+from doodle_dist.tuning import trial as trial_module
+from doodle_dist.tuning.follow import Follower
+from doodle_dist.tuning.ledger import Ledger, Request, read_search
+from doodle_dist.tuning.on_workers import run_trial_on_workers
+from doodle_dist.tuning.outages import is_of_the_place
+from doodle_dist.tuning.resources import TrialResources
+from doodle_dist.tuning.trial import POINT, TRIAL, Job, run_trial
+
+AWAY = StorageError("s3://bucket/run: the store is unreachable")
+NODE = RayActorError(
+    error_msg="The actor died unexpectedly.\nThe actor died because its node has died. Node Id: 95a1"
+)
+PROCESS = RayActorError(
+    error_msg="The actor died because its worker process was killed due to the node running low on memory"
+)
+
+
+def in_a_task(error: Exception) -> Exception:
+    """As Ray Tune is handed what a trial raises."""
+    return RayTaskError("train", "a traceback", error).as_instanceof_cause()
+
+
+def of_workers(*errors: Exception) -> Exception:
+    return WorkerGroupError("\n".join(map(str, errors)), dict(enumerate(errors)))
+
+
+PLACE = {
+    "store": AWAY,
+    "store, in a task": in_a_task(AWAY),
+    "store, of a worker": of_workers(AWAY),
+    "node": NODE,
+    "node, of a worker whose peer lost it": of_workers(RuntimeError("Connection closed by peer"), NODE),
+    "preempted": RayActorError(error_msg="gone", preempted=True),
+    "cut off": ActorUnavailableError("The actor is temporarily unavailable", b"0" * 16),
+    "node, of a task": NodeDiedError("The node died"),
+    "disk": OSError(28, "No space left on device"),
+    "connection": in_a_task(ConnectionResetError("Connection reset by peer")),
+    "workers that don't start": ControllerError(RuntimeError("the worker group startup timed out")),
+}
+OWN = {
+    "mistake": in_a_task(ArithmeticError("a mistake in a net")),
+    "mistake, of a worker": of_workers(ArithmeticError("a mistake in a net")),
+    "not finite": NonFiniteError("a loss is not finite"),
+    "process": PROCESS,
+    "process, of a worker whose peer lost it": of_workers(RuntimeError("Connection closed by peer"), PROCESS),
+    "process, nothing known": ActorDiedError(),
+    "damaged": DamagedError("part-00000.parquet is damaged"),
+    "damaged, in a task": in_a_task(DamagedError("part-00000.parquet is damaged")),
+}
+
+
+@pytest.mark.parametrize("error", PLACE.values(), ids=PLACE)
+def test_what_the_place_is_to_blame_for(error: Exception) -> None:
+    assert is_of_the_place(error)
+    assert is_of_the_place(cloudpickle.loads(cloudpickle.dumps(error)))
+
+
+@pytest.mark.parametrize("error", OWN.values(), ids=OWN)
+def test_what_the_trial_is_to_blame_for(error: Exception) -> None:
+    assert not is_of_the_place(error)
+    assert not is_of_the_place(cloudpickle.loads(cloudpickle.dumps(error)))
+
+
+class _Trial:
+    """As much of Ray Tune's trial as a follower asks for."""
+
+    def __init__(self, number: int, folder: Path) -> None:
+        self.number, self.folder = number, folder
+        self.config = {POINT: {TRIAL: number, "optim.generator.lr": 1e-3}}
+        self.pickled_error_file: str | None = None
+
+    def __str__(self) -> str:
+        return f"trial-{self.number:05d}"
+
+    def failed_with(self, error: Exception) -> "_Trial":
+        file = self.folder / f"error-{self.number}.pkl"
+        file.write_bytes(cloudpickle.dumps(error))
+        self.pickled_error_file = str(file)
+        return self
+
+
+def follower_of(folder: Path, trials: int) -> Follower:
+    base = load_experiment("doodle-gan-small")
+    search = load_search("doodle-gan-small", base)
+    request = Request(
+        base.model_dump(mode="json"), search.model_dump(mode="json"), trials, "asha", "random", 0
+    )
+    ledger = Ledger(str(folder / "search"), request)
+    return Follower(ledger, 2, TrialResources(1.0, 0.0, 1, 0.0), threading.Event(), quiet=True)
+
+
+def test_a_trial_that_was_interrupted_is_not_over_and_goes_on(tmp_path: Path) -> None:
+    follower = follower_of(tmp_path, 3)
+    interrupted, failed, died = (_Trial(number, tmp_path) for number in range(3))
+    for trial in (interrupted, failed, died):
+        follower.on_trial_start(0, [], trial)
+    follower.on_trial_error(1, [], interrupted.failed_with(in_a_task(AWAY)))
+    follower.on_trial_error(1, [], failed.failed_with(PROCESS))
+    follower.on_trial_error(1, [], died)
+    follower.ledger.close()
+    record = read_search(str(tmp_path / "search"))
+    assert record is not None
+    assert [record.trials[n].status for n in range(3)] == ["interrupted", "failed", "failed"]
+    assert [record.trials[n].is_over for n in range(3)] == [False, True, True]
+    assert not record.is_over
+    assert record.interruptions == f"1 of its trials were interrupted: {AWAY}"
+
+    again = follower_of(tmp_path, 3)
+    again.on_trial_start(0, [], interrupted)
+    assert again.ledger.record.trials[0].status == "running"
+    assert again.ledger.record.interruptions == ""
+    again.on_trial_complete(1, [], interrupted)
+    assert again.ledger.record.is_over
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """What a trial reports, by itself and outside of a cluster."""
+    told: list[dict[str, object]] = []
+    monkeypatch.setattr(ray.tune, "report", told.append)
+    for module in (on_workers, trial_module):
+        monkeypatch.setattr(module, "this_trial", lambda: 3)
+    return told
+
+
+JOB = Job(load_experiment("doodle-gan-small").model_dump(mode="json"), "nowhere", (), "judge", 1, {})
+
+
+def one_worker(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(trial_module, "_train", train)
+    run_trial({POINT: {}}, JOB, None)
+
+
+def several_workers(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trainer:
+        def fit(self) -> None:
+            raise of_workers(error)
+
+    monkeypatch.setattr(on_workers, "TuneReportCallback", object)
+    monkeypatch.setattr(train_driver, "trainer", lambda *_, **__: Trainer())
+    run_trial_on_workers({POINT: {}}, JOB)
+
+
+@pytest.mark.parametrize("run", [one_worker, several_workers])
+@pytest.mark.parametrize("error", [AWAY, NODE, OSError(28, "No space left on device")])
+def test_ray_tune_is_left_to_start_a_trial_again_whose_place_failed(
+    run: Callable[[Exception, pytest.MonkeyPatch], None],
+    error: Exception,
+    reported: list[dict[str, object]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises((type(error), TrainingFailedError)):
+        run(error, monkeypatch)
+    assert reported == []
+
+
+@pytest.mark.parametrize("run", [one_worker, several_workers])
+def test_a_trial_s_own_mistake_is_reported_once(
+    run: Callable[[Exception, pytest.MonkeyPatch], None],
+    reported: list[dict[str, object]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(ArithmeticError("a mistake in a net"), monkeypatch)
+    (report,) = reported
+    assert "a mistake in a net" in str(report["reason"])
