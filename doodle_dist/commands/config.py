@@ -16,7 +16,7 @@ def config_list() -> None:
     Each with its first line.
     """
     from doodle_dist.config.load import preset_names, preset_text
-    from doodle_dist.evaluation.progress_line import hanging
+    from doodle_dist.progress_line import hanging
 
     for name in preset_names():
         print(hanging(f"{name:20} {preset_text(name).splitlines()[0].lstrip('# ')}", indent=21))
