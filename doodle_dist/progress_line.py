@@ -12,18 +12,21 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
-def line(figures: dict[str, float], began_seen: float, began: float) -> str:
+def line(figures: dict[str, float], began_seen: float, began: float, since: float | None = None) -> str:
     """``320,000/1,000,000  32 %  412 drawings/s  ETA 27:30  loss/critic 0.69 …`` for a terminal.
 
     ``began`` is when (time.monotonic) ``began_seen`` drawings had been seen: the time left is reckoned from there.
+    ``since`` is when these figures came (None: now); from then on the time left counts down.
     """
+    now = time.monotonic()
+    since = now if since is None else since
     seen, total = figures["drawings_seen"], figures["total"]
-    average = (seen - began_seen) / max(time.monotonic() - began, 1e-9)
+    average = (seen - began_seen) / max(since - began, 1e-9)
     parts = [f"{int(seen):,}/{int(total):,} drawings", f"{seen / total:4.0%}"]
     if rate := figures.get("speed/drawings_per_s"):
         parts.append(f"{rate:,.0f}/s")
     if average > 0:
-        parts.append(f"ETA {duration((total - seen) / average)}")
+        parts.append(f"ETA {duration(max((total - seen) / average - (now - since), 0))}")
     parts += [
         f"{name} {value:.3f}"
         for name, value in figures.items()

@@ -108,7 +108,7 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
         return
     console = Console(file=sys.stderr, quiet=quiet)
     began, began_seen, printed = 0.0, 0.0, 0.0
-    last = ""
+    last, seen, since = "", -1.0, 0.0
     with Live("starting the workers …", console=console, auto_refresh=False, transient=True) as live:
         while True:
             ending = over.wait(_POLL_S)
@@ -118,7 +118,9 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
             if "total" in figures:
                 if not began:
                     began, began_seen = time.monotonic(), figures["drawings_seen"]
-                last = line(figures, began_seen, began)
+                if figures["drawings_seen"] != seen:
+                    seen, since = figures["drawings_seen"], time.monotonic()
+                last = line(figures, began_seen, began, since)
                 live.update(Text(last, no_wrap=True, overflow="ellipsis"), refresh=console.is_terminal)
                 if not console.is_terminal and time.monotonic() - printed > _PLAIN_EVERY_S:
                     printed = time.monotonic()

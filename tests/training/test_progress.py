@@ -28,6 +28,13 @@ def test_the_time_left_counts_from_where_this_start_began() -> None:
     assert "ETA 0:56:40" in progress.line(FIGURES, began_seen=300_000, began=1000.0)
 
 
+def test_between_figures_the_time_left_counts_down() -> None:
+    # 20,000 drawings in the first 60 s leave 680,000 for 2,040 s, of which 40 s are over.
+    assert "ETA 0:33:20" in progress.line(FIGURES, began_seen=300_000, began=1000.0, since=1060.0)
+    late = FIGURES | {"total": 320_001.0}
+    assert "ETA 0:00:00" in progress.line(late, began_seen=300_000, began=1000.0, since=1060.0)
+
+
 def test_nothing_is_made_up_before_the_first_figures() -> None:
     assert progress.line(FIGURES, began_seen=320_000, began=1100.0) == "320,000/1,000,000 drawings   32%"
 
