@@ -63,7 +63,16 @@ def test_a_folder_s_bytes_are_those_of_all_files_below(tmp_path: Path) -> None:
     ],
 )
 def test_kinds_of_processes_are_told_by_their_names(command: str, kind: str) -> None:
-    with subprocess.Popen([command, "60"], executable="/bin/sleep") as process:
-        assert kind_of(process.pid) == kind
-        process.kill()
+    says_it_is_there = "print('there', flush=True); input()"
+    with subprocess.Popen(
+        [command, "-c", says_it_is_there],
+        executable=sys.executable,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"there\n"
+        found = kind_of(process.pid)
+        process.communicate(b"\n")
+    assert found == kind
     assert kind_of(os.getpid()) == "other"
