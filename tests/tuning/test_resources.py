@@ -1,9 +1,12 @@
 """How many trials fit on which nodes."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from doodle_dist.ray_cluster import NotEnoughResourcesError
-from doodle_dist.tuning.resources import TrialResources, places
+from doodle_dist.tuning import resources
+from doodle_dist.tuning.resources import TrialResources, gpu_share, places
 
 MANY = 1000
 
@@ -63,3 +66,40 @@ def test_a_trial_that_fits_no_node_is_named(
         places(resources, nodes, MANY)
     assert said in str(error.value)
     assert "--cpus" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("needed_mb", "total_mb", "trials"),
+    [
+        (8_000, 10_000, 1),  # with the spare and CUDA's own context two don't fit
+        (3_000, 80_000, 16),  # twenty would, and so many are enough
+        (10_000, 80_000, 6),
+        (90_000, 80_000, 1),  # it is tried all the same, on a whole GPU
+    ],
+)
+def test_a_gpu_is_shared_in_equal_parts_that_hold_what_a_trial_needs(
+    needed_mb: int, total_mb: int, trials: int
+) -> None:
+    assert gpu_share(needed_mb << 20, total_mb << 20) == pytest.approx(1 / trials)
+
+
+def test_a_dataset_is_shared_in_memory_where_a_quarter_of_the_smallest_store_holds_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def node(store: float, alive: bool = True) -> dict[str, object]:
+        return {"Alive": alive, "Resources": {"object_store_memory": store}}
+
+    plan = SimpleNamespace(rows=1000, bytes_of_drawing=784)
+    quarter = 4 * 1000 * 784.0
+    for nodes, fits in (
+        ([node(quarter)], True),
+        ([node(quarter - 4)], False),
+        ([node(quarter), node(quarter - 4)], False),
+        ([node(quarter), node(1.0, alive=False)], True),
+        ([], False),
+    ):
+        monkeypatch.setattr(resources.ray, "nodes", lambda nodes=nodes: nodes)
+        assert resources.fits_in_memory([plan]) is fits  # type: ignore[list-item]
+    huge = SimpleNamespace(rows=3_000_000, bytes_of_drawing=784)
+    monkeypatch.setattr(resources.ray, "nodes", lambda: [node(1e12)])
+    assert not resources.fits_in_memory([huge]), "2 GiB at most"  # type: ignore[list-item]
