@@ -1,7 +1,7 @@
 """`doodle-dist bench prepare`: drawings/s of prepare from ndjson, and the memory of everything that Ray runs.
 
-Beside it: what orjson alone makes of the same lines, before and after, in CPU seconds of a process a core that all parse
-at once. Two busy cores of a shared machine are often two threads of one, and slower than a busy one beside an idle one.
+Beside it: what orjson alone makes of the same lines, before and after, in CPU seconds of a process a core that all
+parse at once. Two busy cores of a shared machine are often two threads of one, and slower than one beside an idle one.
 """
 
 import multiprocessing
