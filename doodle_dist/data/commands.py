@@ -155,8 +155,9 @@ def print_counts(manifest: Manifest, uri: str) -> None:
     for name, info in manifest.splits.items():
         size = sum(shard.bytes for shard in info.shards)
         share = info.recognized / info.rows if info.rows else 0.0
+        shards = "shard " if len(info.shards) == 1 else "shards"
         print(
-            f"  {name:5} {info.rows:>12,} drawings  {len(info.shards):>5} shards  {size / 1e6:>10,.1f} MB"
+            f"  {name:5} {info.rows:>12,} drawings  {len(info.shards):>5} {shards}  {size / 1e6:>10,.1f} MB"
             f"  {share:.1%} recognized"
         )
     skipped = sum(source.skipped for source in manifest.sources)

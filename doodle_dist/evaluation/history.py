@@ -15,6 +15,7 @@ from doodle_dist.data import locations, storage
 
 _FRAME_MS, _LAST_FRAME_MS = 200, 2000
 _CAPTION_PX = 18
+_MARKED_POINTS = 30
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,11 @@ def _draw(
     for name, label in names.items():
         if name in curves:
             thousands = [seen / 1000 for seen in curves[name].drawings]
-            axis.plot(thousands, curves[name].values, style, label=label, color=color, linewidth=1.2)
+            # A curve of one point has no line to be seen by.
+            marker = "." if len(thousands) <= _MARKED_POINTS else None
+            axis.plot(
+                thousands, curves[name].values, style, marker=marker, label=label, color=color, linewidth=1.2
+            )
 
 
 def write_curves(run: str, output: Path) -> Path:

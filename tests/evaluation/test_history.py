@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
-from doodle_dist.evaluation.history import curves_picture, read_curves, write_animation, write_curves
+from doodle_dist.evaluation.history import Curve, curves_picture, read_curves, write_animation, write_curves
 from doodle_dist.pictures import png
 from doodle_dist.training.tensorboard import TensorBoard
 
@@ -35,6 +35,17 @@ def test_curves_are_the_run_s_own(run: Path, tmp_path: Path) -> None:
     assert picture.width > 2 * picture.height, "two panels beside each other"
     only_losses = {name: curve for name, curve in curves.items() if name.startswith("loss/")}
     assert Image.open(io.BytesIO(curves_picture(only_losses, "run"))).width < picture.width
+
+
+def test_a_curve_of_one_point_is_seen() -> None:
+    def ink(curves: dict[str, Curve]) -> int:
+        """Pixels of the first curve's colour."""
+        pixels = np.asarray(Image.open(io.BytesIO(curves_picture(curves, "run"))).convert("RGB"))
+        return int((pixels == ImageColor.getrgb("#1f77b4")).all(axis=-1).sum())
+
+    nothing = ink({"loss/critic": Curve([100], [float("nan")])})
+    assert nothing, "the legend's"
+    assert ink({"loss/critic": Curve([100], [0.5])}) > nothing
 
 
 def test_an_animation_has_the_grids_in_the_order_of_drawings(run: Path, tmp_path: Path) -> None:
