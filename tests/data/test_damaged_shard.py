@@ -7,6 +7,7 @@ import pytest
 
 from doodle_dist.data import storage, stream
 from doodle_dist.data.manifest import load_manifest
+from doodle_dist.data.retry import patience
 from doodle_dist.data.stream import plan_stream, read_window, windows
 from tests.datasets import prepare_here
 from tests.s3 import S3Server
@@ -67,6 +68,7 @@ def test_a_store_that_refuses_or_is_away_is_not_called_damage(
     with pytest.raises(storage.StorageError, match="refused the key"):
         read_window(plan, range(8), next(windows(plan, 8, 0, 0, 1)))
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setattr(storage, "MAX_ATTEMPTS", 1)
     storage.forget_filesystems()
-    with pytest.raises(storage.StorageError, match="unreachable"):
+    with patience(0.1), pytest.raises(storage.StorageError, match="unreachable"):
         read_window(plan, range(8), next(windows(plan, 8, 0, 0, 1)))
