@@ -7,6 +7,7 @@ import pytest
 
 from doodle_dist.data import filesystems, storage, stream_rows
 from doodle_dist.data.manifest import load_manifest
+from doodle_dist.data.retry import patience
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.stream_plan import plan_stream, windows
 from doodle_dist.data.stream_rows import read_window
@@ -69,6 +70,7 @@ def test_a_store_that_refuses_or_is_away_is_not_called_damage(
     with pytest.raises(StorageError, match="refused the key"):
         read_window(plan, range(8), next(windows(plan, 8, 0, 0, 1)))
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setattr(filesystems, "MAX_ATTEMPTS", 1)
     filesystems.forget_filesystems()
-    with pytest.raises(StorageError, match="unreachable"):
+    with patience(0.1), pytest.raises(StorageError, match="unreachable"):
         read_window(plan, range(8), next(windows(plan, 8, 0, 0, 1)))
