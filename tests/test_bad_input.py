@@ -26,6 +26,7 @@ from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.sources import find_sources
 from doodle_dist.data.strokes import pack_strokes
 from tests.conftest import write_drawings
+from tests.datasets import one_by_one
 from tests.image_sets import noise, write_folder, write_idx
 from tests.runs import save_run
 from tests.s3 import S3Server
@@ -153,9 +154,7 @@ def test_lines_are_counted_over_the_blocks_of_a_chunk(
     lines[20] = lines[50] = b"bad"
     lines.append(lines[40])  # a key_id twice
     file.write_bytes(b"\n".join(lines) + b"\n")
-    monkeypatch.setattr(
-        shards, "_run_round", lambda a, b, c, todo, task, *_: [task(k, one) for k, one in enumerate(todo)]
-    )
+    monkeypatch.setattr(shards, "_run_round", one_by_one)
     sources = tuple(find_sources([str(tmp_path / "raw")]))
     request = shards.PrepareRequest(
         sources, Categories(("cat",)), str(tmp_path / "data"), (100.0, 0.0, 0.0), max_rejects=1.0
