@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.models import augment
+from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.heads import Critic
 from doodle_dist.models.registry import build_critic
+from doodle_dist.schedules import ema_halflife
+from doodle_dist.training.classifier import autocast_dtype
 from doodle_dist.training.metrics import sum_over_ranks
 from doodle_dist.training.optim import Optimizer
 from doodle_dist.training.task import Clock, DataShape, Report, StepInput, Wrap
@@ -57,6 +60,7 @@ class CriticTask:
         assert optim is not None
         self.augment = experiment.model.augment
         self.device, self.world_size = device, world_size
+        self.autocast = autocast_dtype(experiment.precision, device)
         positive = [name in experiment.pretraining.positive for name in data.categories]
         if not any(positive) or all(positive):
             raise ValueError(
@@ -73,15 +77,20 @@ class CriticTask:
         ).to(device)
         self.loss = wrap(_Loss(self.critic, weights).to(device))
         self.optimizer = Optimizer(self.critic, optim)
+        self.ema_config = experiment.ema
+        self.ema = ExponentialMovingAverage(self.critic)
         self._norm = torch.zeros((), device=device)
 
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
         changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), self.augment)
         images = augment.apply(batch.images, changes, self.augment)
         targets = self.is_positive[batch.labels].to(images.dtype)
-        per_drawing, logits = self.loss(images, torch.zeros_like(batch.labels), targets)
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            per_drawing, logits = self.loss(images, torch.zeros_like(batch.labels), targets)
         loss = per_drawing.sum() / batch.global_rows
         self._norm = self.optimizer.descend(loss, clock, self.world_size)
+        halflife = ema_halflife(self.ema_config, clock.drawings_seen)
+        self.ema.update(self.critic, batch.global_rows, halflife)
         right = ((logits.detach() > 0) == targets.bool()).sum() / batch.global_rows
         return {"loss/critic": loss.detach(), "train/accuracy": right}
 
@@ -101,14 +110,13 @@ class CriticTask:
     def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
         """Share of held-out drawings told right, each side by itself, and their mean."""
         counts = torch.zeros(2, 2, dtype=torch.float64, device=self.device)  # [side, (right, all)]
-        self.critic.eval()
+        critic = self.ema.average
         for batch in batches:
             targets = self.is_positive[batch.labels]
-            right = (self.critic(batch.images, torch.zeros_like(batch.labels)) > 0) == targets
+            right = (critic(batch.images, torch.zeros_like(batch.labels)) > 0) == targets
             for side in (0, 1):
                 here = targets == bool(side)
                 counts[side] += torch.stack([(right & here).sum(), here.sum()])
-        self.critic.train()
         (other_right, others), (ours_right, ours) = sum_over_ranks(counts).tolist()
         if not others or not ours:
             return Report({})
@@ -120,11 +128,17 @@ class CriticTask:
         return Report(scalars, score=scalars["val/balanced_accuracy"])
 
     def state_dict(self) -> dict[str, object]:
-        return {"critic": self.critic.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {
+            "critic": self.critic.state_dict(),
+            "ema": self.ema.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         self.critic.load_state_dict(state["critic"])  # type: ignore[arg-type]
+        # Checkpoints of releases that took no average of a critic have none.
+        self.ema.average.load_state_dict(state.get("ema", state["critic"]))  # type: ignore[arg-type]
         self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
 
     def snapshot(self) -> dict[str, Tensor]:
-        return self.critic.state_dict()
+        return self.ema.average.state_dict()
