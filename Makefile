@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-# Made-up drawings in, a classifier and a conditional GAN out, with two workers. No network, no GPU.
+# Made-up drawings in, a classifier and a conditional GAN out, with two workers. No data to fetch, no GPU.
 demo: $(READY)
 	BIN=$(BIN) DEMO=$(DEMO) sh benchmarks/demo.sh
 
