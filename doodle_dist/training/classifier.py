@@ -16,6 +16,7 @@ from doodle_dist.models.registry import build_classifier
 from doodle_dist.schedules import ema_halflife
 from doodle_dist.training.metrics import sum_over_ranks
 from doodle_dist.training.optim import Optimizer
+from doodle_dist.training.precision import Precision
 from doodle_dist.training.task import Clock, DataShape, Report, StepInput, Wrap
 
 
@@ -54,7 +55,7 @@ class ClassifierTask:
         self.categories = data.categories
         self.augment = experiment.model.augment
         self.world_size = world_size
-        self.autocast = autocast_dtype(experiment.precision, device)
+        self.precision = Precision(experiment.precision, device)
         self.device = device
         # Tensor cores want channels last; a CPU is as quick with torch's own order, which stays as it was.
         self.memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
@@ -72,7 +73,7 @@ class ClassifierTask:
         changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), self.augment)
         images = augment.apply(batch.images, changes, self.augment)
         images = images.contiguous(memory_format=self.memory_format)
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+        with self.precision.autocast():
             per_drawing, logits = self.loss(images, batch.labels)
         loss = per_drawing.sum() / batch.global_rows
         self._health = self.optimizer.descend(loss, clock, self.world_size)
@@ -122,20 +123,3 @@ class ClassifierTask:
 
     def snapshot(self) -> dict[str, Tensor]:
         return self.ema.average.state_dict()
-
-
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """bfloat16 where asked for, or where 'auto' finds a device that is made for it; None is full precision."""
-    if precision == "bf16" or (precision == "auto" and _multiplies_bfloat16(device)):
-        return torch.bfloat16
-    return None
-
-
-def _multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has units for products of bfloat16 matrices: GPUs from Ampere on, CPUs with AMX.
-
-    Other CPUs, AVX512-BF16 among them, were not measured, and gain little from its dot products if anything.
-    """
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))

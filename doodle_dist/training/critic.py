@@ -18,9 +18,9 @@ from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.heads import Critic
 from doodle_dist.models.registry import build_critic
 from doodle_dist.schedules import ema_halflife
-from doodle_dist.training.classifier import autocast_dtype
 from doodle_dist.training.metrics import sum_over_ranks
 from doodle_dist.training.optim import Optimizer
+from doodle_dist.training.precision import Precision
 from doodle_dist.training.task import Clock, DataShape, Report, StepInput, Wrap
 
 
@@ -60,7 +60,7 @@ class CriticTask:
         assert optim is not None
         self.augment = experiment.model.augment
         self.device, self.world_size = device, world_size
-        self.autocast = autocast_dtype(experiment.precision, device)
+        self.precision = Precision(experiment.precision, device)
         positive = [name in experiment.pretraining.positive for name in data.categories]
         if not any(positive) or all(positive):
             raise ValueError(
@@ -85,7 +85,7 @@ class CriticTask:
         changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), self.augment)
         images = augment.apply(batch.images, changes, self.augment)
         targets = self.is_positive[batch.labels].to(images.dtype)
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+        with self.precision.autocast():
             per_drawing, logits = self.loss(images, torch.zeros_like(batch.labels), targets)
         loss = per_drawing.sum() / batch.global_rows
         self._norm = self.optimizer.descend(loss, clock, self.world_size)

@@ -29,7 +29,6 @@ from doodle_dist.schedules import (
     penalty_gammas,
     penalty_is_due,
 )
-from doodle_dist.training.classifier import autocast_dtype
 from doodle_dist.training.failures import EXCESS, FAKE_READ, REAL_READ, FailureWatch
 from doodle_dist.training.gan_judge import Judge
 from doodle_dist.training.gan_updates import (
@@ -40,6 +39,7 @@ from doodle_dist.training.gan_updates import (
     full_precision,
 )
 from doodle_dist.training.optim import Optimizer
+from doodle_dist.training.precision import Precision
 from doodle_dist.training.targets import critic_targets, generator_targets
 from doodle_dist.training.task import Clock, DataShape, LaneRandom, Report, StepInput, Wrap
 
@@ -76,7 +76,7 @@ class GanTask:
         self.gan, self.ema_config = experiment.gan, experiment.ema
         self.model, self.latents = model, model.generator
         self.categories, self.device, self.world_size = data.categories, device, world_size
-        self.autocast = autocast_dtype(experiment.precision, device)
+        self.precision = Precision(experiment.precision, device)
         shape = {"num_categories": len(data.categories), "side": data.side, "channels": data.channels}
         self.generator = build_generator(model.generator, **shape).to(device)
         self.critic = build_critic(model.critic, **shape).to(device)
@@ -128,7 +128,7 @@ class GanTask:
         self, batch: StepInput, real: Tensor, latents: Tensor, clock: Clock, veil: _Veil
     ) -> dict[str, Tensor]:
         adversarial = self.gan.adversarial
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self.precision.autocast():
             fake = self.generator(latents, batch.labels)
         fake = self._as_critic_sees(full_precision(fake), batch.random, veil)
         real_targets, fake_targets = critic_targets(batch.random, self.gan.labels, len(batch.labels))
@@ -138,7 +138,7 @@ class GanTask:
             gammas = penalty_gammas(adversarial, clock.drawings_seen, clock.total_drawings)
             penalties = Penalties(*gammas, mix)
         # A penalty's second derivative needs full precision; the other steps may run in bfloat16.
-        with self._autocast(penalties is None):
+        with self.precision.autocast(penalties is None):
             verdict = self.critic_update(real, fake, batch.labels, real_targets, fake_targets, penalties)
         self._descend(verdict.loss.sum() / batch.global_rows, "critic", self.critic_optimizer, clock)
         if adversarial.weight_clip is not None:
@@ -187,7 +187,7 @@ class GanTask:
         noise = veil.sigma * random.normal(*real.shape[1:]) if veil.sigma else None
         targets = generator_targets(random, self.gan.labels, len(labels))
         self.critic.requires_grad_(False)
-        with self._autocast():
+        with self.precision.autocast():
             loss = self.generator_update(
                 latents, labels, real.repeat_interleave(times, 0), targets, changes, veil.augment, noise
             )
@@ -211,9 +211,6 @@ class GanTask:
         if self.latents.latent_distribution == "uniform":
             return random.uniform(-1.0, 1.0, self.latents.latent_dim)
         return random.normal(self.latents.latent_dim)
-
-    def _autocast(self, wanted: bool = True) -> torch.autocast:
-        return torch.autocast(self.device.type, self.autocast, enabled=wanted and self.autocast is not None)
 
     def gauges(self) -> Mapping[str, float]:
         norms = {f"optim/gradient_norm_{name}": float(norm) for name, norm in self._norms.items()}

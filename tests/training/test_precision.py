@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from doodle_dist.training.classifier import autocast_dtype
+from doodle_dist.training.precision import autocast_dtype
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
