@@ -88,14 +88,14 @@ def load_cursor(folder: Path, beginning: Cursor) -> Cursor:
     cursor = Cursor(**(said | {"categories": tuple(said.get("categories", ()))}))
     for name in _ORDER:
         had, asked = getattr(cursor, name), getattr(beginning, name)
-        if had != asked and (name not in _UNKNOWN or had != _UNKNOWN[name]):
+        # What a cursor of an early release lacks has the class's default.
+        if had not in (asked, getattr(Cursor, name, None)):
             raise ValueError(f"{_refused(name, had, asked)}; give this one another --run")
     return replace(cursor, **{name: getattr(beginning, name) for name in _ORDER})
 
 
-# What fixes an order, and what stands in a cursor of a release that didn't note it.
+# What fixes an order.
 _ORDER = ("seed", "global_batch", "lanes", "categories", "data")
-_UNKNOWN: dict[str, object] = {"lanes": 0, "categories": (), "data": ""}
 _KEYS = {"seed": "seed", "global_batch": "train.global_batch", "lanes": "data.lanes"}
 _NAMES_SHOWN = 5
 

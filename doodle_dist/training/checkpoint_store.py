@@ -124,24 +124,24 @@ def _at_once(ask: Callable[[str], T], uris: list[str]) -> list[T]:
 
 def read_commit(uri: str) -> StoredCheckpoint:
     """The committed checkpoint at ``uri``; one that never verifies where its commit is damaged. Raises StorageError."""
+    return _commit_in(uri, storage.read_bytes(locations.join(uri, COMMIT)))
+
+
+def _read_if_there(uri: str) -> StoredCheckpoint | None:
+    """The committed checkpoint at ``uri``; None where the run's writer has swept it since it was listed."""
+    commit = storage.read_if_there(locations.join(uri, COMMIT))
+    return None if commit is None else _commit_in(uri, commit)
+
+
+def _commit_in(uri: str, document: bytes) -> StoredCheckpoint:
     try:
-        commit = orjson.loads(storage.read_bytes(locations.join(uri, COMMIT)))
+        commit = orjson.loads(document)
         listed = {name: StoredFile(**about) for name, about in commit["files"].items()}
         seen, score = int(commit["drawings_seen"]), commit["score"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return StoredCheckpoint(uri, 0, None, {COMMIT: StoredFile(0, "")})  # damaged: it verifies never
     assert all("/" not in name for name in listed), f"{uri} names files outside of it"
     return StoredCheckpoint(uri, seen, score, listed)
-
-
-def _read_if_there(uri: str) -> StoredCheckpoint | None:
-    """The committed checkpoint at ``uri``; None where the run's writer has swept it since it was listed."""
-    try:
-        return read_commit(uri)
-    except StorageError:
-        if storage.exists(locations.join(uri, COMMIT)):
-            raise
-        return None
 
 
 def _is_plain(uri: str, files: set[str]) -> bool:
