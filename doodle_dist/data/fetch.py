@@ -120,7 +120,7 @@ def fetch(
     urls = {f"{category}{suffix}": file_url(category, format, base_url) for category in categories}
     with work.folder_to_work_in(), ThreadPoolExecutor(threads, "fetch") as pool, work.stopping_on_error():
         remotes = dict(zip(urls, _all(pool, work.look, urls.values()), strict=True))
-        there = {entry.uri: entry.size for entry in storage.list_files(to)} if storage.exists(to) else {}
+        there = {entry.uri: entry.size for entry in storage.list_files(to, missing_ok=True)}
         missing = [
             name for name, remote in remotes.items() if there.get(locations.join(to, name), -1) != remote.size
         ]

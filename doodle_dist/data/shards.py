@@ -201,8 +201,8 @@ def _open_staging(to: str, staging: str, fingerprint: str) -> None:
         return
     if storage.exists(staging):
         for folder in (locations.join(to, name) for name in (*SPLITS, REJECTS)):
-            files = storage.list_files(folder, (".parquet", ".npy")) if storage.exists(folder) else []
-            for file in files:  # and not the folder, in which there may be what is none of ours
+            written = storage.list_files(folder, (".parquet", ".npy"), missing_ok=True)
+            for file in written:  # and not the folder, in which there may be what is none of ours
                 if _WRITTEN.fullmatch(locations.basename(file.uri)):
                     storage.delete_prefix(file.uri)
         storage.delete_prefix(staging)  # last: it says that the others are left over
@@ -238,7 +238,7 @@ def _run_round(
     import ray.data
     import ray.exceptions
 
-    files = storage.list_files(exchange.staging, (".json",)) if storage.exists(exchange.staging) else []
+    files = storage.list_files(exchange.staging, (".json",), missing_ok=True)
     there = {locations.basename(file.uri) for file in files}
     todo = [
         {"number": k, "argument": pickle.dumps(argument)}

@@ -120,15 +120,22 @@ def sha256_of(uri: str) -> str:
 
 
 def list_files(
-    uri_or_glob: str, suffixes: Iterable[str] = ("",), *, recursive: bool = False, hidden: bool = False
+    uri_or_glob: str,
+    suffixes: Iterable[str] = ("",),
+    *,
+    recursive: bool = False,
+    hidden: bool = False,
+    missing_ok: bool = False,
 ) -> list[FileEntry]:
     """The files at a location, sorted, with their sizes.
 
     A folder gives the files in it (``recursive``: also below it) that end with one of ``suffixes``; a file
     gives itself; a glob (``*``, ``?``, ``[…]``, ``**``) what it matches. Hidden files (``.x``, ``_x``) are
     skipped unless named or ``hidden``. An http location is always one file. Raises StorageError where there
-    is nothing.
+    is nothing; with ``missing_ok``, which takes no globs, that gives none.
     """
+    if missing_ok and not exists(uri_or_glob):
+        return []
     suffixes = tuple(suffixes)
     kind, path = split_uri(uri_or_glob)
     if kind == "http":

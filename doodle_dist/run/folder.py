@@ -95,7 +95,7 @@ def find_runs(where: str) -> list[str]:
     Raises ValueError where there is none.
     """
     suffixes = (META, *_MARKS)
-    files = storage.list_files(where, suffixes, recursive=True) if storage.exists(where) else []
+    files = storage.list_files(where, suffixes, recursive=True, missing_ok=True)
     found = set()
     for folder, name in ((file.uri.rpartition("/")[0], locations.basename(file.uri)) for file in files):
         if name == META:

@@ -82,7 +82,7 @@ def read_audit(run_uri: str) -> pa.Table:
     Rows are ordered by step and lane. Raises ValueError where the run has no audit.
     """
     where = locations.join(run_uri, "audit")
-    files = storage.list_files(where, (".arrow",), recursive=True) if storage.exists(where) else []
+    files = storage.list_files(where, (".arrow",), recursive=True, missing_ok=True)
     if not files:
         raise ValueError(f"{run_uri} has no audit: train it with --set data.audit=true")
     attempts: dict[int, list[pa.Table]] = {}

@@ -65,6 +65,11 @@ def test_listing(place: str) -> None:
     assert storage.list_files(folder + "/no*") == []
     with pytest.raises(StorageError, match=r"nowhere not found"):
         storage.list_files(locations.join(place, "nowhere"))
+    assert storage.list_files(locations.join(place, "nowhere"), missing_ok=True) == []
+    assert storage.list_files(folder + "/[a-c]*.ndjson", missing_ok=True) == []
+    assert names(storage.list_files(folder, (".ndjson",), missing_ok=True)) == names(
+        storage.list_files(folder, (".ndjson",))
+    )
 
 
 def test_missing_files_are_named(place: str) -> None:
