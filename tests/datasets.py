@@ -5,8 +5,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 from doodle_dist.data import shards
+from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
+from doodle_dist.data.stream_plan import StreamPlan, plan_stream
 from tests.conftest import write_drawings
 
 
@@ -33,3 +35,9 @@ def prepare_here(
     with patch.object(shards, "_run_round", one_by_one):
         prepare(request)
     return str(folder / "data")
+
+
+def train_plan(dataset: str, **options: object) -> StreamPlan:
+    """The stream of a dataset's training split: steps of 64 in 8 lanes, windows of 200 pictures or 1,225 drawings."""
+    defaults = {"global_batch": 64, "lanes": 8, "window_bytes": 200 * 784}
+    return plan_stream(load_manifest(dataset), dataset, "train", **(defaults | options))

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from doodle_dist.config.load import load_experiment
+from doodle_dist.data import storage
 from doodle_dist.run.snapshot import build_net
 from doodle_dist.training.checkpoint import Cursor, save_checkpoint
 
@@ -39,3 +41,15 @@ def save_run(
         meta={"categories": list(categories), "side": 28, "channels": 1, "metrics": metrics},
     )
     return folder
+
+
+def sweep_before_reading(checkpoint: str, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the run's writer deletes a checkpoint just before its ``file`` is read."""
+    read = storage.read_bytes
+
+    def sweep_first(uri: str, *rest: int) -> bytes:
+        if uri == f"{checkpoint}/{file}":
+            storage.delete_prefix(checkpoint)
+        return read(uri, *rest)
+
+    monkeypatch.setattr(storage, "read_bytes", sweep_first)

@@ -17,11 +17,12 @@ from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.storage_errors import DamagedError
 from doodle_dist.data.stream import Batch, rank_batches
-from doodle_dist.data.stream_plan import StreamPlan, plan_stream, windows
+from doodle_dist.data.stream_plan import plan_stream, windows
 from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.training import worker
 from doodle_dist.training.plan import training_plan
 from tests.conftest import write_drawings
+from tests.datasets import train_plan
 from tests.image_sets import all_of, find, noise, write_cifar
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("local_ray")]
@@ -51,11 +52,6 @@ def most_through_ray_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_plan, "HEAD_DRAWINGS", 100)
 
 
-def plan_of(dataset: str, **options: object) -> StreamPlan:
-    defaults = {"global_batch": 64, "lanes": 8, "window_bytes": 200 * 784}
-    return plan_stream(load_manifest(dataset), dataset, "train", **(defaults | options))
-
-
 def joined(parts: list[list[Batch]]) -> list[tuple[int, list[int], bytes, list[int]]]:
     """Every step's global batch, from its ranks' parts."""
     return [
@@ -70,7 +66,7 @@ def joined(parts: list[list[Batch]]) -> list[tuple[int, list[int], bytes, list[i
 
 
 def test_two_epochs_each_drawing_once_the_same_for_one_and_three_ranks(dataset: str) -> None:
-    plan = plan_of(dataset)
+    plan = train_plan(dataset)
     alone = joined([list(rank_batches(plan, epochs=2))])
     ranks = [list(rank_batches(plan, rank=r, world_size=3, epochs=2)) for r in range(3)]
     assert joined(ranks) == alone
@@ -85,7 +81,7 @@ def test_two_epochs_each_drawing_once_the_same_for_one_and_three_ranks(dataset: 
 
 
 def test_from_any_cursor_nothing_is_read_twice_or_skipped(dataset: str) -> None:
-    plan = plan_of(dataset)
+    plan = train_plan(dataset)
     whole = joined([list(rank_batches(plan, epochs=2))])
     steps = plan.order(0).steps
     for done in (1, 7, steps - 1, steps):
@@ -104,7 +100,7 @@ def test_pictures_and_labels_belong_to_their_key_ids(dataset: str) -> None:
         ):
             buffer = np.frombuffer(packed, np.uint8)
             truth[key] = (label, rasterize_packed(buffer, np.array([0, len(buffer)], np.int32))[0])
-    batch = next(rank_batches(plan_of(dataset)))
+    batch = next(rank_batches(train_plan(dataset)))
     assert batch.pixels.shape == (64, 1, 28, 28)
     assert batch.labels.dtype == np.int64
     for key, label, picture in zip(batch.key_ids.tolist(), batch.labels, batch.pixels, strict=True):
@@ -122,7 +118,7 @@ def test_colour_pictures_come_as_planes_with_their_labels(tmp_path: Path) -> Non
     )
     row_of = {key: row for row, key in enumerate(all_of(list(sources))[2])}
     for categories, wanted in (((), range(10)), (("ship", "bird"), (2, 8))):
-        plan = plan_of(to, categories=categories, window_bytes=100 * 3072)
+        plan = train_plan(to, categories=categories, window_bytes=100 * 3072)
         batches = [batch for rank in range(2) for batch in rank_batches(plan, rank=rank, world_size=2)]
         assert {(batch.pixels.dtype.name, *batch.pixels.shape[1:]) for batch in batches} == {
             ("uint8", 3, 32, 32)
@@ -135,8 +131,8 @@ def test_colour_pictures_come_as_planes_with_their_labels(tmp_path: Path) -> Non
 
 
 def test_changed_strokes_are_the_same_for_any_ranks_and_new_in_each_epoch(dataset: str) -> None:
-    plain = plan_of(dataset)
-    plan = plan_of(dataset, strokes=StrokeAugment(rotate_deg=20, stroke_shift=0.1, flip_probability=0.5))
+    plain = train_plan(dataset)
+    plan = train_plan(dataset, strokes=StrokeAugment(rotate_deg=20, stroke_shift=0.1, flip_probability=0.5))
     alone = joined([list(rank_batches(plan, epochs=2))])
     ranks = [list(rank_batches(plan, rank=r, world_size=2, epochs=2)) for r in range(2)]
     assert joined(ranks) == alone
@@ -179,7 +175,7 @@ class RankAlone:
 
 
 def test_a_subset_of_categories_is_streamed_whole_and_relabelled(dataset: str) -> None:
-    plan = plan_of(dataset, categories=("fish", "cat"))
+    plan = train_plan(dataset, categories=("fish", "cat"))
     batches = list(rank_batches(plan))
     labels = np.concatenate([b.labels for b in batches])
     counts = load_manifest(dataset).splits["train"].counts
@@ -187,22 +183,22 @@ def test_a_subset_of_categories_is_streamed_whole_and_relabelled(dataset: str) -
     keys = np.concatenate([b.key_ids for b in batches])
     assert len(np.unique(keys)) == len(keys) == plan.rows
     with pytest.raises(ValueError, match="did you mean 'fish'"):
-        plan_of(dataset, categories=("fisch",))
+        train_plan(dataset, categories=("fisch",))
 
 
 def test_whoever_rasterises_and_with_however_many_threads_the_batches_are_the_same(
     dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = joined([list(rank_batches(plan_of(dataset)))])
-    assert joined([list(rank_batches(plan_of(dataset, rasterize="tasks")))]) == expected
+    expected = joined([list(rank_batches(train_plan(dataset)))])
+    assert joined([list(rank_batches(train_plan(dataset, rasterize="tasks")))]) == expected
     monkeypatch.setattr(stream, "CHUNK_DRAWINGS", 150)  # two steps, and not a whole window
-    assert joined([list(rank_batches(plan_of(dataset), threads=3))]) == expected
+    assert joined([list(rank_batches(train_plan(dataset), threads=3))]) == expected
 
 
 def test_whoever_reads_the_batches_are_the_same(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = joined([list(rank_batches(plan_of(dataset), epochs=2))])
+    expected = joined([list(rank_batches(train_plan(dataset), epochs=2))])
     monkeypatch.setattr(stream_ray, "windows_read", None)
-    plan = plan_of(dataset, read="worker", window_bytes=200 * 128)
+    plan = train_plan(dataset, read="worker", window_bytes=200 * 128)
     assert len(list(windows(plan, 8, 0, 0, 1))) > 4, "several windows are read ahead"
     assert joined([list(rank_batches(plan, epochs=2))]) == expected
     ranks = [list(rank_batches(plan, rank=r, world_size=2, consumed=192, epochs=2)) for r in range(2)]
@@ -211,7 +207,7 @@ def test_whoever_reads_the_batches_are_the_same(dataset: str, monkeypatch: pytes
 
 def test_what_a_rank_cannot_read_it_says(dataset: str, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path / "data")
-    plan = plan_of(str(tmp_path / "data"), read="worker")
+    plan = train_plan(str(tmp_path / "data"), read="worker")
     (tmp_path / "data" / plan.shards[1]).unlink()
     with pytest.raises(DamagedError, match="not found, and the dataset's manifest names it"):
         list(rank_batches(plan))
@@ -221,7 +217,7 @@ def test_what_a_rank_cannot_read_it_says(dataset: str, tmp_path: Path) -> None:
 def test_what_a_rank_reads_itself_changes_nothing(
     dataset: str, monkeypatch: pytest.MonkeyPatch, head: int
 ) -> None:
-    plan = plan_of(dataset)
+    plan = train_plan(dataset)
     expected = joined([list(rank_batches(plan, epochs=2))])
     monkeypatch.setattr(stream_plan, "HEAD_DRAWINGS", head)
     assert joined([list(rank_batches(plan, epochs=2))]) == expected
@@ -238,15 +234,15 @@ def test_the_first_batches_need_no_process_of_ray_data(dataset: str, monkeypatch
         return pipeline(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(stream_ray, "_pipeline", late)
-    batches = rank_batches(plan_of(dataset))
+    batches = rank_batches(train_plan(dataset))
     assert started.wait(60), "Ray Data starts before a batch is asked for"
     head = [next(batches)]
     released.set()
-    assert len(head + list(batches)) == plan_of(dataset).order(0).steps
+    assert len(head + list(batches)) == train_plan(dataset).order(0).steps
     batches.close()
 
 
 def test_a_stream_that_nobody_drew_from_can_be_closed(dataset: str) -> None:
-    batches = rank_batches(plan_of(dataset))
+    batches = rank_batches(train_plan(dataset))
     batches.close()
     assert list(batches) == []

@@ -3,9 +3,9 @@
 import pytest
 
 from doodle_dist.data.manifest import load_manifest
-from doodle_dist.data.stream_plan import StreamPlan, plan_stream, windows
+from doodle_dist.data.stream_plan import plan_stream, windows
 from doodle_dist.data.stroke_augment import StrokeAugment
-from tests.datasets import prepare_here
+from tests.datasets import prepare_here, train_plan
 
 
 @pytest.fixture(scope="module")
@@ -13,13 +13,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
     return prepare_here(tmp_path_factory.mktemp("plan"), {"cat": 700, "dog": 500, "fish": 133})
 
 
-def plan_of(dataset: str, **options: object) -> StreamPlan:
-    defaults = {"global_batch": 64, "lanes": 8, "window_bytes": 200 * 784}
-    return plan_stream(load_manifest(dataset), dataset, "train", **(defaults | options))
-
-
 def test_strokes_that_dont_change_are_no_plan_and_pixels_have_none(dataset: str) -> None:
-    assert plan_of(dataset, strokes=StrokeAugment()).strokes is None
+    assert train_plan(dataset, strokes=StrokeAugment()).strokes is None
     pixels = load_manifest(dataset).model_copy(update={"kind": "pixels"})
     plan_stream(pixels, dataset, "train", global_batch=64, strokes=StrokeAugment())
     with pytest.raises(ValueError, match=r"data\.strokes changes strokes, but .* holds pixels"):
@@ -27,7 +22,7 @@ def test_strokes_that_dont_change_are_no_plan_and_pixels_have_none(dataset: str)
 
 
 def test_windows_cover_the_steps_from_the_cursor_on(dataset: str) -> None:
-    plan = plan_of(dataset)
+    plan = train_plan(dataset)
     steps = plan.order(0).steps
     found = [(w.epoch, k) for w in windows(plan, 8, 0, 5 * 64, epochs=3) for k in range(w.first, w.stop)]
     assert found == [(0, k) for k in range(5, steps)] + [(e, k) for e in (1, 2) for k in range(steps)]

@@ -3,10 +3,9 @@
 import pytest
 
 from doodle_dist.data import stream_rows
-from doodle_dist.data.manifest import load_manifest
-from doodle_dist.data.stream_plan import StreamPlan, Window, plan_stream
+from doodle_dist.data.stream_plan import Window
 from doodle_dist.data.stream_rows import read_window
-from tests.datasets import prepare_here
+from tests.datasets import prepare_here, train_plan
 
 
 @pytest.fixture(scope="module")
@@ -14,13 +13,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
     return prepare_here(tmp_path_factory.mktemp("rows"), {"cat": 700, "dog": 500, "fish": 133})
 
 
-def plan_of(dataset: str, **options: object) -> StreamPlan:
-    defaults = {"global_batch": 64, "lanes": 8, "window_bytes": 200 * 784}
-    return plan_stream(load_manifest(dataset), dataset, "train", **(defaults | options))
-
-
 def test_a_window_reads_no_row_groups_but_its_own(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_of(dataset)
+    plan = train_plan(dataset)
     read: list[int] = []
     original = stream_rows._wanted
     monkeypatch.setattr(

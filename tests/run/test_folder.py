@@ -9,7 +9,7 @@ from doodle_dist.config.load import load_experiment, to_toml
 from doodle_dist.data import storage
 from doodle_dist.run.folder import find_runs, print_run, print_runs, read_run
 from doodle_dist.training.metrics_log import MetricsLog
-from tests.runs import save_run
+from tests.runs import save_run, sweep_before_reading
 from tests.s3 import S3Server
 
 
@@ -136,14 +136,7 @@ def test_a_run_whose_checkpoints_come_and_go_is_listed(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: str
 ) -> None:
     swept = runs / "judge" / "checkpoint_003000"
-    read = storage.read_bytes
-
-    def sweep_first(uri: str, *rest: int) -> bytes:
-        if uri == str(swept / file):
-            storage.delete_prefix(str(swept))
-        return read(uri, *rest)
-
-    monkeypatch.setattr(storage, "read_bytes", sweep_first)
+    sweep_before_reading(str(swept), file, monkeypatch)
     print_runs(str(runs), as_json=True)
     listed = {run["name"]: run for run in orjson.loads(capsys.readouterr().out)}
     assert not swept.exists()

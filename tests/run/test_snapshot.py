@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from doodle_dist.data import storage
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.run.snapshot import load_snapshot
-from tests.runs import save_run
+from tests.runs import save_run, sweep_before_reading
 
 PRESET = "classifier-small"
 
@@ -148,14 +148,7 @@ def test_a_checkpoint_that_is_swept_while_it_is_read_is_none(
     run: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     swept = run / "checkpoint_002000"
-    read = storage.read_bytes
-
-    def sweep_first(uri: str, *rest: int) -> bytes:
-        if uri == str(swept / file):
-            storage.delete_prefix(str(swept))
-        return read(uri, *rest)
-
-    monkeypatch.setattr(storage, "read_bytes", sweep_first)
+    sweep_before_reading(str(swept), file, monkeypatch)
     assert load_snapshot(str(run)).metrics["drawings_seen"] == 3000
     assert not swept.exists()
 

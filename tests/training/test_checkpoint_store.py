@@ -19,6 +19,7 @@ from doodle_dist.training.checkpoint_store import (
     stored_checkpoints,
 )
 from doodle_dist.training.lease import Lease
+from tests.runs import sweep_before_reading
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -221,14 +222,7 @@ def test_a_checkpoint_that_is_swept_while_it_is_listed_is_none(
     run_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swept, kept = write(run_uri, tmp_path, 10), write(run_uri, tmp_path, 20)
-    read = storage.read_bytes
-
-    def sweep_first(uri: str, *rest: int) -> bytes:
-        if uri == locations.join(swept, COMMIT):
-            storage.delete_prefix(swept)
-        return read(uri, *rest)
-
-    monkeypatch.setattr(storage, "read_bytes", sweep_first)
+    sweep_before_reading(swept, COMMIT, monkeypatch)
     assert [one.uri for one in stored_checkpoints(run_uri)] == [kept]
 
 
