@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from doodle_dist import __version__
 from doodle_dist.commands import bench, config, data, doctor, looking, runs, training, using
 from doodle_dist.commands.options import Settings
 
@@ -25,9 +26,19 @@ for name, group in (("data", data), ("config", config), ("bench", bench), ("runs
     app.add_typer(group.app, name=name)
 
 
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"doodle-dist {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and Ray's own log")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_say_version, help="print the version, and end"),
+    ] = False,
 ) -> None:
     Settings.debug = debug
     if os.environ.get("DOODLE_LOG"):

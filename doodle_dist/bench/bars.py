@@ -27,14 +27,17 @@ RASTER, PREPARE, LOADERS, INGEST = "raster.json", "prepare-4M.json", "loaders.js
 PROCESS, STEP, START = "process.json", "train.json", "start.json"
 FULL_SIZE = "full-size-*.json"
 CAIRO_BAR, INK_BAR, FLAT, GPU_BAR = 40.0, 1.5, 1.25, 10e6
-Verdict = Literal["met", "missed", "not measured here"]
+Verdict = Literal["met", "missed", "beside", "not measured here"]
 _Result = TypeVar("_Result", bound=BaseModel)
 _GPU: Verdict = "not measured here"
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What was asked for, against what, and what this machine gives. ``figure`` is "" where nothing was measured."""
+    """What was asked for, against what, and what this machine gives. ``figure`` is "" where nothing was measured.
+
+    The verdict is ``beside`` for a figure that nothing was asked of, there to be compared with.
+    """
 
     what: str
     against: str
@@ -164,8 +167,8 @@ def _stream(found: LoadersBench | None) -> Iterator[Bar]:
         if one.ours_over_it is None:
             yield _missing(what, f"{one.what} ({one.why})", "faster", command)
             continue
-        bar = "faster" if one.from_strokes else "(starts from rasters)"
-        verdict = _verdict(one.ours_over_it > 1 or not one.from_strokes)
+        bar = "faster" if one.from_strokes else "none: starts from rasters"
+        verdict = _verdict(one.ours_over_it > 1) if one.from_strokes else "beside"
         yield Bar(what, one.what, bar, f"{one.ours_over_it:.2f} ×", verdict, command, date)
     for against, ratio in (
         ("bare pyarrow, our rasteriser", found.of_bare),

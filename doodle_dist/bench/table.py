@@ -19,7 +19,7 @@ def main(folder: Path, page: Path | None) -> None:
         "what, against what", "verdict", "here", "bar", "measured by", box=SIMPLE, padding=(0, 1, 0, 0)
     )
     for one in found:
-        style = {"met": "", "missed": "bold red", "not measured here": "dim"}[one.verdict]
+        style = {"met": "", "missed": "bold red", "beside": "dim", "not measured here": "dim"}[one.verdict]
         what = f"{one.what}: {one.against}" if one.against else one.what
         by = f"{one.command}\n{one.date}".strip()
         table.add_row(what, one.verdict, one.figure, one.bar, by, style=style)

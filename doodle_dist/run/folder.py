@@ -198,7 +198,9 @@ def print_runs(where: str, *, as_json: bool) -> None:
     if as_json:
         print(orjson.dumps(answers).decode())
         return
-    _print_table(("run", "task", "preset", "drawings seen", "checkpoints", "best score", "stopped"), rows)
+    _print_table(("run", "task", "preset", "drawings seen", "checkpoints", "best score*", "stopped"), rows)
+    if any(row[5] for row in rows):
+        print("* higher is better: a classifier's top-1 accuracy, a GAN's Fréchet distance negated")
 
 
 def print_run(run: str, *, as_json: bool) -> None:

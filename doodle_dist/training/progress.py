@@ -109,6 +109,8 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
     console = Console(file=sys.stderr, quiet=quiet)
     began, began_seen, printed = 0.0, 0.0, 0.0
     last, seen, since = "", -1.0, 0.0
+    newest: dict[str, float] = {}
+    said: dict[str, float] = {}
     with Live("starting the workers …", console=console, auto_refresh=False, transient=True) as live:
         while True:
             ending = over.wait(_POLL_S)
@@ -122,12 +124,14 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
                     seen, since = figures["drawings_seen"], time.monotonic()
                 last = line(figures, began_seen, began, since)
                 live.update(Text(last, no_wrap=True, overflow="ellipsis"), refresh=console.is_terminal)
-                if not console.is_terminal and time.monotonic() - printed > _PLAIN_EVERY_S:
-                    printed = time.monotonic()
+                newest = figures
+                is_due = newest != said and time.monotonic() - printed > _PLAIN_EVERY_S
+                if is_due and not console.is_terminal:
+                    printed, said = time.monotonic(), newest
                     console.print(last, highlight=False, soft_wrap=True)
             if ending:
                 break
-    if last:
+    if newest != said:
         console.print(last, highlight=False, soft_wrap=True)
 
 

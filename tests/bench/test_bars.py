@@ -134,7 +134,7 @@ def test_every_bar_has_its_verdict(folder: Path) -> None:
     assert verdicts["rasterise, one core", "skia"] == "met"
     assert verdicts["rasterise, one core", "Pillow (pip install p)"] == "not measured here"
     assert verdicts["prepare, a core", "orjson alone"] == "met"
-    assert verdicts["stream to workers", "npy"] == "met", "from rasters: no bar"
+    assert verdicts["stream to workers", "npy"] == "beside", "from rasters: no bar"
     assert verdicts["stream to workers", "LitData"] == "met"
     assert verdicts["stream to workers", "bare pyarrow, our rasteriser"] == "missed"
     assert verdicts["first batch", "Ray is up"] == "met"

@@ -201,6 +201,10 @@ def test_a_window_too_large_for_the_buffer_is_found() -> None:
     long_steps = load_experiment("doodle-gan-small", ["train.global_batch=4096", "data.window_bytes=65536"])
     stream = [one for one in check(cluster(), long_steps) if one.about == "stream"]
     assert [one.level for one in stream] == ["note"]
+    read_here = load_experiment("doodle-gan-small", ["data.read=worker", "data.buffer_bytes=67108864"])
+    assert [one for one in check(cluster(), read_here) if one.about == "stream"] == [], (
+        "it has no such buffer"
+    )
 
 
 def test_a_ray_of_our_own_needs_no_token_and_no_dashboard() -> None:

@@ -85,9 +85,10 @@ def test_the_list_has_a_line_for_each_run_the_damaged_ones_too(
     meta = runs / "search" / "trial-1" / "checkpoint_000500" / "meta.json"
     meta.write_bytes(orjson.dumps(orjson.loads(meta.read_bytes()) | {"format_version": 9}))
     print_runs(str(runs), as_json=False)
-    head, *lines = capsys.readouterr().out.splitlines()
+    head, *lines, note = capsys.readouterr().out.splitlines()
     assert head.split()[:3] == ["run", "task", "preset"]
     assert [line.split()[0] for line in lines] == ["begun", "judge", "search/trial-1"]
+    assert note.startswith("* higher is better"), "a GAN's score is below zero"
     assert "0 of 4,000" in lines[0]
     assert "a loss is not finite" in lines[0]
     assert "3,000" in lines[1]

@@ -61,6 +61,24 @@ def test_a_board_that_does_not_answer_is_waited_for_no_longer(monkeypatch: pytes
     assert progress._read(Silent()) == ({}, [])
 
 
+def test_in_a_log_a_line_is_said_again_only_when_there_is_more_to_say(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = [1000.0, 1000.0, 1000.0, 2000.0, 3000.0]
+
+    class Over:
+        """An event that is set at the last answer."""
+
+        def wait(self, _: float) -> bool:
+            return len(seen) == 1
+
+    monkeypatch.setattr(progress, "_PLAIN_EVERY_S", -1.0)
+    monkeypatch.setattr(progress, "_read", lambda _: ({"total": 4000.0, "drawings_seen": seen.pop(0)}, []))
+    progress._follow(None, Over(), quiet=False)
+    said = [line.split("/")[0] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["1,000", "2,000", "3,000"]
+
+
 def test_as_structured_logs_each_change_and_each_warning_is_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
