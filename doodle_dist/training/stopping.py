@@ -6,8 +6,9 @@ from enum import IntEnum
 from typing import Protocol
 
 LOOK_EVERY_S = 1.0
-# Asking for a preemption notice is a barrier of Ray Train's, through an actor: milliseconds, so less often.
-PREEMPTION_EVERY_S = 5.0
+# Asking for a preemption notice is a barrier of Ray Train's, through an actor, and asking for nodes a call to the
+# head: milliseconds, so less often.
+CLUSTER_EVERY_S = 5.0
 _MOST_STEPS = 4096
 
 
@@ -33,16 +34,26 @@ class Lookout:
     """Called after every step, on every rank; tells all of them the same.
 
     About once a second the ranks take one number from rank 0: whether to stop, and after how many steps to look
-    again. In between a call is a subtraction.
+    again. In between a call is a subtraction. ``could_grow`` says whether the run is about to be given more workers.
     """
 
     def __init__(
-        self, ranks: Ranks, is_asked_to_stop: Callable[[], bool], now: Callable[[], float] = time.monotonic
+        self,
+        ranks: Ranks,
+        is_asked_to_stop: Callable[[], bool],
+        could_grow: Callable[[], bool] = lambda: False,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.ranks, self.is_asked_to_stop, self.now = ranks, is_asked_to_stop, now
+        self.ranks, self.is_asked_to_stop, self.could_grow, self.now = (
+            ranks,
+            is_asked_to_stop,
+            could_grow,
+            now,
+        )
         self.steps = self.left = 1
         self.looked_at = now()
-        self.asked_preemption_at = float("-inf")
+        self.asked_cluster_at = float("-inf")
+        self.had_room = False
         # Ray Train keeps a notice after it was called off; another one, of other nodes or another time, differs.
         self.saved_for: object = None
 
@@ -53,18 +64,26 @@ class Lookout:
         now = self.now()
         step_s = max((now - self.looked_at) / self.steps, 1e-6)
         stop = self.ranks.rank == 0 and self.is_asked_to_stop()
-        ask = now - self.asked_preemption_at >= PREEMPTION_EVERY_S
+        ask = now - self.asked_cluster_at >= CLUSTER_EVERY_S
+        grows = self.ranks.rank == 0 and ask and self._has_room_now()
         steps = min(max(round(LOOK_EVERY_S / step_s), 1), _MOST_STEPS, 4 * self.steps)
-        told_stop, ask_preemption, self.steps = self.ranks.agree_on(int(stop), int(ask), steps)
+        told_stop, asked, told_growth, self.steps = self.ranks.agree_on(
+            int(stop), int(ask), int(grows), steps
+        )
         self.left, self.looked_at = self.steps, now
         if told_stop:
             return Look.STOP
-        if ask_preemption:
-            self.asked_preemption_at = now
+        if asked:
+            self.asked_cluster_at = now
             before, self.saved_for = self.saved_for, self.ranks.preemption()
-            if self.saved_for not in (None, before):
+            if told_growth or self.saved_for not in (None, before):
                 return Look.SAVE
         return Look.GO_ON
+
+    def _has_room_now(self) -> bool:
+        """Whether there is room for more workers that wasn't there at the last question."""
+        before, self.had_room = self.had_room, self.could_grow()
+        return self.had_room and not before
 
 
 def never() -> Look:

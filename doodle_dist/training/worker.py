@@ -34,6 +34,7 @@ from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.context import Context, RayContext
 from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.gan import GanTask
+from doodle_dist.training.growth import room_for_more
 from doodle_dist.training.lease import Lease
 from doodle_dist.training.loop import Run, StoppedError, train
 from doodle_dist.training.metrics_log import MetricsLog
@@ -86,7 +87,8 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
     except OSError as error:
         _note_what_stays(run_uri, error)
         raise
-    run.look = Lookout(context, StopQuestion(board))
+    could_grow = room_for_more(experiment.scaling, context.world_size)
+    run.look = Lookout(context, StopQuestion(board), could_grow)
     try:
         train(run, batches, cursor)
     except StoppedError as error:

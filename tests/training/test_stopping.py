@@ -40,7 +40,9 @@ def test_all_ranks_stop_at_the_same_step_soon_after(world: int, asked_at: int, s
     now, is_asked = [0.0], threading.Event()
     ranks = [Ranks(rank, said) for rank in range(world)]
     # Other ranks' clocks and other ranks' knowledge don't matter.
-    outs = [Lookout(r, is_asked.is_set, (lambda: now[0]) if r.rank == 0 else (lambda: 0.0)) for r in ranks]
+    outs = [
+        Lookout(r, is_asked.is_set, now=(lambda: now[0]) if r.rank == 0 else (lambda: 0.0)) for r in ranks
+    ]
     for step in range(2000):
         now[0] += step_s[step % 5]
         if step == asked_at:
@@ -60,7 +62,7 @@ def test_all_ranks_stop_at_the_same_step_soon_after(world: int, asked_at: int, s
 def test_looks_are_as_seldom_as_once_a_second() -> None:
     said: list[list[int]] = []
     now = [0.0]
-    out = Lookout(Ranks(0, said), lambda: False, lambda: now[0])
+    out = Lookout(Ranks(0, said), lambda: False, now=lambda: now[0])
     for _ in range(10_000):  # 100 s
         now[0] += 0.01
         assert out() is Look.GO_ON
@@ -80,7 +82,7 @@ def test_each_notice_of_a_preemption_saves_once_and_trains_on(notices: dict[int,
     said: list[list[int]] = []
     now = [0.0]
     ranks = [Ranks(rank, said, notices) for rank in range(2)]
-    outs = [Lookout(r, lambda: False, lambda: now[0]) for r in ranks]
+    outs = [Lookout(r, lambda: False, now=lambda: now[0]) for r in ranks]
     looks = []
     for _ in range(1000):
         now[0] += 0.1
@@ -90,3 +92,29 @@ def test_each_notice_of_a_preemption_saves_once_and_trains_on(notices: dict[int,
     assert looks.count(Look.SAVE) == saves
     assert Look.STOP not in looks
     assert ranks[0].asked == ranks[1].asked <= 21, "every five seconds of a hundred"
+
+
+def test_room_for_more_workers_saves_once_each_time_that_it_comes() -> None:
+    said: list[list[int]] = []
+    now = [0.0]
+
+    def has_room() -> bool:  # a node that came, was taken by others, and came again
+        return 20 <= now[0] < 50 or now[0] >= 70
+
+    def not_asked() -> bool:
+        raise AssertionError("rank 0 alone asks the cluster")
+
+    outs = [
+        Lookout(Ranks(0, said), lambda: False, has_room, lambda: now[0]),
+        Lookout(Ranks(1, said), lambda: False, not_asked, lambda: now[0]),
+    ]
+    saved_at = []
+    for _ in range(1000):
+        now[0] += 0.1
+        both = [out() for out in outs]
+        assert both[0] == both[1]
+        if both[0] is Look.SAVE:
+            saved_at.append(now[0])
+    assert len(saved_at) == 2
+    assert 20 <= saved_at[0] <= 27
+    assert 70 <= saved_at[1] <= 77

@@ -108,6 +108,33 @@ def test_node_killed_and_started_elastic(submit: Submit, row: Row) -> None:
     job.check(kept, attempts=4)
 
 
+def test_growth_saves_first(submit: Submit, row: Row) -> None:
+    """A node added long before a checkpoint is due: elastic, saved before the workers start again."""
+    command("kill", "node2")
+    job = submit(
+        **ELASTIC
+        | {"settings": {"train.checkpoint_every_drawings": "50000000", "scaling.grow_every_s": "30"}}
+    )
+    assert list(wait_for(train_workers, "a worker on the node that is there")) == ["node1"]
+    time.sleep(15)
+    assert job.registered()["drawings_seen"] == 0, "none is due"
+    row.strike()
+    command("start", "node2")
+    saved = job.wait_for_checkpoint()
+    row.recovered()
+    wait_for(lambda: len(train_workers()) == 2, "growth to two nodes", 120)
+    row.note = f"two workers {time.monotonic() - row.struck:.0f} s after the node was there"
+    time.sleep(15)
+    job.client.stop_job(job.submission)
+    job.ended(60)
+    grown = max(job.attempt_starts())
+    assert job.ranks(grown) == 2
+    assert job.attempt_starts()[grown] >= saved["step"] > 0
+    job.drawings = job.registered()["drawings_seen"] + 3000
+    job.submit().succeeded()
+    job.check(saved, attempts=3)
+
+
 def test_node_killed_as_another_is_added(submit: Submit, row: Row) -> None:
     """One node of two killed, and another added at the same time: elastic, `--workers 1:2`."""
     job = submit(**ELASTIC)
