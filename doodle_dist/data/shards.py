@@ -53,7 +53,8 @@ _BYTES_PER_DRAWING = {"ndjson": 420, "raw": 2500, "binary": 110, "bitmap": 784, 
 _SHARD_BYTES, _GROUP_BYTES, _GROUP_ROWS = 65_536 * 784, 2048 * 784, 64
 _GZIP_RATIO = 4
 _REJECTS_SHOWN = 5
-_LEAST_BLOCKS, _READERS = 8, 8
+_LEAST_BLOCKS, _CHUNKS_PER_TASK, _TASKS_PER_CORE = 8, 8, 4
+_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,7 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
         )
     exchange, chunks = request.exchange(), request.chunks()
     _open_staging(request.to, exchange.staging, fingerprint)
-    # Many small files are read by few Ray tasks, each taking about as many bytes as a chunk may have.
-    blocks = max(_LEAST_BLOCKS, sum(s.size for s in request.sources) // request.chunk_bytes)
+    blocks = _blocks(sum(source.size for source in request.sources), request.chunk_bytes)
     _run_round("reading", exchange, "chunk", chunks, partial(scatter, exchange), blocks, progress)
     notes = _notes(exchange, "chunk", len(chunks))
     _refuse_too_many(request, chunks, notes, [])
@@ -192,6 +192,18 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
     except StorageError as error:
         raise WorkFailedError(str(error)) from error
     return manifest
+
+
+def _blocks(size: int, chunk_bytes: int) -> int:
+    """How many Ray tasks read ``size`` bytes: of some chunks each, where every core has tasks enough all the same.
+
+    Ray Data looks for finished tasks every tenth of a second: cores that take shorter ones wait half of their time.
+    """
+    import ray
+
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    enough = min(size // chunk_bytes, _TASKS_PER_CORE * cores)
+    return max(_LEAST_BLOCKS, enough, size // (_CHUNKS_PER_TASK * chunk_bytes))
 
 
 def _open_staging(to: str, staging: str, fingerprint: str) -> None:

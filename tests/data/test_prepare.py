@@ -13,7 +13,7 @@ import pytest
 from doodle_dist.data import shards
 from doodle_dist.data.manifest import check_files, load_group_counts, load_manifest, verify
 from doodle_dist.data.schema import Manifest
-from doodle_dist.data.shards import PrepareRequest, TooManyRejectsError, prepare
+from doodle_dist.data.shards import PrepareRequest, TooManyRejectsError, _blocks, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.split import split_of
 from tests.conftest import write_drawings
@@ -318,3 +318,20 @@ def test_counts_and_strays_are_verified_too(copy: Path) -> None:
     problems = verify(str(copy))
     assert any("counts per category" in problem for problem in problems)
     assert any("part-99999.parquet is not named" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "cores", "blocks"),
+    [
+        (0.05, 2, 8),  # little: a few
+        (1.9, 2, 8),  # some seconds a task
+        (1.9, 64, 59),  # no more than chunks
+        (24, 2, 93),  # not an hour of silence between two of them
+        (24, 64, 256),
+    ],
+)
+def test_ray_tasks_are_long_and_every_core_has_some(
+    gigabytes: float, cores: int, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": float(cores)})
+    assert _blocks(int(gigabytes * 1e9), 32 << 20) == pytest.approx(blocks, abs=4)
