@@ -32,13 +32,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(prepare_here(tmp_path_factory.mktemp("commands"), {"cat": 200, "dog": 200}))
 
 
-@pytest.fixture
-def head(dataset: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
+@pytest.fixture(scope="module")
+def head(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A Ray head of our own with token authentication: the environment that leads to it.
 
     A job has the cluster's environment and not the submitter's, so DOODLE_DATA is set there.
     """
-    port, dashboard = free_port(), free_port()
+    port, dashboard, tmp_path = free_port(), free_port(), tmp_path_factory.mktemp("head")
     token = tmp_path / "token"
     token.write_text("0123456789abcdef" * 4)
     environ = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
@@ -64,10 +64,11 @@ def head(dataset: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
             time.sleep(0.2)
         yield environ | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     finally:
-        # Asked to stop, it also takes back its note of itself, which the next `train` would look for.
+        # Asked to stop, it also takes back its note of itself, which the next `train` would look for; it waits for
+        # its own processes afterwards, longer than anybody needs.
         os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
+            process.wait(3)
         kill_tree(process)
         log.close()
 
