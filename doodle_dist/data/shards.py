@@ -176,13 +176,13 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
         )
     exchange, chunks = request.exchange(), request.chunks()
     _open_staging(request.to, exchange.staging, fingerprint)
-    blocks = _blocks(sum(source.size for source in request.sources), request.chunk_bytes)
-    _run_round("reading", exchange, "chunk", chunks, partial(scatter, exchange), blocks, progress)
+    tasks = partial(_reading_tasks, sum(source.size for source in request.sources), request.chunk_bytes)
+    _run_round("reading", exchange, "chunk", chunks, partial(scatter, exchange), tasks, progress)
     notes = _notes(exchange, "chunk", len(chunks))
     _refuse_too_many(request, chunks, notes, [])
     write_index(exchange, notes)
     parts = [sum(len(note["parts"]) for note in notes)] * (len(exchange.runs) - 1)
-    _run_round("writing", exchange, "run", parts, partial(gather, exchange), len(parts), progress)
+    _run_round("writing", exchange, "run", parts, partial(gather, exchange), lambda _: len(parts), progress)
     runs = _notes(exchange, "run", len(parts))
     try:
         manifest = _finish(request, fingerprint, chunks, notes, runs)
@@ -194,14 +194,11 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
     return manifest
 
 
-def _blocks(size: int, chunk_bytes: int) -> int:
+def _reading_tasks(size: int, chunk_bytes: int, cores: int) -> int:
     """How many Ray tasks read ``size`` bytes: of some chunks each, where every core has tasks enough all the same.
 
     Ray Data looks for finished tasks every tenth of a second: cores that take shorter ones wait half of their time.
     """
-    import ray
-
-    cores = int(ray.cluster_resources().get("CPU", 1))
     enough = min(size // chunk_bytes, _TASKS_PER_CORE * cores)
     return max(_LEAST_BLOCKS, enough, size // (_CHUNKS_PER_TASK * chunk_bytes))
 
@@ -241,10 +238,10 @@ def _run_round(
     name: str,
     arguments: Sequence[object],
     task: Callable[[int, Any], int],
-    blocks: int,
+    tasks: Callable[[int], int],
     progress: Callable[[Progress], None],
 ) -> None:
-    """Run ``task(number, argument)`` for those that left no note yet, as one Ray Data pipeline of ``blocks``
+    """Run ``task(number, argument)`` for those that left no note yet, as one Ray Data pipeline of ``tasks(cores)``
     Ray tasks. Arguments travel as rows, each to its own task, since what a task brings along is unpickled every time.
     """
     import ray.data
@@ -267,7 +264,8 @@ def _run_round(
             {"records": [task(row["number"], pickle.loads(row["argument"])) for row in rows.to_pylist()]}
         )
 
-    dataset = ray.data.from_items(todo, override_num_blocks=min(len(todo), blocks)).map_batches(
+    blocks = min(len(todo), tasks(int(ray.cluster_resources().get("CPU", 1))))
+    dataset = ray.data.from_items(todo, override_num_blocks=blocks).map_batches(
         run, batch_size=None, batch_format="pyarrow"
     )
     dataset.context.enable_progress_bars = False
