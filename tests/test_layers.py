@@ -43,6 +43,7 @@ def test_imports_point_to_lower_layers(module: str) -> None:
     assert not upwards(module, ours(modules()[module]))
 
 
+@pytest.mark.slow
 def test_no_module_imports_itself_in_a_circle() -> None:
     graph = {name: ours(file) - {name} for name, file in modules().items()}
     while free := {name for name, imported in graph.items() if not imported}:

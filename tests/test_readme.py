@@ -60,6 +60,7 @@ def test_a_search_space_of_ones_own_is_read(tmp_path: Path) -> None:
     assert {"optim.generator.lr", "train.global_batch", "ema.halflife_drawings"} <= set(search.space)
 
 
+@pytest.mark.slow
 def test_a_metric_of_ones_own_reads_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     save_run(run, "doodle-gan-small", CATEGORIES)

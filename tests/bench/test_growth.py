@@ -20,6 +20,7 @@ def test_a_made_up_manifest_is_a_manifest(tmp_path: Path) -> None:
     assert growth._epoch_plan(plan) >= len(plan.group_rows), "every row group is read"
 
 
+@pytest.mark.slow
 def test_each_size_is_timed() -> None:
     for one in [*planning((5, 50)), exchange((3, 30))]:
         assert len(one.sizes) == len(one.seconds) == 2

@@ -37,6 +37,7 @@ def test_a_preset_without_a_plain_loop_is_refused(tmp_path: Path) -> None:
         measure("face-critic", tmp_path, tmp_path, 1.0, 1)
 
 
+@pytest.mark.slow
 def test_the_plain_loop_takes_steps_for_ever(tiny: str, dataset: str) -> None:
     assert plain_loop(tiny, dataset, 0.5) > 0
 

@@ -162,6 +162,7 @@ def test_sizes_are_those_of_prepare_and_of_the_stream() -> None:
     assert stream_rows.ShardReader().keep == inputs.open_shards.value
 
 
+@pytest.mark.slow
 def test_counted_flops_are_three_forwards_of_the_preset_that_says_them() -> None:
     work = count_work("classifier-340", 340)
     assert work.parameters == 11_336_468
@@ -169,6 +170,7 @@ def test_counted_flops_are_three_forwards_of_the_preset_that_says_them() -> None
     assert count_work("classifier-340", 12).parameters < work.parameters
 
 
+@pytest.mark.slow
 def test_lazy_penalties_are_counted_as_often_as_they_come() -> None:
     every = {
         n: count_work("doodle-gan-small", 12, [f"gan.adversarial.penalty_every={n}"]).flops_per_drawing
@@ -208,6 +210,7 @@ def checks_of(root: Path) -> dict[tuple[str, str], scale_check.Check]:
     return {(one.what, one.source): one for one in scale_check.check(inputs, results, root / "LOG.md")}
 
 
+@pytest.mark.slow
 def test_errors_are_reckoned_from_the_files(checkout: Path) -> None:
     results = checkout / "benchmarks" / "results"
     before = checks_of(checkout)
@@ -228,6 +231,7 @@ def test_errors_are_reckoned_from_the_files(checkout: Path) -> None:
     assert any(source.startswith("LOG.md") and what.startswith("train") for what, source in before)
 
 
+@pytest.mark.slow
 def test_a_preset_is_predicted_from_the_others_alone(checkout: Path) -> None:
     ladder = checkout / "benchmarks" / "results" / scale_check.LADDER
     before = checks_of(checkout)
@@ -253,6 +257,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, st
     return exit_.value.code, said.out, said.err
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_one_document(
     capsys: pytest.CaptureFixture[str], checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def test_key_ids_depend_on_category_and_row_only(tmp_path: Path) -> None:
     assert keys[0].tolist()[:2] == [15687922857948742306, 1353445587752833402]
 
 
+@pytest.mark.slow
 def test_key_ids_are_all_different_and_spread() -> None:
     rows = np.arange(1_000_000, dtype=np.uint64)
     keys = np.concatenate([bitmaps.key_ids(name, rows) for name in ("cat", "dog")])

@@ -70,6 +70,7 @@ def orders(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
+@pytest.mark.slow
 def test_an_epoch_of_10_000_shards_makes_its_order_once(orders: list[int]) -> None:
     plan = plan_of(10_000)
     todo = list(windows(plan, 8, 0, 0, epochs=2))

@@ -245,6 +245,7 @@ def is_drawing(packed: bytes) -> bool:
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     st.lists(st.binary(max_size=30) | DRAWINGS.map(pack_strokes), max_size=4),

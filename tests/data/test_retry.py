@@ -124,6 +124,7 @@ def busy_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Busy]]:
     filesystems.forget_filesystems()
 
 
+@pytest.mark.slow
 def test_a_busy_store_is_asked_again_and_one_that_refuses_is_not(busy_server: type[_Busy]) -> None:
     with patience(20.0), pytest.raises(StorageError, match="refused the key") as error:
         storage.write_atomic("s3://bucket/x", b"1")

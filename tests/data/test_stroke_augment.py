@@ -93,6 +93,7 @@ def test_a_share_of_drawings_is_changed_and_the_others_are_the_same_bytes() -> N
             check_fit(strokes)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(DRAWINGS, min_size=1, max_size=5), st.integers(0, 2**63 - 1), st.integers(0, 99))
 def test_any_drawing_stays_one(drawings: list[Any], seed: int, epoch: int) -> None:

@@ -75,6 +75,7 @@ def test_some_are_wrong_and_say_so(folder: Path) -> None:
     assert 0.05 <= WRONG <= 0.08
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_the_real_mix(folder: Path, shared_data: Path) -> None:
     def means(paths: list[Path]) -> Any:
         lines = [line for path in paths for line in path.read_bytes().splitlines()]

@@ -56,6 +56,7 @@ def test_every_arm_sees_as_many_drawings() -> None:
     assert (again.accuracy, again.macro_f1) == (arms[2].accuracy, arms[2].macro_f1)
 
 
+@pytest.mark.slow
 def test_generated_drawings_teach_what_real_ones_do_not() -> None:
     mute = bars(60, 0, told=False)
     with_made, alone = (score(mute, made, drawings=4000).accuracy for made in (bars(200, 1), None))

@@ -79,6 +79,7 @@ def onnx_of(runs: Path) -> Callable[[str], Exported]:
     return of
 
 
+@pytest.mark.slow
 @needs_onnx
 @pytest.mark.parametrize("name", list(OPSET_OF))
 def test_onnx_computes_the_same_for_any_batch(
@@ -122,6 +123,7 @@ def test_the_opset_is_the_one_asked_for(
             export_run(str(runs / "judge"), "onnx", tmp_path / "net.onnx", opset=opset)
 
 
+@pytest.mark.slow
 @needs_onnx
 def test_a_file_that_differs_is_refused(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(nn.Module):

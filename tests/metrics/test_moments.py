@@ -115,6 +115,7 @@ def test_kernel_distance_is_the_sum_over_all_pairs() -> None:
     assert kernel_distance(kernel_of(x), kernel_of(y)).value == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_kernel_distance_is_zero_on_average_for_equal_distributions_and_knows_its_error() -> None:
     def over_draws(shift: float) -> tuple[Tensor, Tensor]:
         found = [

@@ -184,6 +184,7 @@ def _rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_batch_norm_is_the_same_on_two_ranks_as_on_one(tmp_path: Path) -> None:
     """Outputs, first and second gradients and running statistics."""
     mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)

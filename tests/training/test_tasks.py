@@ -374,6 +374,7 @@ def failures_of(task: Task, until: Callable[[set[str]], bool] = lambda named: Fa
 AT_ONCE = ["optim.generator.warmup_drawings=0", "optim.critic.warmup_drawings=0"]
 
 
+@pytest.mark.slow
 def test_a_healthy_run_raises_no_failure() -> None:
     assert failures_of(build(experiment_for("doodle-gan-small", *AT_ONCE))) == set()
 

@@ -13,6 +13,7 @@ from tests.datasets import prepare_here
 from tests.runs import save_run
 
 
+@pytest.mark.slow
 def test_an_evaluator_that_another_search_trains_is_waited_for_and_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

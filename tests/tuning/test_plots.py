@@ -20,6 +20,7 @@ def has(png: bytes, colour: str) -> bool:
     return bool((pixels(png) == ImageColor.getrgb(colour)).all(axis=-1).any())
 
 
+@pytest.mark.slow
 def test_failed_trials_and_the_best_are_marked() -> None:
     record = asha(32)
     picture = plots.objective_by_axis(record, base_of(record))
@@ -30,6 +31,7 @@ def test_failed_trials_and_the_best_are_marked() -> None:
     assert not has(plots.objective_by_axis(record, base_of(record)), plots._FAILED)
 
 
+@pytest.mark.slow
 def test_each_axis_has_a_panel() -> None:
     record = asha(16)
     wide = pixels(plots.objective_by_axis(record, base_of(record)))
@@ -72,6 +74,7 @@ def test_the_way_of_the_best_is_drawn_over_the_population() -> None:
     assert ((reds[..., 0] > 180) & (reds[..., 1] < 130) & (reds[..., 2] < 140)).sum() > 1_000
 
 
+@pytest.mark.slow
 def test_categories_numbers_of_zero_and_a_lonely_trial_can_be_drawn() -> None:
     record = asha(1)
     base = base_of(record)

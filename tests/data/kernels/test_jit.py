@@ -28,6 +28,7 @@ def change(x):
 """
 
 
+@pytest.mark.slow
 def test_machine_code_is_kept_until_a_file_of_its_folder_changes(tmp_path: Path) -> None:
     (tmp_path / "kernel.py").write_text(KERNEL)
 
