@@ -69,6 +69,7 @@ def test_a_search_lets_a_cluster_grow_for_its_evaluator_and_for_its_trials(
     assert waited == [("evaluator", 60), (Need(workers, 1.0, 0.5), 60)]
 
 
+@pytest.mark.slow
 def test_a_search_whose_trials_were_interrupted_says_what_it_found_and_that_it_is_not_through(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,7 @@ def test_ndjson_holds_the_same_drawings_and_is_read_the_fast_way(real: Path, tmp
     assert [record["countrycode"] for record in records] == packed.countrycode.to_pylist()
 
 
+@pytest.mark.slow
 def test_no_two_of_many_key_ids_are_the_same_and_they_look_like_the_real_ones() -> None:
     keys = np.concatenate([key_ids(0, 500_000), key_ids(49_500_000, 500_000)])
     assert len(np.unique(keys)) == 1_000_000

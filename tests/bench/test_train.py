@@ -7,6 +7,7 @@ from doodle_dist.bench import train
 from doodle_dist.config.load import load_experiment
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["cdcgan-small", "doodle-gan-small", "classifier-small"])
 def test_both_loops_take_steps_and_are_timed(preset: str) -> None:
     result = train.measure(preset, 8, 3, [], torch.device("cpu"))

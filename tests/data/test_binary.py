@@ -100,6 +100,7 @@ _RECORD = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(records=st.lists(_RECORD, max_size=20), block=st.integers(1, 200))
 def test_round_trip_in_any_blocks(

@@ -341,6 +341,7 @@ def _mutated(draw: st.DrawFn) -> bytes:
     return bytes(data).replace(b"\n", b"")
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(lines=st.lists(st.one_of(_LINE, _GOOD, _mutated()), min_size=1, max_size=8))
 def test_the_compiled_parser_and_the_slow_one_agree(

@@ -42,6 +42,7 @@ def score(
     )
 
 
+@pytest.mark.slow
 def test_every_arm_sees_as_many_drawings() -> None:
     real, made = bars(20, 0), bars(60, 1)
     arms = [

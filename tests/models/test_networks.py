@@ -316,6 +316,7 @@ def test_faces_are_seen_in_0_to_1_inside() -> None:
     torch.testing.assert_close((generator(z, y) + 1) / 2, torch.sigmoid(generator.layers(z)))  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_a_doodle_net_starts_as_the_identity_and_is_the_same_when_compiled() -> None:
     torch.manual_seed(0)
     config = GeneratorConfig(name="doodle", width=8, latent_dim=LATENT)

@@ -67,6 +67,7 @@ def test_bars_are_as_long_as_their_shares() -> None:
     assert max(lengths) / min(lengths) == pytest.approx(4, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_way_of_the_best_is_drawn_over_the_population() -> None:
     record = pbt()
     picture = plots.pbt_schedules(record, base_of(record))
