@@ -161,6 +161,13 @@ class ScalingConfig(Section):
         """How many workers a cluster must hold."""
         return self.workers_min or self.workers
 
+    def workers_on(self, cpus: float, gpus: float) -> int:
+        """The most workers that Ray could put on a node, each of them whole."""
+        fit = cpus // self.cpus_per_worker
+        if self.gpus_per_worker:
+            fit = min(fit, gpus // self.gpus_per_worker)
+        return min(int(fit), self.workers)
+
     @model_validator(mode="after")
     def _least_is_no_more_than_most(self) -> Self:
         if self.workers_min > self.workers:

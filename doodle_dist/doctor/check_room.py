@@ -56,11 +56,7 @@ def check_disks(facts: ClusterFacts) -> Iterator[Finding]:
 
 def ranks_on(node: NodeFacts, experiment: Experiment) -> int:
     """The most workers that Ray could put on a node."""
-    scaling = experiment.scaling
-    fit = node.ray_cpus / scaling.cpus_per_worker
-    if scaling.gpus_per_worker:
-        fit = min(fit, node.ray_gpus / scaling.gpus_per_worker)
-    return min(int(fit), scaling.workers)
+    return experiment.scaling.workers_on(node.ray_cpus, node.ray_gpus)
 
 
 def check_object_store(facts: ClusterFacts, experiment: Experiment) -> Iterator[Finding]:

@@ -47,11 +47,9 @@ class Beside:
 
 def workers_that_fit(scaling: ScalingConfig, nodes: Sequence[Mapping[str, object]]) -> int:
     """How many workers Ray Train would start on ``ray.nodes()``, each of them whole on a node; the most at most."""
-    each = {"CPU": scaling.cpus_per_worker, "GPU": scaling.gpus_per_worker}
-    wanted = {name: number for name, number in each.items() if number}
     fit = 0
     for node in nodes:
         held = node["Resources"]
         if node["Alive"] and isinstance(held, dict):
-            fit += int(min(held.get(name, 0.0) // number for name, number in wanted.items()))
+            fit += scaling.workers_on(held.get("CPU", 0.0), held.get("GPU", 0.0))
     return min(fit, scaling.workers)

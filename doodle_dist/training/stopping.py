@@ -44,12 +44,8 @@ class Lookout:
         could_grow: Callable[[], bool] = lambda: False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.ranks, self.is_asked_to_stop, self.could_grow, self.now = (
-            ranks,
-            is_asked_to_stop,
-            could_grow,
-            now,
-        )
+        self.ranks, self.now = ranks, now
+        self.is_asked_to_stop, self.could_grow = is_asked_to_stop, could_grow
         self.steps = self.left = 1
         self.looked_at = now()
         self.asked_cluster_at = float("-inf")

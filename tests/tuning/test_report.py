@@ -223,7 +223,6 @@ def test_the_command_trains_with_seeds_that_the_search_has_not_used() -> None:
     assert "in 42 43 44;" in retrain_command(record)
 
 
-@pytest.mark.slow
 def test_a_report_goes_into_an_object_store(s3_bucket: str) -> None:
     record = asha(16)
     write_report(record, locations.join(s3_bucket, "search"))
