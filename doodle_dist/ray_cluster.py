@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import ray
@@ -62,6 +63,8 @@ def connect(need: Need, *, local: bool, debug: bool = False, dashboard: bool = F
     is_ours = not ray.is_initialized() and _join_or_start(need, local, debug, dashboard)
     if not debug:
         quiet_ray_data()
+    if is_ours:
+        _start_autoscaling_coordinator()
     return is_ours
 
 
@@ -108,6 +111,18 @@ def _started_cluster() -> str | None:
         return address
     noted = services.find_bootstrap_address(None)
     return noted if noted in services.find_gcs_addresses() else None
+
+
+def _start_autoscaling_coordinator() -> None:
+    """Start the actor that Ray Train and Ray Data both ask for room, while other things start.
+
+    Ray Train's controller would start it, and wait for it, before it starts the workers: 3 s on two cores. Nothing is
+    lost where a Ray keeps it elsewhere.
+    """
+    with suppress(ImportError, AttributeError):
+        from ray.data._internal.cluster_autoscaler import get_or_create_autoscaling_coordinator
+
+        get_or_create_autoscaling_coordinator()
 
 
 def quiet_ray_data() -> None:

@@ -4,6 +4,8 @@ import os
 
 # Before anything imports torch: tests run side by side, and threads that wait for each other's cores cost tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray Train looks every two seconds whether its workers are done: for runs as short as these, oftener.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
