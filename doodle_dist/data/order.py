@@ -19,7 +19,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from doodle_dist.data.split import splitmix64
+from doodle_dist.data.split import splitmix64_of
 
 _GROUPS_STREAM, _ROWS_STREAM = 11, 12
 
@@ -136,7 +136,4 @@ def _shuffled(seed: int, epoch: int, group: int, rows: int) -> NDArray[np.int64]
 
 def step_seed(seed: int, step: int, lane: int) -> int:
     """Seed (63 bits) of everything random that belongs to one lane's part of one step of a run."""
-    mixed = splitmix64(np.array([seed], np.uint64))
-    for part in (step, lane):
-        mixed = splitmix64(mixed ^ np.array([part], np.uint64))
-    return int(mixed[0] >> np.uint64(1))
+    return splitmix64_of(splitmix64_of(splitmix64_of(seed) ^ step) ^ lane) >> 1

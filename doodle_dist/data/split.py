@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 SPLITS = ("train", "val", "test")
 
 _U64 = NDArray[np.uint64]
+_MASK = (1 << 64) - 1
 
 
 def splitmix64(x: _U64) -> _U64:
@@ -18,6 +19,14 @@ def splitmix64(x: _U64) -> _U64:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
+
+
+def splitmix64_of(x: int) -> int:
+    """`splitmix64` of one number: what training asks for several times a step, and arrays are slow at."""
+    z = (x + 0x9E3779B97F4A7C15) & _MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)
 
 
 def keyed_hash(key_id: _U64, purpose: int) -> _U64:

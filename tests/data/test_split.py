@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from doodle_dist.data.split import place_of, shard_of, split_of, splitmix64
+from doodle_dist.data.split import place_of, shard_of, split_of, splitmix64, splitmix64_of
 
 KEYS = np.random.default_rng(0).integers(0, 2**63, 200_000, dtype=np.uint64)
 
@@ -11,6 +11,12 @@ KEYS = np.random.default_rng(0).integers(0, 2**63, 200_000, dtype=np.uint64)
 def test_splitmix64_matches_the_published_sequence() -> None:
     # The generator seeded with 0 yields these (Vigna's reference splitmix64.c).
     assert splitmix64(np.array([0], np.uint64))[0] == 0xE220A8397B1DCDAF
+
+
+def test_splitmix64_of_one_number_is_that_of_an_array() -> None:
+    numbers = np.random.default_rng(0).integers(0, 2**64, 1_000, dtype=np.uint64)
+    numbers = np.concatenate([numbers, np.array([0, 1, 2**63, 2**64 - 1], np.uint64)])
+    assert [splitmix64_of(int(x)) for x in numbers] == splitmix64(numbers).tolist()
 
 
 def test_shares_are_the_percents() -> None:
