@@ -29,7 +29,8 @@ from tests.cluster.faults.hosts import (
 
 MINUTES = float(os.environ.get("DOODLE_SOAK_MINUTES", "20"))
 KILLS_A_MINUTE = 2
-_IN_A_ROW = 0.65  # how often the next kill does not wait for the recovery from this one
+CHECKPOINT_EVERY = 2_500
+_IN_A_ROW = 0.75  # how often the next kill does not wait for the recovery from this one
 
 pytestmark = [
     pytest.mark.faults,
@@ -163,7 +164,7 @@ def test_soak(submit: Callable[..., Job], row: Row) -> None:
         workers="1:2",
         cpus=2,
         drawings=100_000_000,
-        settings={"train.max_failures": "100000", "train.checkpoint_every_drawings": "5000"},
+        settings={"train.max_failures": "100000", "train.checkpoint_every_drawings": str(CHECKPOINT_EVERY)},
     )
     seen = job.wait_for_checkpoint()["drawings_seen"]
     killer, recoveries, began = Killer(job, seed), [], time.monotonic()
@@ -192,7 +193,7 @@ def test_soak(submit: Callable[..., Job], row: Row) -> None:
     _next_checkpoint(killer, seen)
     job.client.stop_job(job.submission)
     assert job.ended(90) in (JobStatus.STOPPED, JobStatus.SUCCEEDED), job.said()[-3000:]
-    job.drawings = job.registered()["drawings_seen"] + 5000
+    job.drawings = job.registered()["drawings_seen"] + CHECKPOINT_EVERY
     job.submit().succeeded(300)
 
     starts = len(job.attempt_starts())
