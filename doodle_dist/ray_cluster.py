@@ -3,10 +3,13 @@
 import logging
 import math
 import os
+import signal
 import socket
 import sys
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import ray
@@ -83,8 +86,22 @@ def _join_or_start(need: Need, local: bool, debug: bool, dashboard: bool) -> boo
             ) from None
         return False
     cpus = max(os.cpu_count() or 1, math.ceil(need.cpus))
-    ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
+    with _deaf_to_hangup():
+        ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
     return True
+
+
+@contextmanager
+def _deaf_to_hangup() -> Iterator[None]:
+    """What is started meanwhile outlives the terminal: a run can be saved before it ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _refuse_dead_address(address: str) -> None:

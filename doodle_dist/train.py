@@ -127,19 +127,29 @@ STOP_WITHIN_S = 28.0
 def asked_to_stop() -> Iterator[threading.Event]:
     """SIGTERM and SIGINT set the event, once; the second one ends the process as it always did.
 
+    So does SIGHUP, a terminal that closes, except under nohup; what would be said after it goes nowhere.
     Nothing is caught where this isn't the main thread, which alone may.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    signals = (signal.SIGTERM, signal.SIGINT)
+    signals = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in signals}
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
     def ask(number: int, _: object) -> None:
         asked.set()
-        for each in signals:
+        for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.default_int_handler)
+        if number == signal.SIGHUP:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the kernel and the shell both send it
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in terminals:
+                os.dup2(nowhere, stream)
+            os.close(nowhere)
 
     for number in signals:
         signal.signal(number, ask)
