@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from doodle_dist import cli
-from doodle_dist.data import filesystems, records, shards, storage, storage_errors
+from doodle_dist.data import blocks, filesystems, shards, storage, storage_errors
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.sources import find_sources
@@ -147,7 +147,7 @@ def test_bad_records_are_listed_and_all_good_ones_are_there(prepare: Command, tm
 def test_lines_are_counted_over_the_blocks_of_a_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records.line_blocks, "__defaults__", (2000,))
+    monkeypatch.setattr(blocks.line_blocks, "__defaults__", (2000,))
     write_drawings(tmp_path / "raw", {"cat": 60})
     file = tmp_path / "raw" / "cat.ndjson"
     lines = file.read_bytes().splitlines()

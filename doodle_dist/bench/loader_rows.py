@@ -5,8 +5,8 @@
 All give batches of 1,024: uint8 [B, 1, 28, 28] and int64 [B], shuffled as the loader does it. Those that start from
 strokes rasterise with our rasteriser, a batch at a time, in their worker processes, but for the seed projects' way: a
 line of ndjson parsed by the stdlib and drawn by cairo in ``__getitem__``. The clock starts when what the loader needs
-is imported and, for ours, Ray is up. The rate is of what comes after five seconds, when everything that starts has
-started, over ends of epochs; beside it stands what came in those five.
+is imported and, for ours, Ray is up. The rate is of what comes after ten seconds, when everything that starts has
+started, over ends of epochs; beside it stands what came in those ten.
 """
 
 import importlib
@@ -29,7 +29,7 @@ from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.stream_plan import Read, plan_stream
 
 BATCH = 1024
-WARM_UP_S = 5.0
+WARM_UP_S = 10.0
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 

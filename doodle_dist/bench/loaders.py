@@ -35,7 +35,7 @@ class LoaderResult(BaseModel):
     from_strokes: bool
     drawings_per_s: float | None = None
     ours_over_it: float | None = None
-    early_per_s: float | None = None  # of the first five seconds, starting included
+    early_per_s: float | None = None  # of the warm-up, starting included
     first_batch_s: float | None = None
     why: str = ""
 
@@ -180,7 +180,7 @@ def _here(of_bare: float | None) -> list[tuple[str, str, bool]]:
 
 def _print(result: LoadersBench) -> None:
     table = Table(
-        *("loader", "drawings/s", "ours is", "in the first 5 s", "first batch, s"),
+        *("loader", "drawings/s", "ours is", f"in the first {WARM_UP_S:.0f} s", "first batch, s"),
         title=f"{result.drawings:,} drawings, {result.workers} cores, medians of {result.rounds} rounds in turns",
     )
     for row in result.results:

@@ -4,15 +4,8 @@ from collections.abc import Iterable
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError
-from doodle_dist.config.search import (
-    Axis,
-    SearchConfig,
-    SearchSpace,
-    Settings,
-    Value,
-    experiment_with,
-    setting,
-)
+from doodle_dist.config.search import SearchConfig, experiment_with
+from doodle_dist.config.search_space import Axis, SearchSpace, Settings, Value, setting
 
 # What no search varies, each with all that is below it, and why.
 NOT_SEARCHED = {

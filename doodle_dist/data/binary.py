@@ -15,17 +15,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from doodle_dist.data import locations
+from doodle_dist.data.blocks import BLOCK_BYTES, byte_blocks
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.records import (
-    BLOCK_BYTES,
-    Batch,
-    Chunk,
-    Reject,
-    Source,
-    byte_blocks,
-    category_of,
-    countries,
-)
+from doodle_dist.data.records import Batch, Chunk, Reject, Source, category_of, countries
 
 HEADER_BYTES = 15
 MAX_RECORD_BYTES = 64 << 20  # more than that without a record's end: not this format

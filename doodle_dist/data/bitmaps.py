@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doodle_dist.data import locations, storage
+from doodle_dist.data.blocks import fixed_rows_of
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.records import Batch, Chunk, Source, category_of, fixed_rows_of, head, picture_batch
+from doodle_dist.data.records import Batch, Chunk, Source, category_of, head, picture_batch
 
 SIDE = 28
 ROW_BYTES = SIDE * SIDE

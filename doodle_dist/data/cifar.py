@@ -18,9 +18,10 @@ import numpy as np
 
 from doodle_dist.data import locations, storage
 from doodle_dist.data.bitmaps import key_ids
+from doodle_dist.data.blocks import fixed_rows_of
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.labelled import labelled_batch, names_beside
-from doodle_dist.data.records import Batch, Chunk, Source, fixed_rows_of
+from doodle_dist.data.records import Batch, Chunk, Source
 
 SIDE, CHANNELS = 32, 3
 RECORD_BYTES = 1 + CHANNELS * SIDE * SIDE

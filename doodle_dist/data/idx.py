@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from doodle_dist.data import locations, storage
 from doodle_dist.data.bitmaps import key_ids
+from doodle_dist.data.blocks import fixed_rows_of
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.labelled import labelled_batch, names_beside
-from doodle_dist.data.records import Batch, Chunk, Source, fixed_rows_of, head
+from doodle_dist.data.records import Batch, Chunk, Source, head
 
 CLASSES = "classes.txt"
 DIGITS = tuple("0123456789")

@@ -17,17 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doodle_dist.data import cub, locations, storage
+from doodle_dist.data.blocks import BLOCK_BYTES
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.decode import Box, decode_picture, picture_size
-from doodle_dist.data.records import (
-    BLOCK_BYTES,
-    Batch,
-    Chunk,
-    PictureOptions,
-    Reject,
-    Source,
-    picture_batch,
-)
+from doodle_dist.data.records import Batch, Chunk, PictureOptions, Reject, Source, picture_batch
 
 # Other formats are listed too, so that such a file becomes a reject and is not left out in silence.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 import orjson
 
 from doodle_dist.data import locations
+from doodle_dist.data.blocks import line_blocks, plan_line_chunks
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.ndjson import append_record, numbered_blocks, parse_fast, split_lines
-from doodle_dist.data.records import Batch, Chunk, Columns, Source, line_blocks, plan_line_chunks
+from doodle_dist.data.records import Batch, Chunk, Columns, Source
 from doodle_dist.data.strokes import pack_strokes
 
 FIELDS = ("countrycode", "drawing", "key_id", "recognized", "word")

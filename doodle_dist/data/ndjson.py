@@ -10,20 +10,9 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from doodle_dist.data.blocks import LineBlock, count_lines, line_blocks, plan_line_chunks
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.records import (
-    Batch,
-    Chunk,
-    Columns,
-    LineBlock,
-    Reject,
-    Source,
-    count_lines,
-    line_blocks,
-    merge,
-    parse_key_id,
-    plan_line_chunks,
-)
+from doodle_dist.data.records import Batch, Chunk, Columns, Reject, Source, merge, parse_key_id
 from doodle_dist.data.scan import scan_lines
 from doodle_dist.data.strokes import pack_strokes
 

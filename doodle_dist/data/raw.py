@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from doodle_dist.data.blocks import plan_line_chunks
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.ndjson import read_lines
-from doodle_dist.data.records import Batch, Chunk, Source, plan_line_chunks
+from doodle_dist.data.records import Batch, Chunk, Source
 from doodle_dist.data.simplify import simplify_packed
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from doodle_dist.config.search import Settings
+from doodle_dist.config.search_space import Settings
 from doodle_dist.tuning.ledger import Result, SearchRecord, TrialRecord, increments
 
 

@@ -9,7 +9,7 @@ import orjson
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import build
-from doodle_dist.config.search import Settings
+from doodle_dist.config.search_space import Settings
 from doodle_dist.data import locations
 from doodle_dist.tuning.courses import Stretch, copies, lineage
 from doodle_dist.tuning.importance import importance_of

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import orjson
 
-from doodle_dist.config.search import SearchConfig, Settings
+from doodle_dist.config.search import SearchConfig
+from doodle_dist.config.search_space import Settings
 from doodle_dist.data import locations, storage
 from doodle_dist.data.jsonl import LinesFile, read_lines
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience

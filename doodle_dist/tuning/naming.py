@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from doodle_dist.config.search import Settings, Value
+from doodle_dist.config.search_space import Settings, Value
 from doodle_dist.progress_line import hanging
 from doodle_dist.tuning.ledger import SearchRecord
 

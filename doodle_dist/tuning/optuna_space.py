@@ -2,7 +2,7 @@
 
 import optuna.distributions as optuna
 
-from doodle_dist.config.search import Draw
+from doodle_dist.config.search_space import Draw
 
 
 def distribution(draw: Draw) -> optuna.BaseDistribution:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.search import Axis, Value, setting
+from doodle_dist.config.search_space import Axis, Value, setting
 from doodle_dist.tuning.courses import best_so_far, copies, lineage
 from doodle_dist.tuning.ledger import Result, SearchRecord, TrialRecord
 from doodle_dist.tuning.naming import short_names, shown

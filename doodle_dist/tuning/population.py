@@ -15,7 +15,8 @@ from ray.tune.search import BasicVariantGenerator
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError
-from doodle_dist.config.search import Axis, SearchConfig, SearchSpace, Settings, Value
+from doodle_dist.config.search import SearchConfig
+from doodle_dist.config.search_space import Axis, SearchSpace, Settings, Value
 from doodle_dist.tuning.ledger import trial_number
 from doodle_dist.tuning.trial import DRAWINGS, POINT, TRIAL, settings_of
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.search import Settings, Value, setting
+from doodle_dist.config.search_space import Settings, Value, setting
 from doodle_dist.data import locations
 from doodle_dist.evaluation.markup import (
     Content,

@@ -1,7 +1,8 @@
 """Whether a search's folder holds the search that is asked for: what differs, key by key."""
 
 from doodle_dist.config.load import ConfigError, build, flattened
-from doodle_dist.config.search import Axis, SearchConfig
+from doodle_dist.config.search import SearchConfig
+from doodle_dist.config.search_space import Axis
 from doodle_dist.data import locations
 from doodle_dist.tuning.ledger import Request, read_search
 

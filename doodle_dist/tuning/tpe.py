@@ -12,7 +12,7 @@ from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.search import Axis, SearchSpace, Settings, Value
+from doodle_dist.config.search_space import Axis, SearchSpace, Settings, Value
 from doodle_dist.tuning.ledger import TrialRecord
 from doodle_dist.tuning.optuna_space import distribution
 from doodle_dist.tuning.trial import POINT, TRIAL

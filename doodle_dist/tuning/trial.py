@@ -21,7 +21,8 @@ import torch
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import build
-from doodle_dist.config.search import Settings, experiment_with
+from doodle_dist.config.search import experiment_with
+from doodle_dist.config.search_space import Settings
 from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.storage_errors import DamagedError, StorageError
 from doodle_dist.data.stream_rows import RowGroupsInMemory

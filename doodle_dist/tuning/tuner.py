@@ -16,7 +16,8 @@ from ray.util.placement_group import PlacementGroup, placement_group_table, remo
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import overlay
-from doodle_dist.config.search import SearchConfig, SearchSpace, Settings
+from doodle_dist.config.search import SearchConfig
+from doodle_dist.config.search_space import SearchSpace, Settings
 from doodle_dist.data import filesystems, locations, storage
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.training.lease import Lease

@@ -278,14 +278,14 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
 ) -> None:
     experiment, search = search_of(
         dataset, tmp_path, "killed", "optim.classifier.lr=loguniform(1e-4, 1e-2)",
-        scheduler="none", drawings=6400, first_rung=200,
+        scheduler="none", drawings=3200, first_rung=100,
     )  # fmt: skip
     uri, killed = str(tmp_path / "killed"), []
 
     def kill_one() -> None:
         while not killed:
             record = read_search(uri)
-            if record and any(trial.drawings_seen >= 800 for trial in record.trials.values()):
+            if record and any(trial.drawings_seen >= 400 for trial in record.trials.values()):
                 pid = next(
                     p for p in children(os.getpid()) if name_of(p).startswith("ray::ImplicitFunc.train")
                 )

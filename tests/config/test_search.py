@@ -6,16 +6,9 @@ from pathlib import Path
 import pytest
 
 from doodle_dist.config.load import ConfigError, load_experiment
-from doodle_dist.config.search import (
-    Axis,
-    Draw,
-    SearchConfig,
-    SearchSpace,
-    experiment_with,
-    load_search,
-    search_names,
-)
+from doodle_dist.config.search import SearchConfig, experiment_with, load_search, search_names
 from doodle_dist.config.search_check import checked_space
+from doodle_dist.config.search_space import Axis, Draw, SearchSpace
 
 BASE = load_experiment("doodle-gan-small")
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doodle_dist.data import ndjson, records, storage
+from doodle_dist.data import blocks, ndjson, storage
+from doodle_dist.data.blocks import line_blocks, plan_line_chunks
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.records import Batch, Chunk, Source, line_blocks, plan_line_chunks
+from doodle_dist.data.records import Batch, Chunk, Source
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.strokes import pack_strokes, unpack_strokes
 
@@ -298,7 +299,7 @@ def test_a_line_that_is_too_long_is_one_reject_wherever_the_chunks_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
 ) -> None:
     """Its middle isn't kept; the lines behind it keep their numbers."""
-    monkeypatch.setattr(records, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(blocks, "MAX_LINE_BYTES", 1000)
     monkeypatch.setattr(line_blocks, "__defaults__", (300,))
     path = tmp_path / "cat.ndjson"
     good = [line(key_id=str(key)) for key in range(20)]

@@ -6,7 +6,8 @@ from typing import Any
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import build, load_experiment
-from doodle_dist.config.search import SearchConfig, Settings
+from doodle_dist.config.search import SearchConfig
+from doodle_dist.config.search_space import Settings
 from doodle_dist.tuning.ledger import Request, Result, SearchRecord, TrialRecord
 
 ASHA_BEST_LR = 2e-3

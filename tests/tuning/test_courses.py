@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from doodle_dist.config.search import Settings
+from doodle_dist.config.search_space import Settings
 from doodle_dist.tuning.courses import Stretch, best_so_far, copies, lineage
 from doodle_dist.tuning.ledger import Result, SearchRecord, TrialRecord, increments
 from tests.tuning.records import asha, pbt, request

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from doodle_dist.config.search import Settings
+from doodle_dist.config.search_space import Settings
 from doodle_dist.tuning.importance import common_drawings, importance_of
 from doodle_dist.tuning.ledger import Result, SearchRecord, TrialRecord
 from tests.tuning.records import asha, base_of, pbt, request

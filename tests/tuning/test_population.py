@@ -8,8 +8,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from doodle_dist.config.load import ConfigError, load_experiment
-from doodle_dist.config.search import SearchConfig, Settings, experiment_with, load_search
+from doodle_dist.config.search import SearchConfig, experiment_with, load_search
 from doodle_dist.config.search_check import checked_space
+from doodle_dist.config.search_space import Settings
 from doodle_dist.tuning.ledger import trial_name
 from doodle_dist.tuning.population import Population, Turns, check_population, mutated
 from doodle_dist.tuning.trial import POINT, TRIAL
