@@ -159,12 +159,9 @@ def quiet_ray_data() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def check_resources(need: Need, wait_s: float | None = None) -> None:
-    """Raise NotEnoughResourcesError where the cluster can't hold ``need``, after ``wait_s`` for an autoscaler.
-
-    None: the command has no --wait, which is then not advised.
-    """
-    deadline = time.monotonic() + (wait_s or 0.0)
+def check_resources(need: Need, wait_s: float = 0.0) -> None:
+    """Raise NotEnoughResourcesError where the cluster can't hold ``need``, after ``wait_s`` for an autoscaler."""
+    deadline = time.monotonic() + wait_s
     asked = False
     try:
         while True:
@@ -188,7 +185,7 @@ def check_resources(need: Need, wait_s: float | None = None) -> None:
             request_resources(bundles=[])  # a standing request would keep the nodes after the run
     asked_for = f"--workers {need.workers}: " if need.workers else ""
     mend = "ask for fewer workers or --cpus per worker" if need.workers else "add a node"
-    grow = "" if wait_s is None else ", or let it grow and give --wait SECONDS"
     raise NotEnoughResourcesError(
-        f"{asked_for}{need}, and the cluster has {cpus:g} CPUs and {gpus:g} GPUs; {mend}{grow}"
+        f"{asked_for}{need}, and the cluster has {cpus:g} CPUs and {gpus:g} GPUs; {mend}, "
+        "or let it grow and give --wait SECONDS"
     )

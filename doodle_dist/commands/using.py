@@ -16,6 +16,7 @@ from doodle_dist.commands.options import (
     Preset,
     Settings,
     Truncation,
+    Wait,
     names,
 )
 
@@ -54,6 +55,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=1, help="Ray tasks; 1: no Ray")] = 1,
     checkpoint: Annotated[str, typer.Option(help="best or latest")] = "best",
     local: Local = False,
+    wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
     """Judge a run on held-out drawings, or compare GAN runs.
@@ -64,6 +66,7 @@ def evaluate(
     """
     from doodle_dist.evaluation.evaluate import evaluate_runs, print_evaluations
     from doodle_dist.evaluation.evaluate_gan import Request
+    from doodle_dist.evaluation.spread import Spread
 
     request = Request(
         evaluator=evaluator,
@@ -74,8 +77,7 @@ def evaluate(
         seed=seed,
         per_category=per_category,
         cas=cas,
-        workers=workers,
-        local=local,
+        spread=Spread(workers, local, wait),
     )
     print_evaluations(evaluate_runs(runs, request, data=data, which=checkpoint), as_json=as_json)
 
@@ -199,6 +201,7 @@ def augment(
     cpus: Annotated[float, typer.Option(help="CPUs per task")] = 1.0,
     gpus: Annotated[float, typer.Option(help="GPUs per task; may be a fraction")] = 0.0,
     local: Local = False,
+    wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
     """Find out whether generated drawings help a classifier.
@@ -207,7 +210,8 @@ def augment(
 
     --set overrides the GANs' settings. The same command goes on where an experiment was left.
     """
-    from doodle_dist.evaluation.augment import build_request, parse_ks, print_findings, run_experiment
+    from doodle_dist.evaluation.augment import print_findings, run_experiment
+    from doodle_dist.evaluation.augment_request import build_request, parse_ks
 
     request = build_request(
         preset,
@@ -227,6 +231,7 @@ def augment(
         cpus=cpus,
         gpus=gpus,
         local=local,
+        wait_s=wait,
         debug=Settings.debug,
         quiet=as_json,
     )

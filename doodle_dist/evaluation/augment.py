@@ -19,18 +19,15 @@ from ray.exceptions import RayError
 from rich.console import Console
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.load import load_experiment, load_run
-from doodle_dist.config.model import AugmentConfig
 from doodle_dist.data import locations, storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST
 from doodle_dist.errors import one_line, root_cause
 from doodle_dist.evaluation.augment_drawings import Drawings, read_held_out, read_pool, subset
-from doodle_dist.evaluation.augment_folder import Folder, cell_name
+from doodle_dist.evaluation.augment_folder import Folder
 from doodle_dist.evaluation.augment_report import markdown, picture
+from doodle_dist.evaluation.augment_request import Job, Request, check_numbers, plan_jobs
 from doodle_dist.evaluation.augment_results import (
-    ARMS,
-    Arm,
     Cell,
     Failure,
     Findings,
@@ -45,97 +42,6 @@ from doodle_dist.progress_line import duration
 from doodle_dist.ray_cluster import Need, check_resources, connect
 
 _POLL_S = 1.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """What `augment` was asked for. ``concurrent`` 0: as many tasks at once as the cluster holds."""
-
-    gan: Experiment
-    classifier: Experiment
-    out: str
-    ks: tuple[int | None, ...] = (10, 30, 100, 300, None)
-    seeds: int = 3
-    per_category: int = 1000
-    share: float = 0.5
-    at_most: int = 5000
-    concurrent: int = 0
-    cpus: float = 1.0
-    gpus: float = 0.0
-    local: bool = False
-    debug: bool = False
-    quiet: bool = False
-
-
-def build_request(
-    gan_preset: str,
-    classifier_preset: str,
-    overrides: Sequence[str],
-    classifier_overrides: Sequence[str] = (),
-    *,
-    data: str,
-    gan_drawings: int,
-    classifier_drawings: int,
-    out: str,
-    **options: object,
-) -> Request:
-    """A request from a command line's words. Raises ValueError for presets that don't serve the experiment."""
-    given = {"train.drawings": gan_drawings} | ({"data.uri": data} if data else {})
-    gan = load_run(gan_preset, overrides, given)
-    classifier = load_experiment(
-        classifier_preset, [*classifier_overrides, f"train.drawings={classifier_drawings}"]
-    )
-    for experiment, task, option in ((gan, "gan", "PRESET"), (classifier, "classifier", "--classifier")):
-        if experiment.task != task:
-            raise ValueError(
-                f"{option} {experiment.preset}: should be a {task}'s preset; it is a {experiment.task}'s"
-            )
-    if classifier.model.augment == AugmentConfig():
-        raise ValueError(
-            f"--classifier {classifier.preset}: its [model.augment] changes nothing, so there is no classic "
-            "augmentation to compare with; should be a preset, or a .toml of your own, that has some"
-        )
-    optim = classifier.optim.classifier
-    assert optim is not None
-    if optim.warmup_drawings > classifier_drawings // 4:  # made for a longer run
-        optim = optim.model_copy(update={"warmup_drawings": classifier_drawings // 4})
-        sections = classifier.optim.model_copy(update={"classifier": optim})
-        classifier = classifier.model_copy(update={"optim": sections})
-    return Request(gan, classifier, locations.absolute(out), **options)  # type: ignore[arg-type]
-
-
-def parse_ks(text: str) -> tuple[int | None, ...]:
-    """``10,30,all`` -> (10, 30, None), ascending. Raises ValueError for what is neither a number nor all."""
-    ks: set[int | None] = set()
-    for word in text.split(","):
-        word = word.strip()
-        if word != "all" and not (word.isdigit() and int(word) > 0):
-            raise ValueError(f"--k {text!r}: {word!r} should be a number of drawings per category, or all")
-        ks.add(None if word == "all" else int(word))
-    return tuple(sorted(ks, key=lambda k: float("inf") if k is None else k))
-
-
-@dataclass(frozen=True)
-class Job:
-    """A task: a GAN's where there is no arm."""
-
-    k: int | None
-    seed: int
-    arm: Arm | None
-
-    @property
-    def name(self) -> str:
-        return cell_name(self.k, self.seed, self.arm)
-
-    @property
-    def needs_gan(self) -> bool:
-        return self.arm in ("generated", "both")
-
-
-def plan_jobs(ks: Sequence[int | None], seeds: int) -> list[Job]:
-    """Every task, seed by seed, so that a part of them is a whole experiment; a GAN comes before who needs it."""
-    arms: tuple[Arm | None, ...] = (None, *ARMS)
-    return [Job(k, seed, arm) for seed in range(seeds) for k in ks for arm in arms]
 
 
 @dataclass
@@ -171,7 +77,7 @@ def run_experiment(request: Request) -> Findings:
     if todo:
         need = Need(1, request.cpus, request.gpus)
         connect(need, local=request.local, debug=request.debug)
-        check_resources(need)
+        check_resources(need, request.wait_s)
         _run_tasks(world, todo, _Progress(len(jobs), len(jobs) - len(todo), request.quiet))
     found = _findings(world)
     storage.write_atomic(
@@ -183,7 +89,7 @@ def run_experiment(request: Request) -> Findings:
 
 
 def _prepared(request: Request) -> _World:
-    _check_numbers(request)
+    check_numbers(request)
     uri = locations.absolute(request.gan.data.uri)
     manifest = load_manifest(uri)
     categories = tuple(sorted(request.gan.data.categories or manifest.categories))
@@ -213,19 +119,6 @@ def _prepared(request: Request) -> _World:
     folder.settle(settings)
     capped = any(of_all[name] > request.at_most for name in categories)
     return _World(request, categories, pool, test, folder, capped, settings)
-
-
-def _check_numbers(request: Request) -> None:
-    for option, value, low, high in (
-        ("--seeds", request.seeds, 1, 1000),
-        ("--generated-per-category", request.per_category, 1, 1_000_000),
-        ("--at-most", request.at_most, 1, 10_000_000),
-        ("--concurrent", request.concurrent, 0, 100_000),
-    ):
-        if not low <= value <= high:
-            raise ValueError(f"{option} {value}: should be {low} to {high:,}")
-    if not 0 < request.share <= 1:
-        raise ValueError(f"--share {request.share:g}: should be above 0 and at most 1")
 
 
 def _refuse_unconditional(gan: Experiment, categories: tuple[str, ...], side: int, channels: int) -> None:

@@ -1,8 +1,8 @@
-"""The drawings of a split in an order of their own, dealt out to any number of workers; no Ray in here."""
+"""The drawings of a split in an order of their own, dealt out to any number of workers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,6 @@ from doodle_dist.data.stream_rows import read_window
 
 # Drawings read and rasterised at once: what is dealt to a worker.
 _CHUNK = 2048
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,28 +78,3 @@ def by_number(plan: StreamPlan, numbers: list[int]) -> dict[int, NDArray[np.uint
         rows = pictures(plan, table)
         found |= {n: rows[n - step * _CHUNK] for n in numbers if n // _CHUNK == step}
     return found
-
-
-def in_parts(work: Callable[[int, int], T], workers: int, *, local: bool) -> list[T]:
-    """What each of the parts (0, workers) ... (workers - 1, workers) comes to: Ray tasks, or here if one.
-
-    A task has a GPU where there is one for each.
-    """
-    if workers == 1:
-        return [work(0, 1)]
-    import ray
-
-    from doodle_dist.ray_cluster import Need, check_resources, connect
-
-    need = Need(workers=workers, cpus_per_worker=1, gpus_per_worker=0)
-    connect(need, local=local)
-    check_resources(need)
-    gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0
-    task = ray.remote(_run).options(num_cpus=1, num_gpus=gpus)
-    shared = ray.put(work)  # nets and all, once
-    parts: list[T] = ray.get([task.remote(shared, part, workers) for part in range(workers)])
-    return parts
-
-
-def _run(work: Callable[[int, int], T], part: int, parts: int) -> T:
-    return work(part, parts)

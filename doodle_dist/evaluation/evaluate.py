@@ -43,8 +43,8 @@ def evaluate_runs(
     """
     if which not in ("best", "latest"):
         raise ValueError(f"--checkpoint {which!r}: should be best or latest")
-    if request.workers < 1:
-        raise ValueError(f"--workers {request.workers}: should be at least 1")
+    if request.spread.workers < 1:
+        raise ValueError(f"--workers {request.spread.workers}: should be at least 1")
     uris = [locations.absolute(run) for run in runs]
     if len(uris) > 1 and not request.evaluator:
         return list(comparable([read_evaluation(uri) for uri in uris]))
@@ -75,9 +75,7 @@ def _evaluate_classifier(run: str, snapshot: Snapshot, request: Request, data: s
     for name, option in _OF_GANS.items():
         if getattr(request, name) != getattr(_DEFAULT, name):
             raise ValueError(f"{option} belongs to GAN runs; {run} is of a classifier")
-    found, files = evaluate_classifier(
-        snapshot, _data_of(snapshot, data), request.split, workers=request.workers, local=request.local
-    )
+    found, files = evaluate_classifier(snapshot, _data_of(snapshot, data), request.split, request.spread)
     for name, png in files.items():
         storage.write_atomic(locations.join(run, PICTURES, name), png)
     write_evaluation(run, found)

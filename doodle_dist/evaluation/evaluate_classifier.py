@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from doodle_dist.data import locations
 from doodle_dist.data.stream_plan import StreamPlan
-from doodle_dist.evaluation.drawings import Chunk, by_number, chunks, in_parts, pictures_of, plan_drawings
+from doodle_dist.evaluation.drawings import Chunk, by_number, chunks, pictures_of, plan_drawings
 from doodle_dist.evaluation.results import (
     CategoryRecognition,
     ClassifierEvaluation,
@@ -17,6 +17,7 @@ from doodle_dist.evaluation.results import (
     Recognition,
     ReliabilityBin,
 )
+from doodle_dist.evaluation.spread import HERE, Spread
 from doodle_dist.metrics.classifier import (
     Calibration,
     Confusion,
@@ -98,7 +99,7 @@ def answers(net: Classifier, plan: StreamPlan, categories: int, part: int, parts
 
 
 def evaluate_classifier(
-    snapshot: Snapshot, uri: str, split: str, *, workers: int = 1, local: bool = False
+    snapshot: Snapshot, uri: str, split: str, spread: Spread = HERE
 ) -> tuple[ClassifierEvaluation, dict[str, bytes]]:
     """The figures of a run's classifier over all drawings of a split, and PNG files by name.
 
@@ -108,7 +109,7 @@ def evaluate_classifier(
     net = snapshot.classifier
     plan = plan_drawings(uri, split, names, extra_columns=(_RECOGNIZED, _COUNTRY))
     work = partial(answers, net, plan, len(names))
-    found, *others = in_parts(work, workers, local=local)
+    found, *others = spread.parts(work)
     for other in others:
         found.merge(other)
     figures = found.confusion.figures()

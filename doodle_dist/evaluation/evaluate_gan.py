@@ -13,7 +13,7 @@ from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import locations
 from doodle_dist.data.stream_plan import StreamPlan
 from doodle_dist.evaluation.classification_accuracy import accuracy_after_training_on
-from doodle_dist.evaluation.drawings import chunks, in_parts, labels_of, pictures_of, plan_drawings
+from doodle_dist.evaluation.drawings import chunks, labels_of, pictures_of, plan_drawings
 from doodle_dist.evaluation.features import (
     Eyes,
     Measured,
@@ -26,6 +26,7 @@ from doodle_dist.evaluation.features import (
 )
 from doodle_dist.evaluation.neighbours import Nearest, nearest_drawings, over_nearest
 from doodle_dist.evaluation.results import CategoryFigures, Figure, GanEvaluation, ReaderInfo, Share
+from doodle_dist.evaluation.spread import HERE, Spread
 from doodle_dist.metrics.moments import frechet, kernel_distance
 from doodle_dist.metrics.neighbourhoods import NEIGHBOURS, Neighbourhoods, Overlap, overlap
 from doodle_dist.pictures import named_rows, png
@@ -53,8 +54,7 @@ class Request:
     seed: int = 0
     per_category: bool = True
     cas: bool = False
-    workers: int = 1
-    local: bool = False
+    spread: Spread = HERE
 
 
 class Protocol:
@@ -111,7 +111,7 @@ class Protocol:
             one.merge(other)
             return one
 
-        return reduce(merge, in_parts(work, self.request.workers, local=self.request.local))
+        return reduce(merge, self.request.spread.parts(work))
 
     def evaluate(self, snapshot: Snapshot) -> GanEvaluation:
         """The figures of a GAN's snapshot of the same categories and shape."""
@@ -167,7 +167,7 @@ class Protocol:
         drawn = samples(snapshot.generator, _generator_config(snapshot), numbers, labels, request.seed)
         limit = min(self.train.rows, request.reference)
         work = partial(nearest_drawings, self.train, limit, self.evaluator.net, drawn, labels)
-        found = reduce(Nearest.merged, in_parts(work, request.workers, local=request.local))
+        found = reduce(Nearest.merged, request.spread.parts(work))
         ends = np.cumsum([len(row) for row in rows])[:-1]
         parts = zip(every[places], np.split(drawn, ends), np.split(found.pictures, ends), strict=True)
         sheet = [row for label, *both in parts for row in over_nearest(self.categories[label], *both)]
@@ -206,8 +206,7 @@ class Protocol:
             _train_on, sources, count, self.train, self.held_out, self.categories,
             snapshot.generator, _generator_config(snapshot), self.request.seed + 1,
         )  # fmt: skip
-        workers = min(self.request.workers, len(sources))
-        top1 = reduce(lambda a, b: a | b, in_parts(work, workers, local=self.request.local))
+        top1 = reduce(lambda a, b: a | b, self.request.spread.parts(work, len(sources)))
         self.real_cas = top1.get("real", self.real_cas)
         assert self.real_cas is not None
         return Share(generated=top1["generated"], real=self.real_cas, drawings=count)

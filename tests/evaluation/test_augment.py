@@ -8,9 +8,10 @@ import pytest
 
 from doodle_dist import cli
 from doodle_dist.config.load import load_experiment
-from doodle_dist.evaluation.augment import Request, build_request, parse_ks, plan_jobs, run_experiment
+from doodle_dist.evaluation.augment import run_experiment
 from doodle_dist.evaluation.augment_drawings import Drawings
 from doodle_dist.evaluation.augment_folder import Folder
+from doodle_dist.evaluation.augment_request import Request, build_request, parse_ks, plan_jobs
 from doodle_dist.evaluation.augment_results import GanCell
 from tests.datasets import prepare_here
 from tests.runs import SMALL

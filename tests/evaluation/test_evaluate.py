@@ -32,6 +32,7 @@ from doodle_dist.evaluation.features import (
 )
 from doodle_dist.evaluation.neighbours import nearest_drawings
 from doodle_dist.evaluation.results import ClassifierEvaluation, GanEvaluation, read_evaluation
+from doodle_dist.evaluation.spread import Spread
 from doodle_dist.metrics.moments import frechet, kernel_distance
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.run.snapshot import Snapshot, load_snapshot
@@ -435,7 +436,7 @@ def test_the_command_prints_json_tables_and_one_line_of_what_is_wrong(
 @pytest.mark.cluster
 @pytest.mark.usefixtures("local_ray")
 def test_two_ray_tasks_find_the_same(world: World, found: GanEvaluation) -> None:
-    (two,) = evaluate_runs([world.gan], replace(world.request, workers=2))
+    (two,) = evaluate_runs([world.gan], replace(world.request, spread=Spread(workers=2)))
     assert isinstance(two, GanEvaluation)
     for name in ("fid", "kid", "precision", "recall", "density", "coverage"):
         assert getattr(two, name).value == pytest.approx(getattr(found, name).value, rel=1e-5), name

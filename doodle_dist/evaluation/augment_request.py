@@ -1,0 +1,117 @@
+"""What `doodle-dist augment` was asked for, checked, and the tasks that it makes of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.load import load_experiment, load_run
+from doodle_dist.config.model import AugmentConfig
+from doodle_dist.data import locations
+from doodle_dist.evaluation.augment_folder import cell_name
+from doodle_dist.evaluation.augment_results import ARMS, Arm
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `augment` was asked for. ``concurrent`` 0: as many tasks at once as the cluster holds."""
+
+    gan: Experiment
+    classifier: Experiment
+    out: str
+    ks: tuple[int | None, ...] = (10, 30, 100, 300, None)
+    seeds: int = 3
+    per_category: int = 1000
+    share: float = 0.5
+    at_most: int = 5000
+    concurrent: int = 0
+    cpus: float = 1.0
+    gpus: float = 0.0
+    local: bool = False
+    wait_s: float = 0.0
+    debug: bool = False
+    quiet: bool = False
+
+
+def build_request(
+    gan_preset: str,
+    classifier_preset: str,
+    overrides: Sequence[str],
+    classifier_overrides: Sequence[str] = (),
+    *,
+    data: str,
+    gan_drawings: int,
+    classifier_drawings: int,
+    out: str,
+    **options: object,
+) -> Request:
+    """A request from a command line's words. Raises ValueError for presets that don't serve the experiment."""
+    given = {"train.drawings": gan_drawings} | ({"data.uri": data} if data else {})
+    gan = load_run(gan_preset, overrides, given)
+    classifier = load_experiment(
+        classifier_preset, [*classifier_overrides, f"train.drawings={classifier_drawings}"]
+    )
+    for experiment, task, option in ((gan, "gan", "PRESET"), (classifier, "classifier", "--classifier")):
+        if experiment.task != task:
+            raise ValueError(
+                f"{option} {experiment.preset}: should be a {task}'s preset; it is a {experiment.task}'s"
+            )
+    if classifier.model.augment == AugmentConfig():
+        raise ValueError(
+            f"--classifier {classifier.preset}: its [model.augment] changes nothing, so there is no classic "
+            "augmentation to compare with; should be a preset, or a .toml of your own, that has some"
+        )
+    optim = classifier.optim.classifier
+    assert optim is not None
+    if optim.warmup_drawings > classifier_drawings // 4:  # made for a longer run
+        optim = optim.model_copy(update={"warmup_drawings": classifier_drawings // 4})
+        sections = classifier.optim.model_copy(update={"classifier": optim})
+        classifier = classifier.model_copy(update={"optim": sections})
+    return Request(gan, classifier, locations.absolute(out), **options)  # type: ignore[arg-type]
+
+
+def parse_ks(text: str) -> tuple[int | None, ...]:
+    """``10,30,all`` -> (10, 30, None), ascending. Raises ValueError for what is neither a number nor all."""
+    ks: set[int | None] = set()
+    for word in text.split(","):
+        word = word.strip()
+        if word != "all" and not (word.isdigit() and int(word) > 0):
+            raise ValueError(f"--k {text!r}: {word!r} should be a number of drawings per category, or all")
+        ks.add(None if word == "all" else int(word))
+    return tuple(sorted(ks, key=lambda k: float("inf") if k is None else k))
+
+
+def check_numbers(request: Request) -> None:
+    """Raise ValueError for a number that makes no experiment."""
+    for option, value, low, high in (
+        ("--seeds", request.seeds, 1, 1000),
+        ("--generated-per-category", request.per_category, 1, 1_000_000),
+        ("--at-most", request.at_most, 1, 10_000_000),
+        ("--concurrent", request.concurrent, 0, 100_000),
+    ):
+        if not low <= value <= high:
+            raise ValueError(f"{option} {value}: should be {low} to {high:,}")
+    if not 0 < request.share <= 1:
+        raise ValueError(f"--share {request.share:g}: should be above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task: a GAN's where there is no arm."""
+
+    k: int | None
+    seed: int
+    arm: Arm | None
+
+    @property
+    def name(self) -> str:
+        return cell_name(self.k, self.seed, self.arm)
+
+    @property
+    def needs_gan(self) -> bool:
+        return self.arm in ("generated", "both")
+
+
+def plan_jobs(ks: Sequence[int | None], seeds: int) -> list[Job]:
+    """Every task, seed by seed, so that a part of them is a whole experiment; a GAN comes before who needs it."""
+    arms: tuple[Arm | None, ...] = (None, *ARMS)
+    return [Job(k, seed, arm) for seed in range(seeds) for k in ks for arm in arms]
