@@ -30,10 +30,11 @@ class Need:
     workers: int
     cpus_per_worker: float
     gpus_per_worker: float
+    data_cpus: float = DATA_CPUS  # 0 where Ray Data has no part in it
 
     @property
     def cpus(self) -> float:
-        return self.workers * self.cpus_per_worker + DATA_CPUS
+        return self.workers * self.cpus_per_worker + self.data_cpus
 
     @property
     def gpus(self) -> float:
@@ -45,16 +46,14 @@ class Need:
         worker = {"CPU": self.cpus_per_worker} | (
             {"GPU": self.gpus_per_worker} if self.gpus_per_worker else {}
         )
-        return [worker] * self.workers + [{"CPU": DATA_CPUS}]
+        return [worker] * self.workers + ([{"CPU": self.data_cpus}] if self.data_cpus else [])
 
     def __str__(self) -> str:
         if not self.workers:
             return f"Ray Data takes {DATA_CPUS:g} CPU at least"
         gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""
-        return (
-            f"{self.workers} workers of {self.cpus_per_worker:g} CPUs, and {DATA_CPUS:g} for Ray Data, take "
-            f"{self.cpus:g} CPUs{gpus}"
-        )
+        data = f", and {self.data_cpus:g} for Ray Data," if self.data_cpus else ""
+        return f"{self.workers} workers of {self.cpus_per_worker:g} CPUs{data} take {self.cpus:g} CPUs{gpus}"
 
 
 def connect(need: Need, *, local: bool, debug: bool = False, dashboard: bool = False) -> bool:

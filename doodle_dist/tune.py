@@ -13,7 +13,7 @@ from doodle_dist import train as train_driver
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, build, overlay
 from doodle_dist.config.search import SearchConfig
-from doodle_dist.config.search_check import check_points, checked_space
+from doodle_dist.config.search_check import NOT_OVERRIDDEN, NOT_SEARCHED, check_points, checked_space
 from doodle_dist.data import locations, storage
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
@@ -77,6 +77,9 @@ def plan_search(
         raise ConfigError(f"--search {searcher!r}: should be {' or '.join(SEARCHERS)}")
     if searcher == "optuna" and config.scheduler == "pbt":
         raise ConfigError("--search optuna has no use with --scheduler pbt, which changes settings by itself")
+    for key in fixed:
+        if key in NOT_OVERRIDDEN:
+            raise ConfigError(f"--set {key}: {NOT_SEARCHED[key.removesuffix('.workers')]}")
     experiment = train_driver.with_absolute_locations(experiment)
     manifest = load_manifest(experiment.data.uri)
     check_files(experiment.data.uri, manifest)
@@ -91,15 +94,21 @@ def plan_search(
         else:
             ours["gan.judge"] = evaluator.evaluator_uri(experiment)
     base = build(overlay(experiment.model_dump(exclude_unset=True), ours))
+    searched = {key for axis in config.axes().axes for key in (axis.key, *axis.also)}
+    space = checked_space(config, base, fixed)
+    if searcher == "random" and space.size is not None and trials > space.size:
+        train_driver.say(f"the grid has {space.size} points: as many trials, not {trials}")
+        trials = space.size
     search = Search(
         uri=locations.join(experiment.storage, experiment.run),
         base=base,
         config=config,
-        space=checked_space(config, base, fixed),
+        space=space,
         trials=trials,
         scheduler=config.scheduler,
         searcher=searcher,
         seed=seed,
+        fixed=tuple(key for key in fixed if key in searched),
     )
     if searcher == "random":
         check_points(search.points()[:_CHECKED_POINTS], base)
@@ -137,17 +146,19 @@ def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Ev
     is_own = connect(need, local=options.local, debug=options.debug, dashboard=True)
     if is_own:
         most = min(most, max(1, int(cores / need.cpus_per_worker)))  # our own Ray counts CPUs that are none
+    if options.wait_s and not is_own:
+        _wait_for_nodes(base, min(options.concurrent or 1, search.trials), options)
     if base.gan.judge and base.gan.judge == evaluator.evaluator_uri(base):
+        workers, gpus = _evaluator_workers(base)
         evaluator.train_if_missing(
             base.gan.judge,
             base,
-            workers=_evaluator_workers(base),
+            workers=workers,
+            gpus=gpus,
             wait_s=options.wait_s,
             quiet=options.quiet,
             debug=options.debug,
         )
-    if options.wait_s and not is_own:
-        _wait_for_nodes(base, min(options.concurrent or 1, search.trials), options)
     manifest = load_manifest(base.data.uri)
     plans = [training_plan(base, manifest), held_out_plan(base, manifest)]
     # Put once: Ray Tune keeps what trials are given until the driver ends, and would put it for each part anew.
@@ -197,11 +208,19 @@ def confirmation(search: Search, record: SearchRecord) -> Search | None:
     """The search that trains another's best again with fresh seeds; None where it asks for none, or has no trial
     that was trained to its end, or one whose settings changed on the way."""
     config = search.config
-    best = [row for row in record.by_objective() if row[0].status == "finished"][: config.confirm]
+    finished = {
+        tuple(sorted((key, value) for key, value in trial.settings.items() if key != "seed")): trial
+        for trial, _ in reversed(record.by_objective())
+        if trial.status == "finished"
+    }
+    best = list(reversed(finished.values()))[
+        : config.confirm
+    ]  # trials that differ by their seed only count once
     if not best or search.scheduler == "pbt":
         return None
-    used = max([search.base.seed, *(int(result.settings.get("seed", 0)) for _, result in best)])
-    trials = [(trial, seed) for trial, _ in best for seed in range(used + 1, used + 1 + config.confirm_seeds)]
+    seeds = [int(trial.settings.get("seed", search.base.seed)) for trial in record.trials.values()]
+    used = max([search.base.seed, *seeds])
+    trials = [(trial, seed) for trial in best for seed in range(used + 1, used + 1 + config.confirm_seeds)]
     return replace(
         search,
         uri=locations.join(search.uri, CONFIRM),
@@ -221,10 +240,13 @@ def _wait_for_nodes(base: Experiment, trials: int, options: Options) -> None:
         check_resources(need, options.wait_s)
 
 
-def _evaluator_workers(base: Experiment) -> int:
-    """Two workers for the evaluator, where the cluster has the CPUs."""
-    cpus = ray.cluster_resources().get("CPU", 0.0) - DATA_CPUS
-    return max(1, min(2, int(cpus / base.scaling.cpus_per_worker)))
+def _evaluator_workers(base: Experiment) -> tuple[int, float]:
+    """Workers for the evaluator, and GPUs for each: one with a GPU, else two, where the cluster has the CPUs."""
+    have = ray.cluster_resources()
+    if have.get("GPU", 0.0) >= 1:
+        return 1, 1.0
+    cpus = have.get("CPU", 0.0) - DATA_CPUS
+    return max(1, min(2, int(cpus / base.scaling.cpus_per_worker))), 0.0
 
 
 def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
@@ -276,6 +298,7 @@ def _request(search: Search) -> Request:
         searcher=search.searcher,
         seed=search.seed,
         confirms=list(search.confirms),
+        fixed=sorted(search.fixed),
     )
 
 

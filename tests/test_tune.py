@@ -9,7 +9,8 @@ from doodle_dist.config.load import ConfigError, load_run
 from doodle_dist.config.search import SearchConfig, load_search
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.ray_cluster import Need, NotEnoughResourcesError
-from doodle_dist.tune import Options, plan_search, print_found, tune
+from doodle_dist.tune import Options, _request, confirmation, plan_search, print_found, tune
+from doodle_dist.tuning.ledger import Result, SearchRecord, TrialRecord
 from doodle_dist.tuning.report import best_experiment
 from tests.datasets import prepare_here
 from tests.tuning.records import asha
@@ -25,6 +26,36 @@ def test_points_that_the_experiment_refuses_are_found_before_anything_starts(dat
     space = {"data.lanes": "choice(8, 40)", "train.global_batch": "choice(64, 80)"}
     with pytest.raises(ConfigError, match=r"don't go together: .*multiple of data\.lanes=40"):
         plan_search(experiment, SearchConfig.model_validate({"space": space}), trials=4)
+
+
+@pytest.mark.parametrize("key", ["train.drawings", "train.epochs", "scaling.workers"])
+def test_what_a_search_sets_itself_is_no_override(dataset: str, key: str) -> None:
+    experiment = load_run("classifier-small", [f"{key}=2"], {"data.uri": dataset})
+    with pytest.raises(ConfigError, match=f"--set {key}: .*--(drawings|workers-per-trial)"):
+        plan_search(experiment, load_search("classifier-small", experiment), trials=4, fixed=(key,))
+
+
+def test_a_grid_is_gone_through_once(dataset: str, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = load_run("classifier-small", (), {"data.uri": dataset})
+    space = {"train.global_batch": "grid(32, 64)", "seed": "grid(0, 1, 2)"}
+    plan = plan_search(experiment, SearchConfig.model_validate({"space": space}), trials=64)
+    assert (plan.trials, len(plan.points())) == (6, 6)
+    assert capsys.readouterr().err == "the grid has 6 points: as many trials, not 64\n"
+
+
+def test_fresh_seeds_are_none_that_the_search_has_used(dataset: str) -> None:
+    experiment = load_run("classifier-small", (), {"data.uri": dataset})
+    space = {"train.global_batch": "grid(32, 64)", "seed": "grid(0, 1, 2)"}
+    table = {"space": space, "confirm": 2, "confirm_seeds": 2, "scheduler": "none"}
+    plan = plan_search(experiment, SearchConfig.model_validate(table), trials=6)
+    record = SearchRecord(plan.uri, _request(plan))
+    for number, settings in enumerate(plan.points()):
+        result = Result(plan.config.drawings, 0.9 if settings["seed"] == 0 else 0.5, 1.0, settings)
+        record.trials[number] = TrialRecord(number, settings, status="finished", results=[result])
+    again = confirmation(plan, record)
+    assert again is not None
+    assert {point["seed"] for point in again.given} == {3, 4}
+    assert {point["train.global_batch"] for point in again.given} == {32, 64}, "not one point with two seeds"
 
 
 def test_what_is_found_checkpoints_as_the_preset_does(dataset: str, tmp_path: Path) -> None:
@@ -56,7 +87,7 @@ def test_a_search_lets_a_cluster_grow_for_its_evaluator_and_for_its_trials(
         raise NotEnoughResourcesError("nothing came")
 
     monkeypatch.setattr(driver, "connect", lambda *_, **__: False)
-    monkeypatch.setattr(driver, "_evaluator_workers", lambda _: 1)
+    monkeypatch.setattr(driver, "_evaluator_workers", lambda _: (1, 0.0))
     monkeypatch.setattr(driver, "fits_in_memory", lambda _: False)
     monkeypatch.setattr(driver, "nodes_of_cluster", lambda: [{"memory": 1.0}])
     monkeypatch.setattr(driver.evaluator, "train_if_missing", train_if_missing)
@@ -66,7 +97,7 @@ def test_a_search_lets_a_cluster_grow_for_its_evaluator_and_for_its_trials(
     options = Options(wait_s=60, concurrent=concurrent, workers_per_trial=2, gpus_per_trial=0.5)
     with pytest.raises(NotEnoughResourcesError, match=r"no trial fits.*--wait SECONDS"):
         tune(plan, options)
-    assert waited == [("evaluator", 60), (Need(workers, 1.0, 0.5), 60)]
+    assert waited == [(Need(workers, 1.0, 0.5), 60), ("evaluator", 60)]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What several commands take, and what was asked of all of them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -13,7 +14,7 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 Local = Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")]
 Data = Annotated[str, typer.Option(help="prepared dataset (default: $DOODLE_DATA)")]
-Storage = Annotated[str, typer.Option(help="folder or URI for runs (default: runs)")]
+Storage = Annotated[str, typer.Option(help="folder or URI for runs (default: $DOODLE_STORAGE, or runs)")]
 Wait = Annotated[float, typer.Option(min=0, help="seconds to wait for an autoscaler")]
 Workers = Annotated[
     str,
@@ -27,6 +28,13 @@ Truncation = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option(help="largest |component| of a latent: tidier and less varied drawings (default: none)"),
 ]
+
+
+def on_this_machine(value: Path | None) -> Path | None:
+    """Refuse a URI where a file of this machine is written, which would become a folder named ``s3:``."""
+    if value is not None and value.parts and value.parts[0].endswith(":"):
+        raise typer.BadParameter("should be a file or folder of this machine, not a URI", param_hint="-o")
+    return value
 
 
 class Settings:

@@ -18,6 +18,7 @@ from doodle_dist.commands.options import (
     Truncation,
     Wait,
     names,
+    on_this_machine,
 )
 
 app = typer.Typer(rich_markup_mode=None)
@@ -90,7 +91,10 @@ def sample(
     seed: Annotated[int, typer.Option(help="the same seed gives the same pixels on one device")] = 0,
     truncation: Truncation = None,
     output: Annotated[
-        Path, typer.Option("-o", help="grid.png, array.npy, or a folder for a PNG per drawing")
+        Path,
+        typer.Option(
+            "-o", callback=on_this_machine, help="grid.png, array.npy, or a folder for a PNG per drawing"
+        ),
     ] = Path("samples.png"),
     checkpoint: Checkpoint = "best",
     neighbours: Annotated[
@@ -128,7 +132,9 @@ def interpolate(
     steps: Annotated[int, typer.Option(help="pictures of a way, both ends counted")] = 9,
     seed: Annotated[int, typer.Option()] = 0,
     truncation: Truncation = None,
-    output: Annotated[Path, typer.Option("-o", help="strips.png or moving.gif")] = Path("interpolation.png"),
+    output: Annotated[
+        Path, typer.Option("-o", callback=on_this_machine, help="strips.png or moving.gif")
+    ] = Path("interpolation.png"),
     checkpoint: Checkpoint = "best",
 ) -> None:
     """Draw the way between latents, or between categories.
@@ -250,7 +256,8 @@ def export(
     run: Annotated[str, typer.Argument(help="a run's folder or URI, or one of its checkpoints")],
     format: Annotated[str, typer.Option(help="safetensors or onnx")] = "safetensors",
     output: Annotated[
-        Path | None, typer.Option("-o", help="file to write (default: by run and format)")
+        Path | None,
+        typer.Option("-o", callback=on_this_machine, help="file to write (default: by run and format)"),
     ] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set")] = 18,
     checkpoint: Checkpoint = "best",

@@ -201,7 +201,10 @@ class Experiment(Section):
     ema: EmaConfig = EmaConfig()
     train: TrainConfig
     scaling: ScalingConfig = ScalingConfig()
-    storage: str = Field("runs", description="folder or URI under which runs lie")
+    storage: str = Field(
+        "runs",
+        description="folder or URI under which runs lie; runs means the one that DOODLE_STORAGE names, if any",
+    )
     run: str = Field(
         "",
         pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,127})?$",

@@ -98,20 +98,31 @@ def load_run(
 ) -> Experiment:
     """An experiment that is ready to run: with command-line ``options``, a dataset and a run's name.
 
-    Without a dataset it is the one that DOODLE_DATA names. A run without a name is named after its preset.
-    Raises ConfigError.
+    Dataset and storage are those of the environment where nothing else names any. A run without a name is named
+    after its preset. Raises ConfigError.
     """
-    experiment = load_experiment(preset, overrides)
-    tree = overlay(experiment.model_dump(exclude_unset=True), options)
-    if not tree.get("data", {}).get("uri"):
-        if not environ.get("DOODLE_DATA"):
-            raise ConfigError(
-                "no dataset: give --data URI or set DOODLE_DATA; `doodle-dist data synth --to raw` and "
-                "`doodle-dist data prepare --source raw --to prepared` make one"
-            )
+    experiment = planned(preset, overrides, options, environ)
+    if not experiment.data.uri:
+        raise ConfigError(
+            "no dataset: give --data URI or set DOODLE_DATA; `doodle-dist data synth --to raw` and "
+            "`doodle-dist data prepare --source raw --to prepared` make one"
+        )
+    return experiment.model_copy(update={"run": experiment.run or Path(experiment.preset).stem})
+
+
+def planned(
+    preset: str, overrides: Iterable[str], options: Mapping[str, Any], environ: Mapping[str, str] = os.environ
+) -> Experiment:
+    """As `load_run`, of a run that may lack a dataset and a name. Raises ConfigError.
+
+    DOODLE_DATA and DOODLE_STORAGE name what neither options nor settings do; runs go to a folder ``runs`` by default.
+    """
+    tree = overlay(load_experiment(preset, overrides).model_dump(exclude_unset=True), options)
+    default = Experiment.model_fields["storage"].default
+    if not tree.get("data", {}).get("uri") and environ.get("DOODLE_DATA"):
         tree = overlay(tree, {"data.uri": environ["DOODLE_DATA"]})
-    if not tree.get("run"):
-        tree["run"] = Path(experiment.preset).stem
+    if "storage" not in options and tree.get("storage", default) == default and environ.get("DOODLE_STORAGE"):
+        tree = overlay(tree, {"storage": environ["DOODLE_STORAGE"]})
     return build(tree)
 
 

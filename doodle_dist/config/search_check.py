@@ -27,6 +27,8 @@ NOT_SEARCHED = {
     "train.max_failures": "it changes nothing that is learned",
     "scaling": "what a trial takes is given by --workers-per-trial, --gpus-per-trial and --cpus",
 }
+# What a search sets for each trial itself: an override would have no effect.
+NOT_OVERRIDDEN = ("train.drawings", "train.epochs", "scaling.workers")
 # Random points that are tried before a search starts: axes may be refused together that are taken one by one.
 _POINTS = 200
 _OTHERS = 8  # points that an axis' value is tried in
@@ -78,8 +80,8 @@ def _refuse(key: str, axis: Axis) -> None:
     # Gone through in a grid on purpose, seeds show how much is luck; drawn, the search would find the luckiest.
     if key == "seed" and axis.draw.kind != "grid":
         raise ConfigError(
-            f"search: seed = {axis.draw}: seeds are not drawn, or luck would be searched for; grid(…) repeats every "
-            "setting with each"
+            f"search: seed = {axis.draw}: seeds are not drawn, or luck would be searched for; grid(…) tries every "
+            "point with each"
         )
 
 

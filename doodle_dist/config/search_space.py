@@ -160,10 +160,11 @@ class SearchSpace:
         self, base: Experiment, seed: int, trial: int, given: Mapping[str, Value] | None = None
     ) -> Settings:
         """The random point number ``trial`` of a search: the same one whenever it is asked for. Axes that are
-        ``given`` a value have that."""
-        grid = [axis for axis in self.axes if axis.draw.kind == "grid"]
+        ``given`` a value have that. Seeds of a grid are gone through first, each with the same point."""
+        grid = sorted(self._grid, key=lambda axis: axis.key != "seed")
         places = dict(zip((axis.key for axis in grid), _digits(trial, grid), strict=True))
-        rng = random.Random(f"{seed}/{trial}")
+        repeats = len(grid[0].draw.values) if grid and grid[0].key == "seed" else 1
+        rng = random.Random(f"{seed}/{trial // repeats}")
         # Every axis has its share drawn, active or not: one more axis at the end changes no other's values.
         shares = {axis.key: rng.random() for axis in self.axes}
 
@@ -175,6 +176,17 @@ class SearchSpace:
             return axis.draw.at(shares[axis.key])
 
         return self.settings(base, pick)
+
+    @property
+    def _grid(self) -> list[Axis]:
+        return [axis for axis in self.axes if axis.draw.kind == "grid"]
+
+    @property
+    def size(self) -> int | None:
+        """How many points there are at most; None where some axis is drawn at random."""
+        if len(self._grid) < len(self.axes):
+            return None
+        return math.prod(len(axis.draw.values) for axis in self.axes)
 
     def of_base(self, base: Experiment) -> Settings | None:
         """The point at which the experiment is what it was; None where an axis does not hold its value."""

@@ -5,7 +5,7 @@ import re
 import shlex
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayError
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.load import build, load_experiment, overlay, to_toml
+from doodle_dist.config.load import planned, to_toml
 from doodle_dist.data import locations
 from doodle_dist.doctor.check_room import check_window
 from doodle_dist.doctor.checks import check
@@ -26,14 +26,6 @@ from doodle_dist.ray_cluster import Need, connect
 
 _JOB_S = 600.0
 _SHIPPED = "preset.toml"
-
-
-def planned(preset: str, overrides: Iterable[str], options: Mapping[str, Any]) -> Experiment:
-    """The experiment that is to run. Unlike a run's, it may be without a dataset. Raises ConfigError."""
-    tree = overlay(load_experiment(preset, overrides).model_dump(exclude_unset=True), options)
-    if not tree.get("data", {}).get("uri"):
-        tree = overlay(tree, {"data.uri": os.environ.get("DOODLE_DATA", "")})
-    return build(tree)
 
 
 def examine(
@@ -90,11 +82,16 @@ def job_arguments(
     """What a job on the cluster is asked, of the ``experiment`` that was asked for here: its arguments, and the text
     of the preset that it brings along, where that is a file of this machine.
 
-    A job has the cluster's environment and not this one's: the dataset that DOODLE_DATA names here is handed over.
+    A job has the cluster's environment and not this one's: what DOODLE_DATA and DOODLE_STORAGE name here is handed
+    over.
     """
     if preset.endswith(".toml"):
         return [_SHIPPED], to_toml(experiment)
-    told = dict(options) | ({"data.uri": experiment.data.uri} if experiment.data.uri else {})
+    named = {
+        "data.uri": experiment.data.uri,
+        "storage": os.environ.get("DOODLE_STORAGE") and experiment.storage,
+    }
+    told = {key: value for key, value in named.items() if value} | dict(options)
     arguments = [preset]
     for setting in [*overrides, *(f"{key}={orjson.dumps(value).decode()}" for key, value in told.items())]:
         arguments += ["--set", setting]

@@ -75,7 +75,7 @@ def run_experiment(request: Request) -> Findings:
             world.cells[job] = cell
     todo = [job for job in jobs if job not in world.gans and job not in world.cells]
     if todo:
-        need = Need(1, request.cpus, request.gpus)
+        need = Need(1, request.cpus, request.gpus, data_cpus=0)
         connect(need, local=request.local, debug=request.debug)
         check_resources(need, request.wait_s)
         _run_tasks(world, todo, _Progress(len(jobs), len(jobs) - len(todo), request.quiet))

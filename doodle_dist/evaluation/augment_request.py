@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.load import load_experiment, load_run
+from doodle_dist.config.load import load_experiment, load_run, parse_override
 from doodle_dist.config.model import AugmentConfig
 from doodle_dist.data import locations
 from doodle_dist.evaluation.augment_folder import cell_name
@@ -45,6 +45,17 @@ def build_request(
     **options: object,
 ) -> Request:
     """A request from a command line's words. Raises ValueError for presets that don't serve the experiment."""
+    for option, texts, length in (
+        ("--set", overrides, "--gan-drawings"),
+        ("--classifier-set", classifier_overrides, "--classifier-drawings"),
+    ):
+        for key in (parse_override(text)[0] for text in texts):
+            if key in ("train.drawings", "train.epochs"):
+                raise ValueError(f"{option} {key}: {length} says how long it is trained")
+            if key == "seed":
+                raise ValueError(
+                    f"{option} seed: each repetition has a seed of its own, and --seeds says how many"
+                )
     given = {"train.drawings": gan_drawings} | ({"data.uri": data} if data else {})
     gan = load_run(gan_preset, overrides, given)
     classifier = load_experiment(

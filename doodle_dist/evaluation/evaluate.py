@@ -47,6 +47,10 @@ def evaluate_runs(
         raise ValueError(f"--workers {request.spread.workers}: should be at least 1")
     uris = [locations.absolute(run) for run in runs]
     if len(uris) > 1 and not request.evaluator:
+        if request != _DEFAULT or data or which != "best":
+            raise ValueError(
+                "several runs without --evaluator are compared by what was found before; the other options need one"
+            )
         return list(comparable([read_evaluation(uri) for uri in uris]))
     snapshots = [load_snapshot(uri, which=which) for uri in uris]
     if len(snapshots) == 1 and snapshots[0].kind == "classifier":

@@ -123,7 +123,11 @@ def _use(snapshot: Snapshot) -> str:
 def _numpy_inputs(snapshot: Snapshot) -> str:
     config = snapshot.experiment.model.generator
     shape = f"(4, {snapshot.channels}, {snapshot.side}, {snapshot.side})"
-    z = f'"z": np.random.randn(4, {config.latent_dim if config else 0}).astype("f")'
+    size = f"4, {config.latent_dim if config else 0}"
+    drawn = f"randn({size})"
+    if config and config.latent_distribution == "uniform":
+        drawn = f"uniform(-1, 1, ({size}))"
+    z = f'"z": np.random.{drawn}.astype("f")'
     parts = {
         "gan": [z, '"label": np.zeros(4, np.int64)'],
         "classifier": [f'"picture": np.zeros({shape}, "f")'],

@@ -182,7 +182,8 @@ def same_evaluator(one: GanEvaluation, other: GanEvaluation) -> None:
 
 
 def comparable(found: Sequence[Evaluation]) -> list[GanEvaluation]:
-    """The results, where all may stand in one table: generators' of one evaluator, judge, dataset and sample count.
+    """The results, where all may stand in one table: generators' of one evaluator, judge, dataset, categories and
+    sample count.
 
     Raises ValueError otherwise.
     """
@@ -193,6 +194,10 @@ def comparable(found: Sequence[Evaluation]) -> list[GanEvaluation]:
         if generators:
             first = generators[0]
             same_evaluator(first, one)
+            if first.categories.keys() != one.categories.keys():
+                raise ValueError(
+                    f"{one.snapshot} draws other categories than {first.snapshot}: not comparable"
+                )
             for name in ("data", "split", "samples", "reference"):
                 a, b = getattr(first, name), getattr(one, name)
                 if a != b:

@@ -30,7 +30,7 @@ class Spread:
 
         from doodle_dist.ray_cluster import Need, check_resources, connect
 
-        need = Need(workers=workers, cpus_per_worker=1, gpus_per_worker=0)
+        need = Need(workers, cpus_per_worker=1, gpus_per_worker=0, data_cpus=0)
         connect(need, local=self.local)
         check_resources(need, self.wait_s)
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0

@@ -2,7 +2,6 @@
 
 import math
 
-from doodle_dist.data import locations
 from doodle_dist.evaluation.results import ClassifierEvaluation, Figure, GanEvaluation, ReaderInfo
 
 
@@ -51,13 +50,22 @@ def comparison(results: list[GanEvaluation]) -> list[str]:
         "| run | FID | intra-FID | KID | precision | recall | density | coverage | read / real | CAS / real |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for one in results:
-        run = locations.basename(one.snapshot.rpartition("/checkpoint_")[0] or one.snapshot)
+    for one, run in zip(results, _names([one.snapshot for one in results]), strict=True):
         shares = [
             f"{s.ratio:.3f}" if s else "–" for s in (one.conditional_accuracy, one.classification_accuracy)
         ]
         lines.append(_row([run, *_cells(one, floor=False), *shares]))
     return [*lines, _row(["real drawings (floor)", *_cells(first, floor=True), "1", "1"])]
+
+
+def _names(snapshots: list[str]) -> list[str]:
+    """The runs' names, or as much of their places as tells them apart."""
+    of_runs = [uri.rpartition("/checkpoint_")[0] or uri for uri in snapshots]
+    for places, parts in ((of_runs, 1), (of_runs, 2), (snapshots, 2), (snapshots, 3)):
+        names = ["/".join(uri.rstrip("/").split("/")[-parts:]) for uri in places]
+        if len(set(names)) == len(names):
+            return names
+    return snapshots
 
 
 def _cells(one: GanEvaluation, *, floor: bool) -> list[str]:

@@ -15,6 +15,7 @@ from doodle_dist.training.lease import HeldError, newest_lease
 from doodle_dist.training.plan import training_plan
 
 PRESET = "evaluator"
+MOST_DRAWINGS = 2_000_000  # half an hour of two CPU cores; a search of all 50 million is not to wait for days
 _LOOK_EVERY_S = 1.0
 
 
@@ -28,10 +29,18 @@ def evaluator_uri(experiment: Experiment) -> str:
 
 
 def train_if_missing(
-    uri: str, experiment: Experiment, *, workers: int, quiet: bool, debug: bool, wait_s: float = 0.0
+    uri: str,
+    experiment: Experiment,
+    *,
+    workers: int,
+    gpus: float = 0.0,
+    quiet: bool,
+    debug: bool,
+    wait_s: float = 0.0,
 ) -> bool:
     """Train the evaluator at ``uri`` on an experiment's dataset, or go on with it; False where it was there.
 
+    For as long as its preset says, MOST_DRAWINGS at most, on ``workers`` of ``gpus`` each.
     One that another search trains at this moment is waited for. Raises KeyboardInterrupt where it is told to stop.
     """
     where, _, name = uri.rpartition("/")
@@ -42,9 +51,13 @@ def train_if_missing(
         "data.categories": experiment.data.categories,
         "scaling.workers": workers,
         "scaling.cpus_per_worker": experiment.scaling.cpus_per_worker,
+        "scaling.gpus_per_worker": gpus,
     }
     wanted = load_run(PRESET, (), options)
     length = wanted.train.total_drawings(_training_drawings(wanted))
+    if length > MOST_DRAWINGS:
+        length = MOST_DRAWINGS
+        wanted = load_run(PRESET, (), options | {"train.drawings": length})
     said = False
     while not _is_trained(uri, length):
         try:

@@ -86,7 +86,8 @@ class TrialRecord:
 class Request:
     """What a search was asked for; the same command asks for the same. ``experiment`` is that of the preset with
     the person's overrides, of which a trial's settings are overlays. Where it trains the best of another search
-    again, ``confirms`` has the number that each of its own trials had there."""
+    again, ``confirms`` has the number that each of its own trials had there. ``fixed`` are keys of the table that are
+    not searched, since the person gave them a value."""
 
     experiment: dict[str, object]
     search: dict[str, object]
@@ -95,6 +96,7 @@ class Request:
     searcher: str
     seed: int
     confirms: list[int] = field(default_factory=list)
+    fixed: list[str] = field(default_factory=list)
 
     @cached_property
     def config(self) -> SearchConfig:
@@ -159,11 +161,17 @@ class SearchRecord:
         )
 
     def ranked(self) -> list[tuple[TrialRecord, Result]]:
-        """As `by_objective`, but that those which were confirmed come first, by their fresh seeds' mean."""
+        """As `by_objective`, but that those which were confirmed come first, by their fresh seeds' mean, and those
+        of them that failed with one come last."""
         means = {number: -self.sign * mean for number, (mean, _) in self.confirmations().items()}
-        return sorted(
-            self.by_objective(), key=lambda row: (row[0].number not in means, means.get(row[0].number, 0.0))
-        )
+
+        def place(row: tuple[TrialRecord, Result]) -> tuple[int, float]:
+            mean = means.get(row[0].number)
+            if mean is None:
+                return 1, 0.0
+            return (0, mean) if math.isfinite(mean) else (2, 0.0)
+
+        return sorted(self.by_objective(), key=place)
 
     @property
     def best(self) -> tuple[TrialRecord, Result] | None:

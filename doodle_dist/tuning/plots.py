@@ -141,7 +141,7 @@ class _Places:
             panel.set_xticks(range(len(self.categories)), [shown(value) for value in self.categories])
             panel.set_xlim(-0.5, len(self.categories) - 0.5)
             return
-        self.low, self.high = draw.low, draw.high
+        self.low, self.high, self.is_log = draw.low, draw.high, draw.is_log
         ends = [self.low, self.high, *([float(default)] if self.has(default) else [])]  # type: ignore[arg-type]
         if draw.is_log:
             panel.set_xscale("log")
@@ -158,7 +158,10 @@ class _Places:
             return value in self.categories
         if not isinstance(value, int | float):
             return False
-        # Far outside of the range it would squeeze all points into a corner.
+        # Far outside of the range it would squeeze all points into a corner; 0 has no place on a logarithmic axis.
+        if self.is_log:
+            width = math.sqrt(self.high / self.low)
+            return self.low / width <= value <= self.high * width
         width = self.high - self.low
         return self.low - width / 2 <= value <= self.high + width / 2
 

@@ -2,6 +2,7 @@
 
 import shutil
 import textwrap
+from collections.abc import Mapping
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import build, overlay, to_toml
@@ -137,9 +138,9 @@ def _how_good(record: SearchRecord, best: TrialRecord) -> list[str]:
             f"The best of {len(record.ranked())} is flattered by its selection: train it with other seeds "
             "(--set seed=… --run …)."
         ]
-    mean, spread = record.confirmations()[best.number]
+    row = next(row for row in leaderboard(record) if row.trial == best.number)
     seeds = [int(end.settings["seed"]) for end in record.confirmed[best.number]]
-    return [f"With fresh seeds ({', '.join(map(str, seeds))}): {figure(mean)} ± {figure(spread)}."]
+    return [f"With fresh seeds ({', '.join(map(str, seeds))}): {row.fresh}."]
 
 
 def _best(record: SearchRecord) -> tuple[TrialRecord, Result]:
@@ -157,13 +158,18 @@ def write_report(record: SearchRecord, folder_uri: str) -> list[str]:
     Always `leaderboard.json` and `report.html`; where a trial has an objective also `best.toml` and the pictures.
     """
     found, base = found_by(record), base_of(record)
-    pictures = draw_pictures(record, base, found)
     best = best_toml(record) if record.best else ""
-    files = dict(pictures)
-    if best:
-        files[BEST] = best.encode()
-    files[LEADERBOARD] = found_json(found)
-    files[REPORT] = page_of(record, base, found, pictures, best).encode()
+    # What hours of trials were for comes first, and pictures after it.
+    figures = {LEADERBOARD: found_json(found)} | ({BEST: best.encode()} if best else {})
+    written = _written(folder_uri, figures)
+    pictures = draw_pictures(record, base, found)
+    return written + _written(
+        folder_uri, pictures | {REPORT: page_of(record, base, found, pictures, best).encode()}
+    )
+
+
+def _written(folder_uri: str, files: Mapping[str, bytes]) -> list[str]:
+    """The URIs of files, by their names, that were written."""
     for name, data in files.items():
         storage.write_atomic(locations.join(folder_uri, name), data)
     return [locations.join(folder_uri, name) for name in files]

@@ -56,7 +56,7 @@ def _settings(uri: str, request: Request) -> dict[str, object]:
         if not any(key == free or key.startswith(f"{free}.") for free in _ANYTHING_GOES)
     }
     kept |= {key: locations.absolute(str(kept[key])) for key in _LOCATIONS if kept.get(key)}
-    axes = {f"search.space.{axis.key}": _described(axis) for axis in table.axes().axes}
+    axes = {f"search.space.{axis.key}": _described(axis) for axis in table.axes().without(request.fixed).axes}
     lengths = {f"search.{k}": v for k, v in table.model_dump(exclude={"space", "scheduler"}).items()}
     command = {"--seed": request.seed, "--scheduler": request.scheduler, "--search": request.searcher}
     return command | axes | lengths | kept

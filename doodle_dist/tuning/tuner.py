@@ -43,6 +43,7 @@ class Search:
     """All that fixes what a search tries: the base that points are laid over, the space, and how many.
 
     ``given`` points are tried in place of drawn ones; ``confirms`` are the trials of another search that they are of.
+    ``fixed`` axes of the table are not searched.
     """
 
     uri: str
@@ -55,6 +56,7 @@ class Search:
     seed: int
     given: tuple[Settings, ...] = ()
     confirms: tuple[int, ...] = ()
+    fixed: tuple[str, ...] = ()
 
     def points(self) -> list[Settings]:
         """The points of all trials of a search that doesn't choose them as it goes, by number.

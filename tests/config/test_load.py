@@ -98,6 +98,10 @@ def test_a_preset_of_ones_own(tmp_path: Path) -> None:
 def test_a_run_takes_its_data_from_the_environment_and_its_name_from_the_preset() -> None:
     experiment = load_run("cdcgan", [], {}, environ={"DOODLE_DATA": "s3://b/data"})
     assert (experiment.data.uri, experiment.run, experiment.storage) == ("s3://b/data", "cdcgan", "runs")
+    there = {"DOODLE_DATA": "s3://b/data", "DOODLE_STORAGE": "s3://b/runs"}
+    assert load_run("cdcgan", [], {}, environ=there).storage == "s3://b/runs"
+    assert load_run("cdcgan", ["storage=mine"], {}, environ=there).storage == "mine"
+    assert load_run("cdcgan", [], {"storage": "runs"}, environ=there).storage == "runs"
     given = load_run("cdcgan", [], {"data.uri": "here", "run": "x"}, environ={"DOODLE_DATA": "s3://b/data"})
     assert (given.data.uri, given.run) == ("here", "x")
     with pytest.raises(ConfigError, match="doodle-dist data prepare"):

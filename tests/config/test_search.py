@@ -192,6 +192,18 @@ def test_axes_that_are_refused_together_are_found_before_anything_starts() -> No
 def test_a_grid_of_seeds_repeats_settings_on_purpose() -> None:
     space = checked_space(SearchConfig.model_validate({"space": {"seed": "grid(11, 12, 13)"}}), BASE)
     assert [space.sampled(BASE, 0, trial)["seed"] for trial in range(3)] == [11, 12, 13]
+    assert space.size == 3
+
+
+def test_a_drawn_point_is_had_with_each_seed_of_a_grid() -> None:
+    space = space_of("optim.critic.lr=loguniform(1e-4, 1e-2)", "seed=grid(1, 2, 3)")
+    points = [space.sampled(BASE, 0, trial) for trial in range(6)]
+    assert [point["seed"] for point in points] == [1, 2, 3, 1, 2, 3]
+    rates = [point["optim.critic.lr"] for point in points]
+    assert rates[:3] == [rates[0]] * 3
+    assert rates[3:] == [rates[3]] * 3
+    assert rates[0] != rates[3]
+    assert space.size is None
 
 
 def test_another_draw_keeps_an_axis_conditions_and_what_follows_it() -> None:

@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from doodle_dist import cli
-from doodle_dist.config.load import load_experiment
+from doodle_dist.config.load import load_experiment, planned
 from doodle_dist.doctor import command
-from doodle_dist.doctor.command import examine, planned
+from doodle_dist.doctor.command import examine
 from doodle_dist.ray_cluster import Need
 from tests.datasets import prepare_here
 from tests.s3 import free_port
@@ -93,7 +93,7 @@ def test_a_job_examines_for_the_run_that_was_asked_for_here(
     monkeypatch.setenv("DOODLE_DATA", "s3://b/here")
     overrides = ["optim.critic.lr=0.25", 'data.categories=["hot dog"]']
     options = {"scaling.workers": 2, "storage": "s3://b/runs"}
-    asked = command.planned(preset, overrides, options)
+    asked = planned(preset, overrides, options)
     arguments, text = command.job_arguments(preset, overrides, options, asked)
 
     monkeypatch.chdir(there)
@@ -101,7 +101,7 @@ def test_a_job_examines_for_the_run_that_was_asked_for_here(
     if text:
         (there / arguments[0]).write_text(text)
     assert arguments[1::2] == ["--set"] * (len(arguments) // 2)
-    examined = command.planned(arguments[0], arguments[2::2], {})
+    examined = planned(arguments[0], arguments[2::2], {})
     assert examined.model_copy(update={"preset": preset}) == asked
     assert examined.data.uri == "s3://b/here"
 

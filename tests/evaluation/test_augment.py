@@ -122,7 +122,8 @@ def test_ks_are_read_in_any_order() -> None:
 def request(data: str, out: Path, gan: str = "doodle-gan-small", **changed: object) -> Request:
     fields = {"classifier_drawings": 64, "gan_drawings": 64, "data": data, "out": str(out)}
     classifier = str(changed.pop("classifier", "classifier-small"))
-    return build_request(gan, classifier, (), **(fields | changed))  # type: ignore[arg-type]
+    overrides = changed.pop("overrides", ())
+    return build_request(gan, classifier, overrides, **(fields | changed))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,12 @@ def request(data: str, out: Path, gan: str = "doodle-gan-small", **changed: obje
         ({"ks": (10, 500)}, "--k 500: dog has [0-9]+ training drawings"),
         ({"ks": (30,), "at_most": 20}, r"--k 30: \w+ has 20 training drawings here \(at most 20"),
         ({"seeds": 0}, "--seeds 0: should be 1 to"),
+        ({"overrides": ["train.epochs=2"]}, "--set train.epochs: --gan-drawings says how long"),
+        (
+            {"classifier_overrides": ["train.drawings=9"]},
+            "--classifier-set train.drawings: --classifier-drawings",
+        ),
+        ({"overrides": ["seed=2"]}, "--set seed: each repetition has a seed of its own"),
         ({"share": 1.5}, "--share 1.5: should be above 0"),
         ({"per_category": 0}, "--generated-per-category 0"),
     ],

@@ -265,6 +265,9 @@ def test_several_runs_are_compared_and_again_from_what_was_written(
     assert both[0] == found
     assert both[1] != found
     assert evaluate_runs([world.gan, other], Request(evaluator="")) == both
+    for asked in ({"request": Request(evaluator="", seed=3)}, {"which": "latest"}, {"data": world.data}):
+        with pytest.raises(ValueError, match="the other options need one"):
+            evaluate_runs([world.gan, other], **({"request": Request(evaluator="")} | asked))
 
 
 def test_a_classifier_learns_from_drawings_and_not_from_noise(world: World) -> None:

@@ -82,6 +82,12 @@ def test_another_protocol_is_refused(name: str, value: object) -> None:
         comparable([gan(), gan("runs/b", **{name: value})])
 
 
+def test_other_categories_are_refused() -> None:
+    others = {"another": next(iter(gan().categories.values()))}
+    with pytest.raises(ValueError, match="runs/b draws other categories than runs/a"):
+        comparable([gan(), gan("runs/b", categories=others)])
+
+
 def test_another_judge_is_refused_and_none_is_not() -> None:
     comparable([gan(), gan("runs/b", judge=None)])
     other = ReaderInfo(run="runs/other", content_hash="f" * 64)
@@ -108,6 +114,18 @@ def test_a_comparison_has_a_row_for_each_run_and_one_for_the_floor() -> None:
     assert [line.split("|")[1].strip() for line in table[4:]] == ["a", "b", "real drawings (floor)"]
     assert {line.count("|") for line in table[2:]} == {11}
     assert "0.750" in table[4]
+
+
+@pytest.mark.parametrize(
+    ("places", "names"),
+    [
+        (("s3://b/one/gan", "s3://b/two/gan"), ("one/gan", "two/gan")),
+        (("runs/a/checkpoint_1", "runs/a/checkpoint_2"), ("a/checkpoint_1", "a/checkpoint_2")),
+    ],
+)
+def test_runs_of_one_name_are_told_apart(places: tuple[str, str], names: tuple[str, str]) -> None:
+    table = comparison([gan(place) for place in places])
+    assert tuple(line.split("|")[1].strip() for line in table[4:6]) == names
 
 
 def test_a_classifier_is_shown_without_what_it_lacks() -> None:

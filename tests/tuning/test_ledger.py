@@ -127,6 +127,22 @@ def test_a_finalist_that_fails_with_another_seed_is_no_best(tmp_path: Path) -> N
     assert record.best[0].number == 1
 
 
+def test_one_that_was_not_confirmed_stands_before_one_that_failed_with_another_seed(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), request())
+    for number, objective in enumerate((3.0, 4.0)):
+        ledger.trial_began(number, {})
+        ledger.result(number, 400, objective, {})
+        ledger.trial_ended(number, "finished")
+    ledger.close()
+    again = Ledger(str(tmp_path / CONFIRM), replace(request(trials=1), confirms=[0]))
+    again.trial_began(0, {})
+    again.trial_ended(0, "failed", "not finite")
+    again.close()
+    record = read_search(str(tmp_path))
+    assert record is not None
+    assert [trial.number for trial, _ in record.ranked()] == [1, 0]
+
+
 def test_drawings_that_were_copied_count_once(tmp_path: Path) -> None:
     ledger = Ledger(str(tmp_path), request())
     ledger.result(0, 100, 1.0, {})

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
+from doodle_dist.config.load import build, overlay
 from doodle_dist.tuning import plots
 from doodle_dist.tuning.importance import importance_of
 from tests.tuning.records import asha, base_of, pbt, request
@@ -41,6 +42,17 @@ def test_each_axis_has_a_panel() -> None:
     narrow = pixels(plots.objective_by_axis(record, base_of(record)))
     assert narrow.shape[0] < wide.shape[0] / 2
     assert narrow.shape[1] < wide.shape[1] / 2
+
+
+def test_a_preset_s_value_of_0_has_no_place_on_a_logarithmic_axis() -> None:
+    record = asha(8)
+    space = {"optim.generator.warmup_drawings": "logint(250, 8_000)"}
+    record.request = request("asha", 8, space=space)
+    for number, trial in record.trials.items():
+        trial.settings = {"optim.generator.warmup_drawings": 250 * (number + 1)}
+        trial.results = [replace(result, settings=trial.settings) for result in trial.results]
+    base = build(overlay(record.request.experiment, {"optim.generator.warmup_drawings": 0}))
+    assert has(plots.objective_by_axis(record, base), plots._BEST)
 
 
 def test_labels_of_the_colour_bar_stand_apart() -> None:
