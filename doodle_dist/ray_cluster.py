@@ -8,12 +8,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import ray
 from ray.autoscaler.sdk import request_resources
+
+from doodle_dist.config.experiment import Experiment, whole_workers
 
 # Ray Data's tasks need a CPU of their own beside the workers, or the workers wait for data for ever.
 DATA_CPUS = 1.0
@@ -48,12 +50,25 @@ class Need:
         )
         return [worker] * self.workers + ([{"CPU": self.data_cpus}] if self.data_cpus else [])
 
+    def has_room(self, nodes: Iterable[Mapping[str, float]]) -> bool:
+        """Whether nodes of these resources hold all workers, each whole on one node."""
+        each = self.cpus_per_worker, self.gpus_per_worker
+        fit = sum(whole_workers(node.get("CPU", 0.0), node.get("GPU", 0.0), *each) for node in nodes)
+        return not self.workers or fit >= self.workers
+
     def __str__(self) -> str:
         if not self.workers:
             return f"Ray Data takes {DATA_CPUS:g} CPU at least"
         gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""
         data = f", and {self.data_cpus:g} for Ray Data," if self.data_cpus else ""
         return f"{self.workers} workers of {self.cpus_per_worker:g} CPUs{data} take {self.cpus:g} CPUs{gpus}"
+
+
+def need_of(experiment: Experiment) -> Need:
+    """What a run takes. Ray Data's tasks ask for no CPU where workers read, or take every CPU as a cluster grows."""
+    scaling = experiment.scaling
+    data_cpus = 0.0 if scaling.is_elastic or experiment.data.read == "worker" else DATA_CPUS
+    return Need(scaling.least_workers, scaling.cpus_per_worker, scaling.gpus_per_worker, data_cpus)
 
 
 def connect(need: Need, *, local: bool, debug: bool = False, dashboard: bool = False) -> bool:
@@ -166,7 +181,8 @@ def check_resources(need: Need, wait_s: float = 0.0) -> None:
         while True:
             have = ray.cluster_resources()
             cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
-            if cpus >= need.cpus and gpus >= need.gpus:
+            has_room = need.has_room(node["Resources"] for node in ray.nodes() if node["Alive"])
+            if cpus >= need.cpus and gpus >= need.gpus and has_room:
                 return
             if time.monotonic() >= deadline:
                 break
@@ -184,6 +200,12 @@ def check_resources(need: Need, wait_s: float = 0.0) -> None:
             request_resources(bundles=[])  # a standing request would keep the nodes after the run
     asked_for = f"--workers {need.workers}: " if need.workers else ""
     mend = "ask for fewer workers or --cpus per worker" if need.workers else "add a node"
+    if cpus >= need.cpus and gpus >= need.gpus:
+        share = f" and {need.gpus_per_worker:g} GPUs" if need.gpus_per_worker else ""
+        raise NotEnoughResourcesError(
+            f"{asked_for}a worker takes {need.cpus_per_worker:g} CPUs{share} of one node, and the cluster's nodes have "
+            f"no room for {need.workers} such; {mend}, or let it grow and give --wait SECONDS"
+        )
     raise NotEnoughResourcesError(
         f"{asked_for}{need}, and the cluster has {cpus:g} CPUs and {gpus:g} GPUs; {mend}, "
         "or let it grow and give --wait SECONDS"

@@ -27,7 +27,7 @@ from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
-from doodle_dist.ray_cluster import Need, check_resources, connect
+from doodle_dist.ray_cluster import check_resources, connect, need_of
 from doodle_dist.training import progress
 from doodle_dist.training.lease import Lease, held
 from doodle_dist.training.plan import training_plan
@@ -72,7 +72,7 @@ def train(
     run_uri = locations.join(experiment.storage, experiment.run)
     with held(run_uri, say) as (mine, is_lost):
         scaling = experiment.scaling
-        need = Need(scaling.least_workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
+        need = need_of(experiment)
         with _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
             connect(need, local=local, debug=debug)
             check_resources(need, wait_s)
@@ -301,7 +301,8 @@ def trainer(
             "report_at": report_at,
             "lease": lease,
         },
-        torch_config=TorchConfig(backend="nccl" if scaling.gpus_per_worker else "gloo"),
+        # nccl refuses two ranks on one GPU, as shares of one are; gloo takes tensors on GPUs too.
+        torch_config=TorchConfig(backend="nccl" if scaling.gpus_per_worker >= 1 else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=(scaling.workers_min, scaling.workers) if scaling.is_elastic else scaling.workers,
             elastic_resize_monitor_interval_s=scaling.grow_every_s,

@@ -8,8 +8,9 @@ from tests.imports import imports_of, modules, ours
 
 # From the bottom to the top. A module imports from its own package and from layers below, not from its neighbours.
 LAYERS = (
-    {"errors", "log", "pictures", "progress_line", "ray_cluster"},
+    {"errors", "log", "pictures", "progress_line"},
     {"config"},
+    {"ray_cluster"},
     {"data"},
     {"losses", "models", "schedules"},
     {"metrics"},

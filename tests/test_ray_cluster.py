@@ -3,7 +3,9 @@
 import pytest
 
 from doodle_dist import ray_cluster
-from doodle_dist.ray_cluster import Need, NotEnoughResourcesError, check_resources
+from doodle_dist.config.experiment import whole_workers
+from doodle_dist.config.load import load_experiment
+from doodle_dist.ray_cluster import Need, NotEnoughResourcesError, check_resources, need_of
 
 DATA_ONLY = Need(workers=0, cpus_per_worker=0, gpus_per_worker=0)
 
@@ -20,6 +22,9 @@ class Autoscaler:
             self.have = min(sum(bundle["CPU"] for bundle in self.asked[-1]), self.limit)
         return answer
 
+    def nodes(self) -> list[dict[str, object]]:
+        return [{"Alive": True, "Resources": self.cluster_resources()}]
+
     def request_resources(self, bundles: list[dict[str, float]]) -> None:
         self.asked.append(bundles)
 
@@ -28,6 +33,7 @@ class Autoscaler:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Autoscaler:
     cluster = Autoscaler(limit=4)
     monkeypatch.setattr(ray_cluster.ray, "cluster_resources", cluster.cluster_resources)
+    monkeypatch.setattr(ray_cluster.ray, "nodes", cluster.nodes)
     monkeypatch.setattr(ray_cluster, "request_resources", cluster.request_resources)
     monkeypatch.setattr(ray_cluster.time, "sleep", lambda _: None)
     return cluster
@@ -54,3 +60,35 @@ def test_the_advice_is_what_the_command_has(cluster: Autoscaler) -> None:
     )
     with pytest.raises(NotEnoughResourcesError, match=r"ask for fewer workers .*--wait SECONDS"):
         check_resources(Need(8, 1, 0), 0)
+
+
+def test_a_worker_takes_what_it_takes_of_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}}] * 5
+    nodes.append({"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}})
+    monkeypatch.setattr(ray_cluster.ray, "cluster_resources", lambda: {"CPU": 10.0, "GPU": 5.0})
+    monkeypatch.setattr(ray_cluster.ray, "nodes", lambda: nodes)
+    check_resources(Need(4, 2, 1))
+    with pytest.raises(NotEnoughResourcesError) as error:
+        check_resources(Need(2, 4, 0))
+    assert str(error.value) == (
+        "--workers 2: a worker takes 4 CPUs of one node, and the cluster's nodes have no room for 2 such; "
+        "ask for fewer workers or --cpus per worker, or let it grow and give --wait SECONDS"
+    )
+    with pytest.raises(NotEnoughResourcesError, match="a worker takes 1 CPUs and 2 GPUs of one node"):
+        check_resources(Need(2, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "each", "fit"), [(2, 0.4, 4), (1, 0.1, 10), (8, 1, 8), (8, 3, 2), (0, 0.5, 0)]
+)
+def test_a_share_of_a_gpu_is_of_one_gpu(gpus: float, each: float, fit: int) -> None:
+    assert whole_workers(100, gpus, 1, each) == fit
+
+
+def test_ray_data_s_cpu_is_counted_where_its_tasks_ask_for_one() -> None:
+    def asked(*settings: str) -> Need:
+        return need_of(load_experiment("classifier-small", settings))
+
+    assert asked("scaling.workers=2") == Need(2, 1, 0, 1)
+    assert asked("scaling.workers=2", "data.read=worker") == Need(2, 1, 0, 0)
+    assert asked("scaling.workers=4", "scaling.workers_min=2") == Need(2, 1, 0, 0)

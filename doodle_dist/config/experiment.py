@@ -138,6 +138,16 @@ class OptimConfig(Section):
     classifier: OptimizerConfig | None = None
 
 
+def whole_workers(cpus: float, gpus: float, cpus_each: float, gpus_each: float) -> int:
+    """How many workers a node of ``cpus`` and ``gpus`` holds, each whole, with a share of one GPU or whole ones."""
+    fit = int(cpus / cpus_each + 1e-9) if cpus_each else 1_000_000
+    if 0 < gpus_each < 1:
+        fit = min(fit, int(gpus) * int(1 / gpus_each + 1e-9))
+    elif gpus_each:
+        fit = min(fit, int(gpus / gpus_each + 1e-9))
+    return fit
+
+
 class ScalingConfig(Section):
     workers: int = Field(1, ge=1, description="Ray Train workers; the most, where workers_min is given")
     workers_min: int = Field(
@@ -163,10 +173,7 @@ class ScalingConfig(Section):
 
     def workers_on(self, cpus: float, gpus: float) -> int:
         """The most workers that Ray could put on a node, each of them whole."""
-        fit = cpus // self.cpus_per_worker
-        if self.gpus_per_worker:
-            fit = min(fit, gpus // self.gpus_per_worker)
-        return min(int(fit), self.workers)
+        return min(whole_workers(cpus, gpus, self.cpus_per_worker, self.gpus_per_worker), self.workers)
 
     @model_validator(mode="after")
     def _least_is_no_more_than_most(self) -> Self:

@@ -3,7 +3,7 @@
 An object store's files can't be appended to: lines are kept on a local disk, and the whole file is put when asked.
 """
 
-import tempfile
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from doodle_dist.data import locations, storage
+from doodle_dist.data.scratch import new_folder
 
 
 def read_lines(uri: str) -> list[dict[str, Any]]:
@@ -36,7 +37,7 @@ class LinesFile:
         self.is_remote = "://" in uri
         text = b"".join(orjson.dumps(line) + b"\n" for line in kept)
         if self.is_remote:
-            self.path = Path(tempfile.mkdtemp(prefix="doodle-dist-lines-")) / locations.basename(uri)
+            self.path = new_folder("lines") / locations.basename(uri)
             self.path.write_bytes(text)
         else:
             storage.write_atomic(uri, text)
@@ -54,3 +55,5 @@ class LinesFile:
 
     def close(self) -> None:
         self.file.close()
+        if self.is_remote:
+            shutil.rmtree(self.path.parent, ignore_errors=True)

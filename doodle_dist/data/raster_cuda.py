@@ -12,6 +12,7 @@ Needs triton, which torch's CUDA builds bring along. Triton's interpreter (TRITO
 
 import os
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import numpy.typing as npt
@@ -233,11 +234,13 @@ def rasterize_packed_on(
     data = torch.from_numpy(buffer[first:last].copy()).to(device)
     starts = torch.from_numpy(offsets.astype(np.int64) - first).to(device)
     far = torch.empty(count, 2, dtype=torch.int32, device=device)
-    _measure[(count,)](data, starts, far, num_warps=1)
-    _draw_row[(count, side)](
-        data, starts, far, torch.from_numpy(pen).to(device), torch.from_numpy(dither).to(device), out,
-        side, recipe.reach, recipe.reach_x, float(recipe.radius), recipe.pen_length,
-        float(recipe.scale_x), float(recipe.scale_y), float(recipe.margin),
-        COLUMNS=triton.next_power_of_2(side), num_warps=1, enable_fp_fusion=False,
-    )  # fmt: skip
+    # Triton launches on the thread's current device, which is the first one in threads that chose none.
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        _measure[(count,)](data, starts, far, num_warps=1)
+        _draw_row[(count, side)](
+            data, starts, far, torch.from_numpy(pen).to(device), torch.from_numpy(dither).to(device), out,
+            side, recipe.reach, recipe.reach_x, float(recipe.radius), recipe.pen_length,
+            float(recipe.scale_x), float(recipe.scale_y), float(recipe.margin),
+            COLUMNS=triton.next_power_of_2(side), num_warps=1, enable_fp_fusion=False,
+        )  # fmt: skip
     return out

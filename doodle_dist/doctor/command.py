@@ -22,7 +22,7 @@ from doodle_dist.doctor.collect import collect
 from doodle_dist.doctor.facts import ClusterFacts
 from doodle_dist.doctor.findings import Finding, as_json, as_text, would_fail
 from doodle_dist.errors import WorkFailedError, one_line
-from doodle_dist.ray_cluster import Need, connect
+from doodle_dist.ray_cluster import connect, need_of
 
 _JOB_S = 600.0
 _SHIPPED = "preset.toml"
@@ -32,8 +32,7 @@ def examine(
     experiment: Experiment, *, local: bool, wait_s: float, debug: bool = False
 ) -> tuple[list[Finding], ClusterFacts | None]:
     """The findings about the cluster of RAY_ADDRESS or of this machine, and the facts; None where none answers."""
-    scaling = experiment.scaling
-    need = Need(scaling.least_workers, scaling.cpus_per_worker, scaling.gpus_per_worker)
+    need = need_of(experiment)
     data = experiment.data.uri
     try:
         connect(need, local=local, debug=debug)

@@ -60,6 +60,7 @@ def train_gan(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         task = GanTask(experiment, _shape(real, categories), device=device, world_size=1, wrap=as_it_is)
+        task.begin()
         batch = experiment.train.global_batch
         steps = steps_of(experiment)
         batches = ((real.pixels[r], real.labels[r]) for r in endless(len(real), batch, steps, seed))

@@ -31,7 +31,7 @@ def read_curves(run: str) -> dict[str, Curve]:
     where = locations.join(run, "tensorboard")
     if not storage.exists(where):
         raise ValueError(f"{run} has no curves: it is no run, or it has not logged yet")
-    with tempfile.TemporaryDirectory(prefix="doodle-dist-events-") as copy:
+    with tempfile.TemporaryDirectory(prefix="doodle-dist-history-") as copy:
         folder = where
         if "://" in where:
             folder = copy

@@ -22,13 +22,13 @@ def diversity_ratios(
     """Per label: how far generated pictures lie from each other, over how far real ones do.
 
     1 is as varied as the real drawings, 0 is one picture. Features [N, F]; a label that has fewer than two
-    of either is left out.
+    of either, or whose real pictures are all the same, is left out.
     """
     ratios = {}
     for label in torch.unique(real_labels).tolist():
         fake, true = generated[generated_labels == label], real[real_labels == label]
-        if len(fake) >= 2 and len(true) >= 2:
-            ratios[int(label)] = mean_pairwise_distance(fake) / mean_pairwise_distance(true)
+        if len(fake) >= 2 and len(true) >= 2 and (of_real := mean_pairwise_distance(true)):
+            ratios[int(label)] = mean_pairwise_distance(fake) / of_real
     return ratios
 
 

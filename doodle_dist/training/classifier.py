@@ -69,6 +69,9 @@ class ClassifierTask:
         self.ema = ExponentialMovingAverage(self.net)
         self._health = torch.zeros(())
 
+    def begin(self) -> None:
+        """Nothing: it begins with its initial weights."""
+
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
         changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), self.augment)
         images = augment.apply(batch.images, changes, self.augment)

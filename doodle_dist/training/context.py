@@ -1,11 +1,6 @@
 """Where a worker runs: its rank, its device, and how it reports. Ray Train stays behind this."""
 
-import os
-import shutil
-import tempfile
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -107,27 +102,3 @@ class RayContext:
         Every rank has to ask, and all get one answer.
         """
         return ray.train.get_preemption_info()
-
-
-_PREFIX = "doodle-dist-checkpoint-"
-# Long past what an upload is retried for.
-_ABANDONED_AFTER_S = 6 * 3600.0
-
-
-def new_checkpoint_folder() -> Path:
-    """An empty folder that outlives this function: the upload reads it later, and deletes it.
-
-    Those that killed processes left behind, which nobody else would ever delete, go first.
-    """
-    _sweep_abandoned(Path(tempfile.gettempdir()))
-    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
-
-
-def _sweep_abandoned(parent: Path) -> None:
-    """By age and by the process: with several containers on one /tmp, a process may live that can't be seen here."""
-    for folder in parent.glob(f"{_PREFIX}*-*"):
-        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        with suppress(OSError):  # another process was first
-            is_old = time.time() - folder.stat().st_mtime > _ABANDONED_AFTER_S
-            if is_old and pid.isdigit() and not Path(f"/proc/{pid}").exists():
-                shutil.rmtree(folder)

@@ -35,7 +35,9 @@ class _Loss(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, images: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.critic(images, labels)
+        logits, classes = self.critic.verdicts(images, labels)
+        if classes is not None:
+            logits = logits + 0.0 * classes.sum(1)  # DDP waits for a gradient of every weight
         loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return loss * self.weights[targets.long()], logits
 
@@ -80,6 +82,9 @@ class CriticTask:
         self.ema_config = experiment.ema
         self.ema = ExponentialMovingAverage(self.critic)
         self._norm = torch.zeros((), device=device)
+
+    def begin(self) -> None:
+        """Nothing: it begins with its initial weights."""
 
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
         changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), self.augment)

@@ -40,6 +40,7 @@ from doodle_dist.training.gan_updates import (
 )
 from doodle_dist.training.optim import Optimizer
 from doodle_dist.training.precision import Precision
+from doodle_dist.training.reasons import on_this_node
 from doodle_dist.training.targets import critic_targets, generator_targets
 from doodle_dist.training.task import Clock, DataShape, LaneRandom, Report, StepInput, Wrap
 
@@ -80,8 +81,6 @@ class GanTask:
         shape = {"num_categories": len(data.categories), "side": data.side, "channels": data.channels}
         self.generator = build_generator(model.generator, **shape).to(device)
         self.critic = build_critic(model.critic, **shape).to(device)
-        if self.gan.critic_from:
-            _start_from(self.critic, self.gan.critic_from, device)
         for net in (self.generator, self.critic):
             # 15 % faster convolutions on a CPU. torch's stub of `to` does not know the argument.
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -100,6 +99,10 @@ class GanTask:
         zero = torch.zeros((), device=device)
         self._norms = {"critic": zero, "generator": zero}
         self._largest_norms = dict(self._norms)
+
+    def begin(self) -> None:
+        if self.gan.critic_from:
+            _start_from(self.critic, self.gan.critic_from, self.device)
 
     # --- one step -------------------------------------------------------------------------------------
 
@@ -272,7 +275,8 @@ class GanTask:
 
 def _start_from(critic: nn.Module, run: str, device: torch.device) -> None:
     """Copy the weights of a pre-trained critic. Raises ValueError where it is of another architecture."""
-    trained = load_snapshot(run, device=device)
+    with on_this_node():
+        trained = load_snapshot(run, device=device)
     try:
         critic.load_state_dict(trained.critic.state_dict())
     except RuntimeError:

@@ -12,6 +12,7 @@ from doodle_dist.metrics.moments import Gaussian, Moments, frechet
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.training.metrics import sum_over_ranks
+from doodle_dist.training.reasons import on_this_node
 from doodle_dist.training.task import StepInput
 
 # Pictures that are judged, with equal shares of all categories.
@@ -25,7 +26,8 @@ class Judge:
     def __init__(
         self, run: str, categories: tuple[str, ...], shape: tuple[int, int], device: torch.device
     ) -> None:
-        snapshot = load_snapshot(run, device=device)
+        with on_this_node():
+            snapshot = load_snapshot(run, device=device)
         if snapshot.categories != categories:
             raise ValueError("gan.judge: the judge was trained on other categories than this GAN")
         if (snapshot.side, snapshot.channels) != shape:

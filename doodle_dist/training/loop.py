@@ -15,12 +15,13 @@ from doodle_dist.config.experiment import TrainConfig
 from doodle_dist.data import locations, storage
 from doodle_dist.data.order import step_seed
 from doodle_dist.data.retry import patience
+from doodle_dist.data.scratch import new_folder
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.stream import Batch
 from doodle_dist.pictures import png, to_images
 from doodle_dist.training.audit import AuditWriter
 from doodle_dist.training.checkpoint import Cursor, save_checkpoint
-from doodle_dist.training.context import Context, new_checkpoint_folder
+from doodle_dist.training.context import Context
 from doodle_dist.training.metrics import Meter
 from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.stopping import Look, never
@@ -269,7 +270,7 @@ def _checkpoint(run: Run, cursor: Cursor, *, is_judged: bool) -> None:
         run.audit.flush()
     folder = None
     if run.context.rank == 0:
-        folder = new_checkpoint_folder()
+        folder = new_folder("checkpoint")
         save_checkpoint(
             folder,
             state=run.task.state_dict(),

@@ -4,6 +4,8 @@ import errno
 import re
 import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import orjson
 
@@ -11,6 +13,19 @@ from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import DamagedError
 from doodle_dist.errors import causes, one_line, root_cause
 from doodle_dist.run.folder import STOPPED
+
+
+class NodeError(Exception):
+    """What this node can't do, and others may: raised, so that the ranks that could don't wait for this one."""
+
+
+@contextmanager
+def on_this_node() -> Iterator[None]:
+    """A ValueError inside is about what this node finds, which others may find otherwise: NodeError, naming it."""
+    try:
+        yield
+    except ValueError as error:
+        raise NodeError(f"on {socket.gethostname()}: {one_line(error)}") from error
 
 
 def note_reason(run_uri: str, reason: str) -> None:
@@ -28,11 +43,11 @@ def forget_reason(run_uri: str) -> None:
 def reason_to_stop(error: BaseException) -> str:
     """Why a worker's error would meet the next start of the workers too; "" where that may well go better.
 
-    A file that is damaged, and a disk of this node that is full.
+    A file that is damaged, a disk of this node that is full, and what the driver found and this node does not.
     """
     for cause in causes(error):
         # Itself about an error of the file's reader, and wrapped where it was met in a task of Ray Data.
-        if isinstance(cause, DamagedError):
+        if isinstance(cause, DamagedError | NodeError):
             return one_line(cause)
         if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
             return (

@@ -113,6 +113,10 @@ class Report:
 class Task(Protocol):
     """A thing to train. Every method is called by all ranks, at the same steps."""
 
+    def begin(self) -> None:
+        """Once, before the first step of a run that has no checkpoint yet: take over weights of another run."""
+        ...
+
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
         """One update of everything. Returns scalars that, *summed* over ranks, are the global batch's."""
         ...

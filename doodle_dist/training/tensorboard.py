@@ -5,7 +5,7 @@ to, each is closed and uploaded at every checkpoint and a new one begun: what a 
 uploaded before it, wherever rank 0 starts next.
 """
 
-import tempfile
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from doodle_dist.data import locations, storage
+from doodle_dist.data.scratch import new_folder
 
 
 class TensorBoard:
@@ -23,7 +24,7 @@ class TensorBoard:
     def __init__(self, run_uri: str, drawings_seen: int) -> None:
         self.where = locations.join(run_uri, "tensorboard")
         self.is_remote = "://" in run_uri
-        self.folder = Path(tempfile.mkdtemp(prefix="doodle-dist-events-") if self.is_remote else self.where)
+        self.folder = new_folder("events") if self.is_remote else Path(self.where)
         # What an interrupted attempt drew past the checkpoint is drawn again: purge_step hides the old points.
         # A run that was interrupted before its first checkpoint begins anew, and hides all of them.
         self.writer = SummaryWriter(str(self.folder), purge_step=drawings_seen + 1 if drawings_seen else 0)
@@ -76,3 +77,4 @@ class TensorBoard:
         if self.is_remote:
             for file in sorted(self.folder.iterdir()):
                 storage.put_file(file, locations.join(self.where, file.name))
+            shutil.rmtree(self.folder, ignore_errors=True)

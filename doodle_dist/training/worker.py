@@ -1,5 +1,6 @@
 """What runs on each worker of Ray Train: build everything from the experiment, resume, train."""
 
+import socket
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -35,13 +36,13 @@ from doodle_dist.training.context import Context, RayContext
 from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.gan import GanTask
 from doodle_dist.training.growth import room_for_more
-from doodle_dist.training.lease import Lease
+from doodle_dist.training.lease import Lease, newest_lease
 from doodle_dist.training.loop import Run, StoppedError, train
 from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.plan import held_out_plan, training_plan
 from doodle_dist.training.progress import StopQuestion
 from doodle_dist.training.ray_metrics import telemetry
-from doodle_dist.training.reasons import note_reason, reason_to_stop, told
+from doodle_dist.training.reasons import NodeError, note_reason, on_this_node, reason_to_stop, told
 from doodle_dist.training.stopping import Lookout
 from doodle_dist.training.task import DataShape, Task, Wrap, as_it_is
 from doodle_dist.training.tensorboard import TensorBoard
@@ -64,6 +65,7 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
     experiment = Experiment.model_validate(config["experiment"])
     board = config["board"] if context.rank == 0 else None
     warn = board.warn.remote if board else _nobody
+    _check_shared(run_uri, config["lease"])
     if noted_reason(run_uri):
         return  # why the last start of the workers ended would end this one
     context.store = CheckpointStore(run_uri, experiment.train.keep_checkpoints, config["lease"], warn)
@@ -84,7 +86,7 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
     except ValueError as error:
         _note_reason(run_uri, context, error)
         return
-    except OSError as error:
+    except Exception as error:
         _note_what_stays(run_uri, error)
         raise
     could_grow = room_for_more(experiment.scaling, context.world_size)
@@ -98,6 +100,15 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
         raise
     finally:
         close_run(run, batches)
+
+
+def _check_shared(run_uri: str, lease: Lease | None) -> None:
+    """Raise NodeError where this node doesn't see what the driver has written into the run's folder."""
+    if lease is not None and newest_lease(run_uri) is None:
+        raise NodeError(
+            f"{locations.public(run_uri)} on {socket.gethostname()} is not the driver's folder: --storage should be an "
+            "object store, or a folder that all nodes share"
+        )
 
 
 def _nobody(_: object) -> None:
@@ -151,13 +162,15 @@ def prepare_run(
 ) -> tuple[Run, RankBatches, Cursor]:
     """The run, its stream from the checkpoint's cursor on, and the cursor.
 
-    The stream is read through Ray Data, or from ``memory``. Raises ValueError on every rank or on none.
+    The stream is read through Ray Data, or from ``memory``. Raises ValueError on every rank or on none, and NodeError
+    where this rank's node lacks something.
     """
     torch.set_num_threads(experiment.scaling.threads_per_worker)
     torch.manual_seed(experiment.seed)
     quiet_ray_data()
 
-    manifest = load_manifest(experiment.data.uri)
+    with on_this_node():
+        manifest = load_manifest(experiment.data.uri)
     plan = training_plan(experiment, manifest)
     categories = stream_categories(manifest, experiment.data.categories)
     total = experiment.train.total_drawings(plan.rows)
@@ -172,6 +185,8 @@ def prepare_run(
         task = build_task(experiment, manifest, categories, context)
         if checkpoint is not None:
             _go_on(task, load_state(checkpoint, context.device), run_uri)
+        else:
+            task.begin()
     except BaseException:
         batches.close()
         raise
@@ -260,17 +275,18 @@ def _note_start(log: MetricsLog, scaling: ScalingConfig, context: Context) -> No
 def rasteriser_on(device: torch.device, plan: StreamPlan) -> Rasteriser | None:
     """What draws a stream's strokes, where that is the worker's device; None: the CPU, or pixels need no drawing.
 
-    Raises ValueError where the device can't.
+    Raises NodeError where the device can't.
     """
     if plan.rasterize != "device" or plan.kind == "pixels":
         return None
-    try:
-        from doodle_dist.data.raster_cuda import check_device, rasterize_packed_on
-    except ImportError as error:
-        raise ValueError(
-            f"data.rasterize=device needs triton, which torch's CUDA builds bring: {error}"
-        ) from None
-    check_device(device, plan.side)
+    with on_this_node():
+        try:
+            from doodle_dist.data.raster_cuda import check_device, rasterize_packed_on
+        except ImportError as error:
+            raise ValueError(
+                f"data.rasterize=device needs triton, which torch's CUDA builds bring: {error}"
+            ) from None
+        check_device(device, plan.side)
 
     def draw(buffer: NDArray[np.uint8], offsets: NDArray[np.int32], side: int) -> torch.Tensor:
         return rasterize_packed_on(buffer, offsets, device, side=side)

@@ -68,6 +68,12 @@ def test_diversity_leaves_out_labels_with_fewer_than_two() -> None:
     assert set(diversity_ratios(x, few, x, many)) == {0}
 
 
+def test_a_category_whose_real_pictures_are_all_the_same_has_no_ratio() -> None:
+    labels = torch.tensor([0, 0, 1, 1])
+    real = torch.tensor([[1.0, 2.0], [1.0, 2.0], [0.0, 1.0], [3.0, 1.0]])
+    assert set(diversity_ratios(normal(4, 2, 0), labels, real, labels)) == {1}
+
+
 def test_conditional_accuracy_is_chance_for_shuffled_labels() -> None:
     labels = torch.arange(10).repeat(500)
     logits = torch.nn.functional.one_hot(labels, 10).float()

@@ -1,6 +1,7 @@
 """Why a run ended: what is noted for good, what is tried again, and what is said of a worker that died."""
 
 import errno
+import socket
 import tempfile
 from pathlib import Path
 
@@ -8,7 +9,14 @@ import pytest
 
 from doodle_dist.data.storage_errors import DamagedError, StorageError
 from doodle_dist.run.folder import noted_reason
-from doodle_dist.training.reasons import forget_reason, note_reason, reason_to_stop, told
+from doodle_dist.training.reasons import (
+    NodeError,
+    forget_reason,
+    note_reason,
+    on_this_node,
+    reason_to_stop,
+    told,
+)
 
 
 def wrapped(cause: Exception) -> Exception:
@@ -31,6 +39,13 @@ def test_damage_and_a_full_disk_stop_a_run_wherever_in_the_chain_they_are() -> N
     full = OSError(errno.ENOSPC, "No space left on device")
     for error in (full, wrapped(full)):
         assert reason_to_stop(error).startswith(f"no space left on {tempfile.gettempdir()} of ")
+
+
+def test_what_only_this_node_lacks_is_told_with_its_name_and_stops_the_run() -> None:
+    with pytest.raises(NodeError, match=f"on {socket.gethostname()}: no data here") as error, on_this_node():
+        raise ValueError("no data here")
+    assert reason_to_stop(wrapped(error.value)) == f"on {socket.gethostname()}: no data here"
+    assert not isinstance(error.value, ValueError), "which all ranks are thought to meet alike"
 
 
 @pytest.mark.parametrize(

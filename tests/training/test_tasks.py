@@ -345,6 +345,7 @@ def test_a_pretrained_critic_is_where_a_gan_s_begins(tmp_path: Path) -> None:
     )  # fmt: skip
     start = f"gan.critic_from={tmp_path / 'critic'}"
     gan = build(experiment_for("doodle-gan-small", "model.critic.head=linear", start))
+    gan.begin()
     theirs = task.snapshot()
     assert all(
         torch.equal(t, theirs[n.removeprefix("critic.")])
@@ -352,9 +353,18 @@ def test_a_pretrained_critic_is_where_a_gan_s_begins(tmp_path: Path) -> None:
         if n.startswith("critic.")
     )
     with pytest.raises(ValueError, match="another shape"):
-        build(experiment_for("doodle-gan-small", "model.critic.head=linear", "model.critic.width=12", start))
+        build(
+            experiment_for("doodle-gan-small", "model.critic.head=linear", "model.critic.width=12", start)
+        ).begin()
     with pytest.raises(ValueError, match="should name some of the data's"):
         build(experiment_for("critic", "pretraining.positive=[]"))
+
+
+def test_every_weight_of_a_critic_that_is_pretrained_has_a_gradient() -> None:
+    """DistributedDataParallel waits for each, also of the head that this loss has no use for."""
+    task = build(experiment_for("critic", "model.critic.head=auxiliary"))
+    run_steps(task, 0, 1)
+    assert all(p.grad is not None for p in task.critic.parameters())  # type: ignore[attr-defined]
 
 
 def failures_of(task: Task, until: Callable[[set[str]], bool] = lambda named: False) -> set[str]:

@@ -15,9 +15,11 @@ from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.training.checkpoint import Cursor, save_checkpoint
 from doodle_dist.training.context import Alone
+from doodle_dist.training.lease import held
 from doodle_dist.training.loop import Run
 from doodle_dist.training.plan import held_out_plan, training_plan
-from doodle_dist.training.worker import close_run, held_out, prepare_run
+from doodle_dist.training.reasons import NodeError
+from doodle_dist.training.worker import _check_shared, close_run, held_out, prepare_run
 from tests.datasets import prepare_here
 from tests.runs import SMALL
 
@@ -179,3 +181,13 @@ def test_the_drawings_to_judge_by_are_read_when_they_are_asked_for_and_no_longer
     assert len(reading()) > len(before)
     batches.close()
     assert reading() == before
+
+
+def test_a_node_that_does_not_see_the_driver_s_folder_says_so(tmp_path: Path) -> None:
+    with held(str(tmp_path / "run"), lambda _: None) as (lease, _):
+        _check_shared(lease.run_uri, lease)
+        with pytest.raises(
+            NodeError, match=r"elsewhere on \S+ is not the driver's folder: --storage should be"
+        ):
+            _check_shared(str(tmp_path / "elsewhere"), lease)
+    _check_shared(str(tmp_path / "elsewhere"), None)

@@ -1,4 +1,4 @@
-"""The folder that a checkpoint is made in."""
+"""The folders that are made for what is on its way to a store."""
 
 import os
 import tempfile
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from doodle_dist.training.context import new_checkpoint_folder
+from doodle_dist.data.scratch import new_folder
 
 _NOBODY = 2**22 + 1  # above the highest number that Linux gives a process
 _LONG_AGO = time.time() - 7 * 3600
@@ -17,16 +17,21 @@ def test_folders_that_killed_processes_left_behind_are_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    mine = new_checkpoint_folder()
+    mine = new_folder("checkpoint")
     names = {
         f"doodle-dist-checkpoint-{_NOBODY}-old": _LONG_AGO,
         f"doodle-dist-checkpoint-{_NOBODY}-new": time.time(),
         f"doodle-dist-checkpoint-{os.getpid()}-old": _LONG_AGO,
+        f"doodle-dist-lines-{_NOBODY}-old": _LONG_AGO,
+        f"doodle-dist-lines-{_NOBODY}-growing": _LONG_AGO,
         f"somebody-else-{_NOBODY}-old": _LONG_AGO,
     }
     for name, at in names.items():
         (tmp_path / name).mkdir()
+        if name.endswith("growing"):
+            (tmp_path / name / "events.jsonl").touch()
         os.utime(tmp_path / name, (at, at))
-    another = new_checkpoint_folder()
+    another = new_folder("events")
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {mine.name, another.name, *names} - {f"doodle-dist-checkpoint-{_NOBODY}-old"}
+    gone = {f"doodle-dist-{kind}-{_NOBODY}-old" for kind in ("checkpoint", "lines")}
+    assert left == {mine.name, another.name, *names} - gone

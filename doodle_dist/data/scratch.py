@@ -1,0 +1,37 @@
+"""Folders of this machine for what is on its way to a store; those that killed processes left behind are deleted."""
+
+import os
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_PREFIX = "doodle-dist-"
+KINDS = ("checkpoint", "lines", "events")
+# Long past what an upload is retried for.
+_ABANDONED_AFTER_S = 6 * 3600.0
+
+
+def new_folder(kind: str) -> Path:
+    """An empty folder, of one of KINDS, that outlives this function: who asked for it deletes it.
+
+    Those that killed processes left behind, which nobody else would ever delete, go first.
+    """
+    _sweep_abandoned(Path(tempfile.gettempdir()))
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{kind}-{os.getpid()}-"))
+
+
+def _sweep_abandoned(parent: Path) -> None:
+    """By age and by the process: with several containers on one /tmp, a process may live that can't be seen here."""
+    for folder in (found for kind in KINDS for found in parent.glob(f"{_PREFIX}{kind}-*-*")):
+        pid = folder.name.removeprefix(_PREFIX).split("-")[1]
+        with suppress(OSError):  # another process was first
+            is_old = time.time() - _last_change(folder) > _ABANDONED_AFTER_S
+            if is_old and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+                shutil.rmtree(folder)
+
+
+def _last_change(folder: Path) -> float:
+    """A file that grows changes itself and not its folder."""
+    return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
