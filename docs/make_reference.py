@@ -26,12 +26,33 @@ FOLDER = Path(__file__).parent / "reference"
 _NOTE = "<!-- Made by docs/make_reference.py from the code: change that, not this. -->\n"
 
 
+_FOR_ALL = """## For all commands
+
+`doodle-dist --debug COMMAND` shows tracebacks and Ray's own log, `doodle-dist --version` the version.
+
+| exit code | meaning |
+| --- | --- |
+| 0 | done, or stopped as it was asked to and saved |
+| 1 | the work failed, or is not whole; with `doctor`: training would fail |
+| 2 | the request was wrong, and nothing was begun |
+| 130 | interrupted; the same command goes on |
+
+| environment | meaning |
+| --- | --- |
+| `DOODLE_DATA` | the prepared dataset, where none is given |
+| `DOODLE_STORAGE` | where runs lie, where none is given |
+| `DOODLE_LOG` | `json`: logs as JSON lines with run, rank and step |
+| `RAY_ADDRESS`, `RAY_AUTH_MODE`, `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH` | Ray's own: the cluster and its token |
+| `AWS_*` | the usual ones: credentials, region, `AWS_ENDPOINT_URL_S3` |
+"""
+
+
 # --- commands -------------------------------------------------------------------------------------------
 
 
 def commands() -> str:
     """Every command with its arguments and options."""
-    parts = [_NOTE, "# Commands\n", "`doodle-dist --help`, as one page.\n"]
+    parts = [_NOTE, "# Commands\n", "`doodle-dist --help`, as one page.\n", _FOR_ALL]
     for path, command in _walk("doodle-dist", typer.main.get_command(app)):
         parts.append(f"## {path}\n")
         parts.append(inspect.cleandoc(command.help or "") + "\n")

@@ -26,7 +26,7 @@ ALLOWED = {
     "log": set(),
     "pictures": set(),
     "progress_line": set(),
-    "ray_cluster": set(),
+    "ray_cluster": {"config.experiment"},
     "config": {"config"},
     "data": {"data", "errors"},
     # What the `data` commands do: they start Ray, and show drawings.

@@ -100,11 +100,11 @@ class PrepareRequest:
 
     def shards_per_split(self) -> tuple[int, ...]:
         """How many shards each split gets: of about 262,144 drawings, 51 MB of pictures, or as asked."""
-        shards = self._records / self._shard_rows if self.shards is None else float(self.shards)
+        shards = self._expected / self._shard_rows if self.shards is None else float(self.shards)
         return tuple(max(1, round(shards * percent / 100)) for percent in self.split_percents)
 
     @property
-    def _records(self) -> float:
+    def _expected(self) -> float:
         return sum(map(_records, self.sources))
 
     @property
@@ -131,7 +131,7 @@ class PrepareRequest:
             recognized_only=self.recognized_only,
             shards=shards,
             group_rows=self.group_rows,
-            runs=runs_of(self._records, shards, self.split_percents, self._shard_rows),
+            runs=runs_of(self._expected, shards, self.split_percents, self._shard_rows),
         )
 
 

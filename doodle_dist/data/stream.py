@@ -2,8 +2,8 @@
 
 An epoch's order is arithmetic (order.py). What a rank's lanes hold of a run of steps is a window (stream_plan.py).
 Ray Data's tasks read windows (stream_rows.py), the first ones the rank itself (stream_ray.py), or the rank reads them
-all (stream_here.py, ``StreamPlan.read = "worker"``). So starting at a cursor
-reads nothing that was consumed, and the drawings of a step are the same for any number of ranks.
+all (stream_here.py, ``StreamPlan.read = "worker"``). So starting at a cursor reads nothing that was consumed, and the
+drawings of a step are the same for any number of ranks.
 
 Strokes take an eighth of their rasters' bytes, so they travel as strokes and are rasterised where they are used
 (stream_pictures.py), a few steps at a time and ahead of the consumer, by threads of the worker. Where the workers' own
@@ -76,7 +76,7 @@ class RankBatches:
             read = windows_read(plan, lanes, todo, buffer_bytes, self._readers)
         self._chunks = _chunks(plan, lanes, read)
         self._coming: Future[_Chunk | None] = self._readers.submit(next, self._chunks, None)
-        self._batches = self._steps(plan, lanes, threads)
+        self._batches = self._all_steps(plan, lanes, threads)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -84,7 +84,7 @@ class RankBatches:
     def __next__(self) -> Batch:
         return next(self._batches)
 
-    def _steps(self, plan: StreamPlan, lanes: range, threads: int) -> Generator[Batch, None, None]:
+    def _all_steps(self, plan: StreamPlan, lanes: range, threads: int) -> Generator[Batch, None, None]:
         ahead: deque[tuple[_Chunk, Future[Pictures]]] = deque()
         while True:
             # What is rasterised is handed on at once, whether or not more has been read.

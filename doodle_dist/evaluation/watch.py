@@ -58,8 +58,8 @@ def look(uri: str, run: RunInfo) -> News:
 def follow(uri: str, every_s: float, patience_s: float) -> Iterator[News]:
     """A run's news whenever there are some, until it is over.
 
-    Raises ValueError where there is no run, nor within ``patience_s``, and WorkFailedError where nothing new came
-    for so long (0: it waits for ever): a run whose driver died says nothing of that.
+    Raises ValueError where there is no run within ``patience_s``, and WorkFailedError where nothing new came for so
+    long (0: it waits for ever): a run whose driver died says nothing of that.
     """
     run = _begun(uri, every_s, patience_s)
     last: News | None = None
@@ -83,13 +83,16 @@ def follow(uri: str, every_s: float, patience_s: float) -> Iterator[News]:
 
 def _begun(uri: str, every_s: float, patience_s: float) -> RunInfo:
     """The run, which may begin only after one has begun to watch."""
-    deadline = time.monotonic() + patience_s
+    deadline, said = time.monotonic() + patience_s, False
     while True:
         try:
             return read_run(uri)
-        except ValueError:
-            if time.monotonic() >= deadline:
+        except ValueError as error:
+            if patience_s and time.monotonic() >= deadline:
                 raise
+            if not said:
+                print(f"waiting: {error}", file=sys.stderr, flush=True)
+                said = True
         time.sleep(every_s)
 
 

@@ -119,12 +119,16 @@ def test_silence_ends_it_when_it_is_asked_to(run: Path) -> None:
         watch_run(str(run), every_s=SOON, patience_s=0.2, as_json=False)
 
 
-def test_a_run_that_begins_later_is_waited_for(tmp_path: Path, run: Path) -> None:
+@pytest.mark.parametrize("patience_s", [20, 0])
+def test_a_run_that_begins_later_is_waited_for(
+    tmp_path: Path, run: Path, patience_s: float, capsys: pytest.CaptureFixture[str]
+) -> None:
     later = tmp_path / "later"
     timer = threading.Timer(0.3, lambda: run.rename(later))
     timer.start()
-    assert next(follow(str(later), SOON, 20)).seen == 0
+    assert next(follow(str(later), SOON, patience_s)).seen == 0
     timer.join()
+    assert capsys.readouterr().err == f"waiting: {later} is no run: there is nothing\n"
 
 
 def test_what_is_no_run_says_so(tmp_path: Path) -> None:
