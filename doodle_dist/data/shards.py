@@ -1,10 +1,10 @@
 """`prepare`: official files -> shuffled shards, a manifest and the rejects, on Ray Data.
 
-Two rounds of Ray tasks around one exchange through storage (exchange.py), so that memory depends on the sizes of
+Two rounds of Ray tasks around one exchange through storage (exchange.py, which has the words), so that memory depends on the sizes of
 chunks and shards and never on how many drawings there are:
 
 1. *scatter*: each task parses chunks of source files and writes their drawings to `_staging/`, grouped by
-   the (split, shard) that their key_id's hash names;
+   the run, of neighbouring shards of all splits, that their key_id's hash names;
 2. *gather*: each task collects the groups of some shards from all chunks, sorts them by another hash (the global
    shuffle), drops key_ids that came twice, and writes the Parquet files.
 
