@@ -1,7 +1,7 @@
 """`prepare`: official files -> shuffled shards, a manifest and the rejects, on Ray Data.
 
-Two rounds of Ray tasks around one exchange through storage (exchange.py, which has the words), so that memory depends on the sizes of
-chunks and shards and never on how many drawings there are:
+Two rounds of Ray tasks around one exchange through storage (exchange.py, which has the words), so that memory
+depends on the sizes of chunks and shards and never on how many drawings there are:
 
 1. *scatter*: each task parses chunks of source files and writes their drawings to `_staging/`, grouped by
    the run, of neighbouring shards of all splits, that their key_id's hash names;
