@@ -21,6 +21,7 @@ from doodle_dist.data.stream_plan import stream_categories
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.ray_cluster import DATA_CPUS, Need, NotEnoughResourcesError, check_resources, connect
+from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.training.gan_judge import Judge
 from doodle_dist.training.lease import Lease, LeaseLostError, check, held, newest_lease
 from doodle_dist.training.plan import held_out_plan, training_plan
@@ -90,7 +91,7 @@ def plan_search(
         if experiment.gan.judge:
             categories = stream_categories(manifest, experiment.data.categories)
             shape = (manifest.side, manifest.channels)
-            Judge(experiment.gan.judge, categories, shape, torch.device("cpu"))
+            Judge(load_snapshot(experiment.gan.judge), categories, shape, torch.device("cpu"))
         else:
             ours["gan.judge"] = evaluator.evaluator_uri(experiment)
     base = build(overlay(experiment.model_dump(exclude_unset=True), ours))

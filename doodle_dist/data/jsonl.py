@@ -42,18 +42,21 @@ class LinesFile:
         else:
             storage.write_atomic(uri, text)
             self.path = Path(uri)
-        self.file = self.path.open("ab")
+        self.file, self.is_put = self.path.open("ab"), not text
 
     def add(self, line: object) -> None:
         self.file.write(orjson.dumps(line) + b"\n")
         self.file.flush()
+        self.is_put = False
 
     def put(self) -> None:
         """Make what was added durable, where the file lies in an object store."""
         if self.is_remote:
             storage.put_file(self.path, self.uri)
+            self.is_put = True
 
     def close(self) -> None:
+        """What could not be put stays on this machine's disk."""
         self.file.close()
-        if self.is_remote:
+        if self.is_remote and self.is_put:
             shutil.rmtree(self.path.parent, ignore_errors=True)

@@ -93,7 +93,11 @@ class GanTask:
         self.generator_optimizer = Optimizer(self.generator, optim.generator)
         self.ema = ExponentialMovingAverage(self.generator)
         pictures = (data.side, data.channels)
-        self.judge = Judge(self.gan.judge, data.categories, pictures, device) if self.gan.judge else None
+        self.judge: Judge | None = None
+        if self.gan.judge:
+            with on_this_node():
+                judge = load_snapshot(self.gan.judge, device=device)
+            self.judge = Judge(judge, data.categories, pictures, device)
         self.watch = FailureWatch(self.gan.failures)
         self._gauges: dict[str, float] = {}
         zero = torch.zeros((), device=device)

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from doodle_dist.metrics.gan import conditional_accuracy, diversity_ratios, gaussian_of
 from doodle_dist.metrics.moments import Gaussian, Moments, frechet
 from doodle_dist.models.classifiers import Classifier
-from doodle_dist.run.snapshot import load_snapshot
+from doodle_dist.run.snapshot import Snapshot
 from doodle_dist.training.metrics import sum_over_ranks
-from doodle_dist.training.reasons import on_this_node
 from doodle_dist.training.task import StepInput
 
 # Pictures that are judged, with equal shares of all categories.
@@ -20,14 +19,12 @@ _JUDGED = 1200
 
 
 class Judge:
-    """The classifier of a run. Raises ValueError where it knows other categories than the GAN, or reads pictures of
-    another ``shape`` (side, channels)."""
+    """The classifier of a run's snapshot. Raises ValueError where it knows other categories than the GAN, or reads
+    pictures of another ``shape`` (side, channels)."""
 
     def __init__(
-        self, run: str, categories: tuple[str, ...], shape: tuple[int, int], device: torch.device
+        self, snapshot: Snapshot, categories: tuple[str, ...], shape: tuple[int, int], device: torch.device
     ) -> None:
-        with on_this_node():
-            snapshot = load_snapshot(run, device=device)
         if snapshot.categories != categories:
             raise ValueError("gan.judge: the judge was trained on other categories than this GAN")
         if (snapshot.side, snapshot.channels) != shape:

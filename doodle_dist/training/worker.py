@@ -65,7 +65,7 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
     experiment = Experiment.model_validate(config["experiment"])
     board = config["board"] if context.rank == 0 else None
     warn = board.warn.remote if board else _nobody
-    _check_shared(run_uri, config["lease"])
+    _check_shared(config["lease"])
     if noted_reason(run_uri):
         return  # why the last start of the workers ended would end this one
     context.store = CheckpointStore(run_uri, experiment.train.keep_checkpoints, config["lease"], warn)
@@ -102,12 +102,12 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
         close_run(run, batches)
 
 
-def _check_shared(run_uri: str, lease: Lease | None) -> None:
-    """Raise NodeError where this node doesn't see what the driver has written into the run's folder."""
-    if lease is not None and newest_lease(run_uri) is None:
+def _check_shared(lease: Lease | None) -> None:
+    """Raise NodeError where this node doesn't see what the driver has written into the folder of its run, or search."""
+    if lease is not None and newest_lease(lease.run_uri) is None:
+        here = f"{locations.public(lease.run_uri)} on {socket.gethostname()}"
         raise NodeError(
-            f"{locations.public(run_uri)} on {socket.gethostname()} is not the driver's folder: --storage should be an "
-            "object store, or a folder that all nodes share"
+            f"{here} is not the driver's folder: --storage should be an object store, or a folder that all nodes share"
         )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from doodle_dist.metrics.gan import gaussian_of
 from doodle_dist.metrics.moments import frechet
+from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.training.gan_judge import Judge
 from doodle_dist.training.task import LaneRandom, StepInput
 from tests.evaluation.readers import PROJECTION
@@ -26,7 +27,7 @@ SCALARS = {
 @pytest.fixture
 def judge(tmp_path: Path) -> Callable[[], Judge]:
     save_run(tmp_path, "classifier-small", settings=(PROJECTION,))
-    return lambda: Judge(str(tmp_path), ("cat", "dog"), (28, 1), CPU)
+    return lambda: Judge(load_snapshot(str(tmp_path)), ("cat", "dog"), (28, 1), CPU)
 
 
 class _Fixed(nn.Module):
@@ -91,7 +92,7 @@ def test_the_real_drawings_are_read_once_and_none_are_no_figures(judge: Callable
 def test_a_judge_of_other_categories_is_refused(tmp_path: Path) -> None:
     save_run(tmp_path, "classifier-small", ("bird", "cat"), settings=(PROJECTION,))
     with pytest.raises(ValueError, match=r"gan\.judge: the judge was trained on other categories"):
-        Judge(str(tmp_path), ("cat", "dog"), (28, 1), CPU)
+        Judge(load_snapshot(str(tmp_path)), ("cat", "dog"), (28, 1), CPU)
 
 
 @pytest.mark.parametrize("shape", [(32, 1), (28, 3)])
@@ -101,4 +102,4 @@ def test_a_judge_of_other_pictures_is_refused(tmp_path: Path, shape: tuple[int, 
         rf"gan\.judge: .* of side 28 with 1 channels; this GAN makes them with side {shape[0]} and {shape[1]}"
     )
     with pytest.raises(ValueError, match=said):
-        Judge(str(tmp_path), ("cat", "dog"), shape, CPU)
+        Judge(load_snapshot(str(tmp_path)), ("cat", "dog"), shape, CPU)

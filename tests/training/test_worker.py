@@ -4,6 +4,7 @@ that it is judged on."""
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -185,9 +186,9 @@ def test_the_drawings_to_judge_by_are_read_when_they_are_asked_for_and_no_longer
 
 def test_a_node_that_does_not_see_the_driver_s_folder_says_so(tmp_path: Path) -> None:
     with held(str(tmp_path / "run"), lambda _: None) as (lease, _):
-        _check_shared(lease.run_uri, lease)
+        _check_shared(lease)
         with pytest.raises(
             NodeError, match=r"elsewhere on \S+ is not the driver's folder: --storage should be"
         ):
-            _check_shared(str(tmp_path / "elsewhere"), lease)
-    _check_shared(str(tmp_path / "elsewhere"), None)
+            _check_shared(replace(lease, run_uri=str(tmp_path / "elsewhere")))
+    _check_shared(None)
