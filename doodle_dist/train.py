@@ -128,6 +128,7 @@ def asked_to_stop() -> Iterator[threading.Event]:
     """SIGTERM and SIGINT set the event, once; the second one ends the process as it always did.
 
     So does SIGHUP, a terminal that closes, except under nohup; what would be said after it goes nowhere.
+    Look at the event and don't wait for it: a handler that runs meanwhile takes the lock that waiting holds.
     Nothing is caught where this isn't the main thread, which alone may.
     """
     asked = threading.Event()
