@@ -142,11 +142,13 @@ def asked_to_stop() -> Iterator[threading.Event]:
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
     def ask(number: int, _: object) -> None:
-        asked.set()
+        # First of all: the same signal, while the event is being set, would wait for the lock that this one holds.
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.default_int_handler)
         if number == signal.SIGHUP:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the kernel and the shell both send it
+        asked.set()
+        if number == signal.SIGHUP:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             for stream in terminals:
                 os.dup2(nowhere, stream)

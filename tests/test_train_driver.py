@@ -1,7 +1,13 @@
 """The driver's judgement of what Ray Train takes for the end of a run, and how it is asked to stop."""
 
+import fcntl
 import os
+import pty
 import signal
+import subprocess
+import sys
+import termios
+from pathlib import Path
 
 import pytest
 from ray.exceptions import RayActorError
@@ -50,3 +56,37 @@ def test_a_terminal_that_closes_asks_and_is_heard_of_once(monkeypatch: pytest.Mo
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+_WAITS = """
+import sys, time
+from pathlib import Path
+from doodle_dist.train import asked_to_stop
+with asked_to_stop() as asked:
+    print("ready", flush=True)
+    deadline = time.monotonic() + 30
+    while not asked.is_set() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    print("nobody reads this any more", flush=True)
+    Path(sys.argv[1]).write_text("saved" if asked.is_set() else "not asked")
+"""
+
+
+def test_what_is_said_after_a_terminal_has_closed_goes_nowhere(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", _WAITS, str(tmp_path / "note")],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    said = b""
+    while b"ready" not in said:
+        said += os.read(ours, 4096)
+    os.close(ours)
+    child.send_signal(signal.SIGHUP)  # as a shell does, after the kernel
+    assert child.wait(60) == 0
+    assert (tmp_path / "note").read_text() == "saved"
