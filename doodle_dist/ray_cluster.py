@@ -52,9 +52,11 @@ class Need:
 
     def has_room(self, nodes: Iterable[Mapping[str, float]]) -> bool:
         """Whether nodes of these resources hold all workers, each whole on one node."""
+        if not self.workers:
+            return True
         each = self.cpus_per_worker, self.gpus_per_worker
         fit = sum(whole_workers(node.get("CPU", 0.0), node.get("GPU", 0.0), *each) for node in nodes)
-        return not self.workers or fit >= self.workers
+        return fit >= self.workers
 
     def __str__(self) -> str:
         if not self.workers:
@@ -173,6 +175,11 @@ def quiet_ray_data() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+def nodes_of_cluster() -> list[dict[str, float]]:
+    """The resources of each node that is alive, taken or not."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def check_resources(need: Need, wait_s: float = 0.0) -> None:
     """Raise NotEnoughResourcesError where the cluster can't hold ``need``, after ``wait_s`` for an autoscaler."""
     deadline = time.monotonic() + wait_s
@@ -181,8 +188,8 @@ def check_resources(need: Need, wait_s: float = 0.0) -> None:
         while True:
             have = ray.cluster_resources()
             cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
-            has_room = need.has_room(node["Resources"] for node in ray.nodes() if node["Alive"])
-            if cpus >= need.cpus and gpus >= need.gpus and has_room:
+            is_enough = cpus >= need.cpus and gpus >= need.gpus
+            if is_enough and need.has_room(nodes_of_cluster()):
                 return
             if time.monotonic() >= deadline:
                 break
@@ -200,13 +207,11 @@ def check_resources(need: Need, wait_s: float = 0.0) -> None:
             request_resources(bundles=[])  # a standing request would keep the nodes after the run
     asked_for = f"--workers {need.workers}: " if need.workers else ""
     mend = "ask for fewer workers or --cpus per worker" if need.workers else "add a node"
-    if cpus >= need.cpus and gpus >= need.gpus:
+    lacking = f"{need}, and the cluster has {cpus:g} CPUs and {gpus:g} GPUs"
+    if is_enough:
         share = f" and {need.gpus_per_worker:g} GPUs" if need.gpus_per_worker else ""
-        raise NotEnoughResourcesError(
-            f"{asked_for}a worker takes {need.cpus_per_worker:g} CPUs{share} of one node, and the cluster's nodes have "
-            f"no room for {need.workers} such; {mend}, or let it grow and give --wait SECONDS"
+        lacking = (
+            f"a worker takes {need.cpus_per_worker:g} CPUs{share} of one node, and the cluster's nodes have no room "
+            f"for {need.workers} such"
         )
-    raise NotEnoughResourcesError(
-        f"{asked_for}{need}, and the cluster has {cpus:g} CPUs and {gpus:g} GPUs; {mend}, "
-        "or let it grow and give --wait SECONDS"
-    )
+    raise NotEnoughResourcesError(f"{asked_for}{lacking}; {mend}, or let it grow and give --wait SECONDS")

@@ -123,15 +123,28 @@ def say(text: str) -> None:
 STOP_WITHIN_S = 28.0
 
 
+class Asked:
+    """Whether a signal has asked to stop. Not a threading.Event: its lock, held by what a handler interrupts, waits
+    for ever."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+
 @contextmanager
-def asked_to_stop() -> Iterator[threading.Event]:
-    """SIGTERM and SIGINT set the event, once; the second one ends the process as it always did.
+def asked_to_stop() -> Iterator[Asked]:
+    """SIGTERM and SIGINT ask, once; the second one ends the process as it always did.
 
     So does SIGHUP, a terminal that closes, except under nohup; what would be said after it goes nowhere.
-    Look at the event and don't wait for it: a handler that runs meanwhile takes the lock that waiting holds.
     Nothing is caught where this isn't the main thread, which alone may.
     """
-    asked = threading.Event()
+    asked = Asked()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
@@ -142,13 +155,11 @@ def asked_to_stop() -> Iterator[threading.Event]:
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]
 
     def ask(number: int, _: object) -> None:
-        # First of all: the same signal, while the event is being set, would wait for the lock that this one holds.
+        asked.set()
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.default_int_handler)
         if number == signal.SIGHUP:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the kernel and the shell both send it
-        asked.set()
-        if number == signal.SIGHUP:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             for stream in terminals:
                 os.dup2(nowhere, stream)
@@ -183,7 +194,7 @@ def _imported_meanwhile(*modules: str) -> Iterator[None]:
 def _fit(
     ray_trainer: "TorchTrainer",
     board: ray.actor.ActorHandle,
-    asked: threading.Event,
+    asked: Asked,
     is_lost: threading.Event,
 ) -> None:
     """Train until it is over, asked to stop, or the run's lease is lost.

@@ -13,14 +13,21 @@ from doodle_dist import train as train_driver
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, build, overlay
 from doodle_dist.config.search import SearchConfig
-from doodle_dist.config.search_check import NOT_OVERRIDDEN, NOT_SEARCHED, check_points, checked_space
+from doodle_dist.config.search_check import check_overrides, check_points, checked_space
 from doodle_dist.data import locations, storage
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.stream_plan import stream_categories
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import WorkFailedError
-from doodle_dist.ray_cluster import DATA_CPUS, Need, NotEnoughResourcesError, check_resources, connect
+from doodle_dist.ray_cluster import (
+    DATA_CPUS,
+    Need,
+    NotEnoughResourcesError,
+    check_resources,
+    connect,
+    nodes_of_cluster,
+)
 from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.training.gan_judge import Judge
 from doodle_dist.training.lease import Lease, LeaseLostError, check, held, newest_lease
@@ -35,7 +42,6 @@ from doodle_dist.tuning.resources import (
     TrialResources,
     fits_in_memory,
     measured_gpu_share,
-    nodes_of_cluster,
     places,
 )
 from doodle_dist.tuning.same_search import refuse_another
@@ -78,9 +84,7 @@ def plan_search(
         raise ConfigError(f"--search {searcher!r}: should be {' or '.join(SEARCHERS)}")
     if searcher == "optuna" and config.scheduler == "pbt":
         raise ConfigError("--search optuna has no use with --scheduler pbt, which changes settings by itself")
-    for key in fixed:
-        if key in NOT_OVERRIDDEN:
-            raise ConfigError(f"--set {key}: {NOT_SEARCHED[key.removesuffix('.workers')]}")
+    check_overrides(fixed)
     experiment = train_driver.with_absolute_locations(experiment)
     manifest = load_manifest(experiment.data.uri)
     check_files(experiment.data.uri, manifest)
@@ -95,7 +99,6 @@ def plan_search(
         else:
             ours["gan.judge"] = evaluator.evaluator_uri(experiment)
     base = build(overlay(experiment.model_dump(exclude_unset=True), ours))
-    searched = {key for axis in config.axes().axes for key in (axis.key, *axis.also)}
     space = checked_space(config, base, fixed)
     if searcher == "random" and space.size is not None and trials > space.size:
         train_driver.say(f"the grid has {space.size} points: as many trials, not {trials}")
@@ -109,7 +112,7 @@ def plan_search(
         scheduler=config.scheduler,
         searcher=searcher,
         seed=seed,
-        fixed=tuple(key for key in fixed if key in searched),
+        fixed=fixed,
     )
     if searcher == "random":
         check_points(search.points()[:_CHECKED_POINTS], base)

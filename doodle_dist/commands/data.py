@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from doodle_dist.commands.options import Json, Local, Settings, Wait, on_this_machine
+from doodle_dist.commands.options import Json, Local, Settings, Wait, output_here
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, make, prepare and look at drawings.")
 
@@ -100,9 +100,7 @@ def prepare(
 @app.command()
 def inspect(
     uri: Annotated[str, typer.Argument(help="prepared dataset")],
-    output: Annotated[
-        Path, typer.Option("-o", callback=on_this_machine, help="contact sheet to write")
-    ] = Path("contact-sheet.png"),
+    output: Annotated[Path, output_here("contact sheet to write")] = Path("contact-sheet.png"),
     count: Annotated[int, typer.Option("-n", min=1, help="drawings per category")] = 12,
     as_json: Json = False,
 ) -> None:

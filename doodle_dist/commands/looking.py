@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from doodle_dist.commands.options import on_this_machine
+from doodle_dist.commands.options import output_here
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -13,9 +13,7 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def curves(
     run: Annotated[str, typer.Argument(help="a run's folder or URI")],
-    output: Annotated[Path, typer.Option("-o", callback=on_this_machine, help="PNG to write")] = Path(
-        "curves.png"
-    ),
+    output: Annotated[Path, output_here("PNG to write")] = Path("curves.png"),
 ) -> None:
     """Draw a run's curves as a picture.
 
@@ -29,9 +27,7 @@ def curves(
 @app.command()
 def animate(
     run: Annotated[str, typer.Argument(help="a GAN run's folder or URI")],
-    output: Annotated[Path, typer.Option("-o", callback=on_this_machine, help="GIF to write")] = Path(
-        "training.gif"
-    ),
+    output: Annotated[Path, output_here("GIF to write")] = Path("training.gif"),
 ) -> None:
     """Make a GIF of a run's sample grids.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -35,6 +35,11 @@ def on_this_machine(value: Path | None) -> Path | None:
     if value is not None and value.parts and value.parts[0].endswith(":"):
         raise typer.BadParameter("should be a file or folder of this machine, not a URI", param_hint="-o")
     return value
+
+
+def output_here(help: str) -> Any:
+    """The option -o of a command that writes to this machine."""
+    return typer.Option("-o", callback=on_this_machine, help=help)
 
 
 class Settings:

@@ -18,7 +18,7 @@ from doodle_dist.commands.options import (
     Truncation,
     Wait,
     names,
-    on_this_machine,
+    output_here,
 )
 
 app = typer.Typer(rich_markup_mode=None)
@@ -92,9 +92,7 @@ def sample(
     truncation: Truncation = None,
     output: Annotated[
         Path,
-        typer.Option(
-            "-o", callback=on_this_machine, help="grid.png, array.npy, or a folder for a PNG per drawing"
-        ),
+        output_here("grid.png, array.npy, or a folder for a PNG per drawing"),
     ] = Path("samples.png"),
     checkpoint: Checkpoint = "best",
     neighbours: Annotated[
@@ -132,9 +130,7 @@ def interpolate(
     steps: Annotated[int, typer.Option(help="pictures of a way, both ends counted")] = 9,
     seed: Annotated[int, typer.Option()] = 0,
     truncation: Truncation = None,
-    output: Annotated[
-        Path, typer.Option("-o", callback=on_this_machine, help="strips.png or moving.gif")
-    ] = Path("interpolation.png"),
+    output: Annotated[Path, output_here("strips.png or moving.gif")] = Path("interpolation.png"),
     checkpoint: Checkpoint = "best",
 ) -> None:
     """Draw the way between latents, or between categories.
@@ -257,7 +253,7 @@ def export(
     format: Annotated[str, typer.Option(help="safetensors or onnx")] = "safetensors",
     output: Annotated[
         Path | None,
-        typer.Option("-o", callback=on_this_machine, help="file to write (default: by run and format)"),
+        output_here("file to write (default: by run and format)"),
     ] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set")] = 18,
     checkpoint: Checkpoint = "best",

@@ -3,6 +3,7 @@
 Presets and overrides are laid over the defaults in load.py. A component is given its own section only.
 """
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -140,12 +141,13 @@ class OptimConfig(Section):
 
 def whole_workers(cpus: float, gpus: float, cpus_each: float, gpus_each: float) -> int:
     """How many workers a node of ``cpus`` and ``gpus`` holds, each whole, with a share of one GPU or whole ones."""
-    fit = int(cpus / cpus_each + 1e-9) if cpus_each else 1_000_000
-    if 0 < gpus_each < 1:
-        fit = min(fit, int(gpus) * int(1 / gpus_each + 1e-9))
-    elif gpus_each:
-        fit = min(fit, int(gpus / gpus_each + 1e-9))
-    return fit
+    fit = math.floor(cpus / cpus_each + 1e-9)
+    if gpus_each:
+        # A share is of one GPU: two hold four workers of 0.4, not five.
+        whole = math.floor(gpus + 1e-9)
+        parts = (*[1.0] * whole, gpus - whole) if gpus_each < 1 else (gpus,)
+        fit = min(fit, sum(math.floor(part / gpus_each + 1e-9) for part in parts))
+    return max(0, fit)
 
 
 class ScalingConfig(Section):

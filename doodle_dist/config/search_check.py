@@ -62,6 +62,13 @@ def checked_space(search: SearchConfig, base: Experiment, fixed: Iterable[str] =
     return space
 
 
+def check_overrides(keys: Iterable[str]) -> None:
+    """Raise ConfigError for an override that a search would replace, naming what gives it."""
+    for key in keys:
+        if key in NOT_OVERRIDDEN:
+            raise ConfigError(f"--set {key}: {_why_not_searched(key)}")
+
+
 def check_points(points: Iterable[Settings], base: Experiment) -> None:
     """Raise ConfigError for the first point that the experiment refuses."""
     for point in points:
@@ -74,15 +81,20 @@ def check_points(points: Iterable[Settings], base: Experiment) -> None:
 
 def _refuse(key: str, axis: Axis) -> None:
     """Raise ConfigError for a setting that no search varies."""
-    for kept, why in NOT_SEARCHED.items():
-        if key == kept or key.startswith(f"{kept}."):
-            raise ConfigError(f"search: {key} can't be an axis: {why}")
+    if why := _why_not_searched(key):
+        raise ConfigError(f"search: {key} can't be an axis: {why}")
     # Gone through in a grid on purpose, seeds show how much is luck; drawn, the search would find the luckiest.
     if key == "seed" and axis.draw.kind != "grid":
         raise ConfigError(
             f"search: seed = {axis.draw}: seeds are not drawn, or luck would be searched for; grid(…) tries every "
             "point with each"
         )
+
+
+def _why_not_searched(key: str) -> str:
+    """What NOT_SEARCHED says of a key or the section that it is in; "" for one that is searched."""
+    reasons = (why for kept, why in NOT_SEARCHED.items() if key == kept or key.startswith(f"{kept}."))
+    return next(reasons, "")
 
 
 def _try(space: SearchSpace, axis: Axis, value: Value, base: Experiment) -> None:

@@ -86,8 +86,8 @@ class TrialRecord:
 class Request:
     """What a search was asked for; the same command asks for the same. ``experiment`` is that of the preset with
     the person's overrides, of which a trial's settings are overlays. Where it trains the best of another search
-    again, ``confirms`` has the number that each of its own trials had there. ``fixed`` are keys of the table that are
-    not searched, since the person gave them a value."""
+    again, ``confirms`` has the number that each of its own trials had there. ``fixed`` are settings that
+    the person gave a value: they are not searched."""
 
     experiment: dict[str, object]
     search: dict[str, object]

@@ -1,6 +1,5 @@
 """What a trial takes of a cluster, and so how many run at once."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,9 +8,9 @@ import ray
 import torch
 from ray._private import state
 
-from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.experiment import Experiment, whole_workers
 from doodle_dist.data.stream_plan import StreamPlan
-from doodle_dist.ray_cluster import NotEnoughResourcesError
+from doodle_dist.ray_cluster import NotEnoughResourcesError, nodes_of_cluster
 from doodle_dist.tuning.probe import peak_gpu_bytes
 
 # A shared GPU is left this much of its memory: fragmentation, and CUDA's own context of each process.
@@ -47,17 +46,7 @@ class TrialResources:
         return max(0, min(total // self.workers, most))
 
     def _workers_on(self, node: Mapping[str, float]) -> int:
-        fit = math.floor(node.get("CPU", 0.0) / self.cpus + 1e-9)
-        if self.gpus:
-            have = node.get("GPU", 0.0)
-            # A share is of one GPU: two hold four workers of 0.4, not five.
-            whole = math.floor(have + 1e-9)
-            on_gpus = math.floor(have / self.gpus + 1e-9)
-            if self.gpus < 1:
-                parts = (*[1.0] * whole, have - whole)
-                on_gpus = sum(math.floor(part / self.gpus + 1e-9) for part in parts)
-            fit = min(fit, on_gpus)
-        return max(0, fit)
+        return whole_workers(node.get("CPU", 0.0), node.get("GPU", 0.0), self.cpus, self.gpus)
 
     def __str__(self) -> str:
         return _listed(self.cpus * self.workers, self.gpus * self.workers)
@@ -68,11 +57,6 @@ def _listed(cpus: float, gpus: float) -> str:
     if gpus:
         parts.append(f"{gpus:g} GPU{'s' if gpus > 1 else ''}")
     return " and ".join(parts)
-
-
-def nodes_of_cluster() -> list[dict[str, float]]:
-    """The resources of each node that is alive, taken or not."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def nodes_now() -> list[dict[str, float]]:
@@ -100,7 +84,7 @@ def fits_in_memory(plans: list[StreamPlan]) -> bool:
 
     Its limit is 2 GiB, or a quarter of the smallest node's object store.
     """
-    stores = [node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"]]
+    stores = [node.get("object_store_memory", 0.0) for node in nodes_of_cluster()]
     limit = min(_MEMORY_BYTES, _MEMORY_SHARE * min(stores, default=0.0))
     return sum(plan.rows * plan.bytes_of_drawing for plan in plans) <= limit
 

@@ -43,7 +43,7 @@ class Search:
     """All that fixes what a search tries: the base that points are laid over, the space, and how many.
 
     ``given`` points are tried in place of drawn ones; ``confirms`` are the trials of another search that they are of.
-    ``fixed`` axes of the table are not searched.
+    ``fixed`` settings are not searched.
     """
 
     uri: str

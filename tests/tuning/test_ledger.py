@@ -86,13 +86,18 @@ def test_the_best_is_the_best_of_those_that_got_furthest(tmp_path: Path, mode: s
     ledger.close()
 
 
-def test_fresh_seeds_decide_between_those_that_were_confirmed(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), request())
-    for number, objective in enumerate((3.0, 4.0, 5.0)):
+def finished(folder: Path, *objectives: float) -> None:
+    """A search whose trials came to these at their ends."""
+    ledger = Ledger(str(folder), request())
+    for number, objective in enumerate(objectives):
         ledger.trial_began(number, {})
         ledger.result(number, 400, objective, {})
         ledger.trial_ended(number, "finished")
     ledger.close()
+
+
+def test_fresh_seeds_decide_between_those_that_were_confirmed(tmp_path: Path) -> None:
+    finished(tmp_path, 3.0, 4.0, 5.0)
     again = Ledger(str(tmp_path / CONFIRM), replace(request(trials=5), confirms=[0, 0, 1, 1, 2]))
     for number, objective in enumerate((9.0, 7.0, 6.0, 7.0)):
         again.trial_began(number, {"seed": number})
@@ -108,12 +113,7 @@ def test_fresh_seeds_decide_between_those_that_were_confirmed(tmp_path: Path) ->
 
 
 def test_a_finalist_that_fails_with_another_seed_is_no_best(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), request())
-    for number, objective in enumerate((3.0, 4.0)):
-        ledger.trial_began(number, {})
-        ledger.result(number, 400, objective, {})
-        ledger.trial_ended(number, "finished")
-    ledger.close()
+    finished(tmp_path, 3.0, 4.0)
     again = Ledger(str(tmp_path / CONFIRM), replace(request(trials=2), confirms=[0, 1]))
     again.trial_began(0, {})
     again.trial_ended(0, "failed", "not finite")
@@ -128,12 +128,7 @@ def test_a_finalist_that_fails_with_another_seed_is_no_best(tmp_path: Path) -> N
 
 
 def test_one_that_was_not_confirmed_stands_before_one_that_failed_with_another_seed(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path), request())
-    for number, objective in enumerate((3.0, 4.0)):
-        ledger.trial_began(number, {})
-        ledger.result(number, 400, objective, {})
-        ledger.trial_ended(number, "finished")
-    ledger.close()
+    finished(tmp_path, 3.0, 4.0)
     again = Ledger(str(tmp_path / CONFIRM), replace(request(trials=1), confirms=[0]))
     again.trial_began(0, {})
     again.trial_ended(0, "failed", "not finite")
