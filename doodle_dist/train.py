@@ -295,8 +295,8 @@ def trainer(
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from doodle_dist.training.entry import TellFailures, train_loop_per_worker
     from doodle_dist.training.reasons import forget_reason
-    from doodle_dist.training.worker import TellFailures, train_loop_per_worker
 
     if experiment.scaling.is_elastic:
         # For some seconds a cluster counts a node that has died: sooner than Ray's minute, fewer workers are tried.

@@ -38,6 +38,6 @@ def prepare_here(
 
 
 def train_plan(dataset: str, **options: object) -> StreamPlan:
-    """The stream of a dataset's training split: steps of 64 in 8 lanes, windows of 200 pictures or 1,225 drawings."""
-    defaults = {"global_batch": 64, "lanes": 8, "window_bytes": 200 * 784}
+    """A training split's stream through Ray Data: steps of 64 in 8 lanes, windows of 200 pictures or 1,225 drawings."""
+    defaults = {"global_batch": 64, "lanes": 8, "window_bytes": 200 * 784, "read": "tasks"}
     return plan_stream(load_manifest(dataset), dataset, "train", **(defaults | options))

@@ -42,7 +42,7 @@ ALLOWED = {
     **{name: {"config", "doctor.facts", "doctor.findings", "doctor.sizes"} for name in JUDGEMENT},
     "commands.options": set(),
 }
-RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.worker"}
+RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.entry"}
 WITHOUT = {"models": {"ray", "pyarrow"}, "losses": {"ray"}, "config": {"ray", "torch", "numpy"}}
 
 

@@ -34,10 +34,10 @@ class DataConfig(Section):
     window_bytes: int = Field(
         50 << 20, ge=1, le=100 << 20, description="rasters that a data task makes at once"
     )
-    read: Literal["tasks", "worker"] = Field(
-        "tasks",
+    read: Literal["auto", "tasks", "worker"] = Field(
+        "auto",
         description="who reads the dataset: Ray Data's tasks, on whatever node has free cores; or a thread of the "
-        "worker, which takes less of all cores together",
+        "worker, which takes less of all cores together; auto: the worker where one node has all cores",
     )
     rasterize: Literal["worker", "tasks", "device"] = Field(
         "worker",
@@ -53,7 +53,7 @@ class DataConfig(Section):
     def _tasks_rasterise_what_they_read(self) -> Self:
         if self.rasterize == "tasks" and self.read == "worker":
             raise ValueError(
-                "data.rasterize=tasks needs data.read=tasks; with data.read=worker: worker, device"
+                "data.rasterize=tasks needs Ray Data's tasks to read; with data.read=worker: worker, device"
             )
         return self
 

@@ -1,9 +1,9 @@
 """From a prepared dataset to the batches of one rank.
 
 An epoch's order is arithmetic (order.py). What a rank's lanes hold of a run of steps is a window (stream_plan.py).
-Ray Data's tasks read windows (stream_rows.py), the first ones the rank itself (stream_ray.py), or the rank reads them
-all (stream_here.py, ``StreamPlan.read = "worker"``). So starting at a cursor reads nothing that was consumed, and the
-drawings of a step are the same for any number of ranks.
+Ray Data's tasks read windows (stream_rows.py), the first ones the rank itself (stream_ray.py); or the rank reads them
+all (stream_here.py), as it does where there is one node, unless ``StreamPlan.read`` says who. So starting at a cursor
+reads nothing that was consumed, and the drawings of a step are the same for any number of ranks.
 
 Strokes take an eighth of their rasters' bytes, so they travel as strokes and are rasterised where they are used
 (stream_pictures.py), a few steps at a time and ahead of the consumer, by threads of the worker. Where the workers' own
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from doodle_dist.data.order import EpochOrder, lanes_of_rank
 from doodle_dist.data.stream_here import windows_here
 from doodle_dist.data.stream_pictures import Pictures, Rasteriser, pictures_by
-from doodle_dist.data.stream_plan import StreamPlan, Window, windows
-from doodle_dist.data.stream_ray import windows_read
+from doodle_dist.data.stream_plan import StreamPlan, Window, who_reads, windows
+from doodle_dist.data.stream_ray import nodes_with_cores, windows_read
 from doodle_dist.data.stream_rows import RowGroupsInMemory, read_window
 
 # A thread of the worker rasterises so many drawings at once: their pictures (1.6 MB) stay in a core's cache,
@@ -70,7 +70,7 @@ class RankBatches:
         read: Iterator[tuple[Window, pa.Table]]
         if memory is not None:
             read = ((window, read_window(plan, lanes, window, memory)) for window in todo)
-        elif plan.read == "worker":
+        elif who_reads(plan.read, plan.rasterize, nodes_with_cores()) == "worker":
             read = windows_here(plan, lanes, todo)
         else:
             read = windows_read(plan, lanes, todo, buffer_bytes, self._readers)

@@ -1,4 +1,4 @@
-"""Windows read by the rank itself, some ahead of their use, in threads of its own: ``StreamPlan.read = "worker"``.
+"""Windows read by the rank itself, some ahead of their use, in threads of its own.
 
 Packed strokes are read and shuffled in a tenth of the time that rasterising them takes, which is less than handing them
 from one process to another: where the workers' cores are all there are, this is the fastest way.

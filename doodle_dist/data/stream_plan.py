@@ -29,8 +29,19 @@ TASK_CPUS = 0.5
 HEAD_DRAWINGS = 16_384
 
 Split = Literal["train", "val", "test"]
-Read = Literal["tasks", "worker"]
+Read = Literal["auto", "tasks", "worker"]
 Rasterize = Literal["worker", "tasks", "device"]
+
+
+def who_reads(read: Read, rasterize: Rasterize, nodes: int) -> Literal["tasks", "worker"]:
+    """Ray Data's tasks or the workers, on so many nodes that have cores.
+
+    ``auto``: tasks have cores that workers lack only where there are several nodes. A single node's are the workers'
+    own, and handing drawings from process to process costs more than reading them.
+    """
+    if read != "auto":
+        return read
+    return "worker" if nodes <= 1 and rasterize != "tasks" else "tasks"
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class StreamPlan:
     lanes: int
     global_batch: int
     window_bytes: int
-    read: Read = "tasks"
+    read: Read = "auto"
     rasterize: Rasterize = "worker"
     strokes: StrokeAugment | None = None
     # Of a Ray Data task; 0 where a run's workers may take all there are, and would wait for data for ever.
@@ -118,7 +129,7 @@ def plan_stream(
     lanes: int = 8,
     global_batch: int,
     window_bytes: int = WINDOW_BYTES,
-    read: Read = "tasks",
+    read: Read = "auto",
     rasterize: Rasterize = "worker",
     strokes: StrokeAugment | None = None,
     task_cpus: float = TASK_CPUS,

@@ -51,6 +51,15 @@ class _Patience:
     def after_execution_fails(self, executor: object, error: Exception) -> None: ...
 
 
+def nodes_with_cores() -> int:
+    """How many nodes of the cluster that this process is part of could run a task."""
+    import ray
+
+    if not ray.is_initialized():
+        return 0
+    return sum(node["Alive"] and node["Resources"].get("CPU", 0.0) > 0 for node in ray.nodes())
+
+
 def number_source(count: int) -> "ray.data.Datasource":
     """The numbers 0 to count - 1 as a datasource, column ``id``, a block each.
 

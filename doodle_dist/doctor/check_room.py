@@ -60,9 +60,7 @@ def ranks_on(node: NodeFacts, experiment: Experiment) -> int:
 
 
 def check_object_store(facts: ClusterFacts, experiment: Experiment) -> Iterator[Finding]:
-    """Whether the workers' buffers fit. A worker that reads for itself has none."""
-    if experiment.data.read == "worker":
-        return
+    """Whether the buffers of workers that Ray Data reads for fit."""
     short = False
     for node in facts.nodes:
         ranks = ranks_on(node, experiment)
@@ -91,12 +89,7 @@ def _fitting(node: NodeFacts, ranks: int) -> int:
 
 
 def check_window(experiment: Experiment) -> Iterator[Finding]:
-    """A window of the stream holds whole steps, and a rank's buffer should hold some windows.
-
-    A worker that reads for itself has no such buffer, and windows of a length of their own.
-    """
-    if experiment.data.read == "worker":
-        return
+    """Where Ray Data reads, a window of the stream holds whole steps, and a rank's buffer should hold some windows."""
     data, scaling = experiment.data, experiment.scaling
     each = _RASTER_BYTES if data.rasterize == "tasks" else _STROKES_BYTES
     share = -(-experiment.train.global_batch // scaling.workers)

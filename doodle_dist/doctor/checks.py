@@ -1,6 +1,7 @@
 """The doctor's judgement: pure functions from facts (and the experiment that is to run) to findings."""
 
 from doodle_dist.config.experiment import Experiment
+from doodle_dist.data.stream_plan import who_reads
 from doodle_dist.doctor.check_files import check_data, check_storage
 from doodle_dist.doctor.check_network import check_clocks, check_interfaces, check_links
 from doodle_dist.doctor.check_ray import (
@@ -32,6 +33,12 @@ def check(facts: ClusterFacts, experiment: Experiment) -> list[Finding]:
         *check_clocks(facts),
         *check_shared_memory(facts),
         *check_disks(facts),
-        *check_object_store(facts, experiment),
-        *check_window(experiment),
+        *(check_object_store(facts, experiment) if is_read_by_tasks(experiment, facts) else ()),
+        *(check_window(experiment) if is_read_by_tasks(experiment, facts) else ()),
     ]
+
+
+def is_read_by_tasks(experiment: Experiment, facts: ClusterFacts) -> bool:
+    """Whether the dataset goes through Ray Data; a worker that reads for itself needs no room for that."""
+    nodes = sum(node.ray_cpus > 0 for node in facts.nodes)
+    return who_reads(experiment.data.read, experiment.data.rasterize, nodes) == "tasks"

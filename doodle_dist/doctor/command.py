@@ -37,7 +37,8 @@ def examine(
     try:
         connect(need, local=local, debug=debug)
     except (ValueError, RuntimeError, OSError, RayError) as error:
-        return [_no_cluster(error), *check_window(experiment)], None
+        window = check_window(experiment) if experiment.data.read != "worker" else ()
+        return [_no_cluster(error), *window], None
     facts = collect(
         need,
         storage_uri=locations.absolute(experiment.storage),

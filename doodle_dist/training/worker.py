@@ -3,15 +3,12 @@
 import socket
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import orjson
-import ray.train
 import torch
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,7 +22,7 @@ from doodle_dist.data.stream import Batch, RankBatches, first_drawings, rank_bat
 from doodle_dist.data.stream_pictures import Rasteriser
 from doodle_dist.data.stream_plan import StreamPlan, stream_categories
 from doodle_dist.data.stream_rows import RowGroupsInMemory
-from doodle_dist.errors import one_line, root_cause
+from doodle_dist.errors import one_line
 from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.run.folder import CONFIG, noted_reason
 from doodle_dist.training.audit import AuditWriter, next_attempt
@@ -42,45 +39,42 @@ from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.plan import held_out_plan, training_plan
 from doodle_dist.training.progress import StopQuestion
 from doodle_dist.training.ray_metrics import telemetry
-from doodle_dist.training.reasons import NodeError, note_reason, on_this_node, reason_to_stop, told
+from doodle_dist.training.reasons import NodeError, note_reason, on_this_node, reason_to_stop
 from doodle_dist.training.stopping import Lookout
 from doodle_dist.training.task import DataShape, Task, Wrap, as_it_is
 from doodle_dist.training.tensorboard import TensorBoard
 
 
-class WorkerConfig(TypedDict):
-    """What the driver hands every worker: plain values, and the actor that shows progress."""
-
-    experiment: dict[str, object]
-    run_uri: str
-    board: ActorHandle | None
-    report_at: tuple[int, ...]
-    lease: Lease | None
-
-
-def train_loop_per_worker(config: WorkerConfig) -> None:
-    """The function that Ray Train runs on every worker, at every start of the worker group."""
+def work(
+    experiment: dict[str, object],
+    run_uri: str,
+    board: ActorHandle | None,
+    report_at: tuple[int, ...],
+    lease: Lease | None,
+) -> None:
+    """What every worker does, at every start of the worker group."""
     retry.be_patient(retry.TRAINING_PATIENCE_S)
-    run_uri, context = config["run_uri"], RayContext()
-    experiment = Experiment.model_validate(config["experiment"])
-    board = config["board"] if context.rank == 0 else None
+    context = RayContext()
+    resolved = Experiment.model_validate(experiment)
+    if context.rank:
+        board = None
     warn = board.warn.remote if board else _nobody
-    _check_shared(config["lease"])
+    _check_shared(lease)
     if noted_reason(run_uri):
         return  # why the last start of the workers ended would end this one
-    context.store = CheckpointStore(run_uri, experiment.train.keep_checkpoints, config["lease"], warn)
+    context.store = CheckpointStore(run_uri, resolved.train.keep_checkpoints, lease, warn)
     # What all ranks meet at the same place, and would meet there again, is noted: were it raised, Ray Train
     # would start the workers anew, to the same end. What one rank alone may meet, a file that can't be read
     # say, is raised: were it noted only, the others would wait for that rank.
     try:
         with latest_checkpoint(run_uri, context.rank, context.agree, warn) as folder:
             run, batches, cursor = prepare_run(
-                experiment,
+                resolved,
                 run_uri,
                 context,
                 checkpoint=folder,
-                report_at=config["report_at"],
-                progress=telemetry(experiment.run, context.rank, board.update.remote if board else _nobody),
+                report_at=report_at,
+                progress=telemetry(resolved.run, context.rank, board.update.remote if board else _nobody),
                 warn=warn,
             )
     except ValueError as error:
@@ -89,7 +83,7 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
     except Exception as error:
         _note_what_stays(run_uri, error)
         raise
-    could_grow = room_for_more(experiment.scaling, context.world_size)
+    could_grow = room_for_more(resolved.scaling, context.world_size)
     run.look = Lookout(context, StopQuestion(board), could_grow)
     try:
         train(run, batches, cursor)
@@ -135,18 +129,6 @@ def _note_reason(run_uri: str, context: Context, error: BaseException) -> None:
 def _note_what_stays(run_uri: str, error: BaseException) -> None:
     if reason := reason_to_stop(error):
         note_reason(run_uri, reason)
-
-
-class TellFailures(ray.train.UserCallback):
-    """Tells the board why workers died: Ray Train starts them again, and says so in its own logs only."""
-
-    def __init__(self, board: ActorHandle) -> None:
-        self.board = board
-
-    def after_exception(self, run_context: object, worker_exceptions: dict[int, Exception]) -> None:
-        # Where one worker's process dies, the others fail for want of it.
-        rank, error = max(worker_exceptions.items(), key=lambda one: isinstance(root_cause(one[1]), RayError))
-        self.board.warn.remote(f"worker {rank} failed: {told(error)}")
 
 
 def prepare_run(

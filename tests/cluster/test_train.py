@@ -118,7 +118,8 @@ def seen_before(run: Path) -> set[Path]:
 
 @pytest.fixture(scope="module")
 def killed_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
-    """A run whose worker was killed -9, then the whole job with its Ray, then run again with three workers here."""
+    """A run whose worker was killed -9, then the whole job with its Ray, then run again here, with three workers that
+    Ray Data reads for."""
     folder = tmp_path_factory.mktemp("runs")
     run, log = folder / "killed", folder / "log"
     with running(train_command(dataset, folder, 2), log) as process:
@@ -129,7 +130,7 @@ def killed_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory, local_ra
         wait_for_checkpoints(run, 3, process, log)
         assert re.search(r"warning: worker \d failed: its process ended at once: killed", log.read_text())
     with pytest.raises(SystemExit) as stop:
-        cli.main(train_command(dataset, folder, 3))
+        cli.main([*train_command(dataset, folder, 3), "--set=data.read=tasks"])
     assert stop.value.code == 0
     return run
 

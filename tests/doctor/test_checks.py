@@ -186,7 +186,9 @@ def test_workers_of_a_node_are_bounded_by_its_cpus_gpus_and_the_run() -> None:
 
 
 def test_a_buffer_that_the_doctor_proposes_fits() -> None:
-    small = cluster(node(1, object_store_bytes=300 << 20, ray_gpus=2.0, torch_gpus=("A", "A")))
+    tight = node(1, object_store_bytes=300 << 20, ray_gpus=2.0, torch_gpus=("A", "A"))
+    assert [found for found in check(cluster(tight), EXPERIMENT) if found.about == "object store"] == []
+    small = cluster(tight, node(2))
     mend = next(one.mend for one in check(small, EXPERIMENT) if one.about == "object store")
     setting = mend.split()[1].rstrip(",")
     mended = load_experiment("doodle-gan-small", ["scaling.workers=2", "scaling.gpus_per_worker=1", setting])
