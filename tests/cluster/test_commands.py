@@ -42,7 +42,7 @@ def head(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     token = tmp_path / "token"
     token.write_text("0123456789abcdef" * 4)
     environ = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    command = ["ray", "start", "--head", "--block", "--num-cpus=3", f"--port={port}"]
+    command = ["ray", "start", "--head", "--block", "--num-cpus=5", f"--port={port}"]
     command += [
         f"--dashboard-port={dashboard}",
         "--dashboard-agent-listen-port=0",
@@ -103,16 +103,30 @@ def test_ray_job_submit(head: dict[str, str], tmp_path: Path) -> None:
     beside_python = str(Path(sys.executable).parent)
     jobs = Path(__file__).parents[2] / "jobs"
     environ = os.environ | head | {"PATH": f"{beside_python}:{os.environ['PATH']}"}
-    for preset, command in (
-        ("doodle-gan-small", ["ray", "job", "submit", "--", sys.executable, "-m", "doodle_dist.train"]),
-        ("cdcgan", [str(jobs / "train-gan.sh"), "cdcgan"]),
-    ):
-        done = subprocess.run(
-            [*command, *SHORT, "--workers", "2", "--storage", str(tmp_path / "runs")],
-            capture_output=True, text=True, timeout=200, env=environ, cwd=tmp_path, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "succeeded" in done.stdout + done.stderr
+    commands = {
+        "doodle-gan-small": [
+            "ray",
+            "job",
+            "submit",
+            "--",
+            sys.executable,
+            "-m",
+            "doodle_dist.train",
+            "--workers=2",
+        ],
+        "cdcgan": [str(jobs / "train-gan.sh"), "cdcgan", "--workers=1"],
+    }
+    submitted = {
+        preset: subprocess.Popen(
+            [*command, *SHORT, "--storage", str(tmp_path / "runs")],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ, cwd=tmp_path,
+        )
+        for preset, command in commands.items()
+    }  # fmt: skip
+    for preset, job in submitted.items():
+        said = job.communicate(timeout=200)[0]
+        assert job.returncode == 0, said
+        assert "succeeded" in said
         assert list((tmp_path / "runs" / preset).glob("checkpoint_*/snapshot.safetensors"))
 
 

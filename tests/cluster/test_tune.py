@@ -150,7 +150,7 @@ def test_the_best_are_trained_again_with_seeds_that_the_search_has_not_used(
         drawings=64, confirm=2, confirm_seeds=2,
     )  # fmt: skip
     plan = plan_search(experiment, search, trials=4)
-    record = tune(plan, Options(quiet=True))
+    record = tune(plan, Options(quiet=True, concurrent=2))
     assert record.trials[0].settings["optim.classifier.lr"] == experiment.optim.classifier.lr  # type: ignore[union-attr]
     finalists = [trial.number for trial, _ in record.by_objective()[:2]]
     assert sorted(record.confirmed) == sorted(finalists)
@@ -161,7 +161,7 @@ def test_the_best_are_trained_again_with_seeds_that_the_search_has_not_used(
     assert record.best is not None
     means = record.confirmations()
     assert means[record.best[0].number][0] == min(mean for mean, _ in means.values())
-    again = tune(plan, Options(quiet=True, resume=True))
+    again = tune(plan, Options(quiet=True, resume=True, concurrent=2))
     assert again.confirmed == record.confirmed
 
 
@@ -268,7 +268,7 @@ def test_a_search_that_another_driver_takes_over_ends_and_says_who_has_it(
         lambda: storage.write_atomic(theirs.uri, lease._as_json(theirs)),
     )
     with pytest.raises(WorkFailedError, match="search taken was taken over by process 4711 on far-away"):
-        tune(plan_search(experiment, search, trials=200), Options(quiet=True))
+        tune(plan_search(experiment, search, trials=200), Options(quiet=True, concurrent=2))
     assert lease.newest_lease(uri) == theirs
     assert left_behind() == (0, 0)
 
@@ -328,11 +328,14 @@ def test_a_gan_is_judged_by_an_evaluator_that_the_search_trains_first(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("evaluator-")]
 
 
-def search_command(dataset: str, runs: str, *more: str, trials: int = 16) -> list[str]:
+TRIALS = 8
+
+
+def search_command(dataset: str, runs: str, *more: str) -> list[str]:
     sets = [argument for setting in TINY for argument in ("--set", setting)]
     return [
-        "tune", "classifier-small", "--trials", str(trials), "--drawings", "800", "--local", "--data", dataset,
-        "--storage", runs, "--run", "cut", *sets, *more,
+        "tune", "classifier-small", "--trials", str(TRIALS), "--concurrent", "2", "--drawings", "800", "--local",
+        "--data", dataset, "--storage", runs, "--run", "cut", *sets, *more,
     ]  # fmt: skip
 
 
@@ -354,12 +357,12 @@ def running_until(command: list[str], log: Path, uri: str, over: int) -> Iterato
             kill_tree(driver)
 
 
-def check_none_ran_twice(uri: str, over: dict[int, tuple[str, int]], trials: int) -> None:
+def check_none_ran_twice(uri: str, over: dict[int, tuple[str, int]]) -> None:
     """All trials are over and distinct, each begun once; those that were over before are as they were."""
     record = read_search(uri)
     assert record is not None
-    assert sorted(ended(record)) == list(range(trials))
-    assert len({tuple(sorted(trial.settings.items())) for trial in record.trials.values()}) == trials
+    assert sorted(ended(record)) == list(range(TRIALS))
+    assert len({tuple(sorted(trial.settings.items())) for trial in record.trials.values()}) == TRIALS
     lines = storage.read_bytes(f"{uri}/search.jsonl").decode()
     began = Counter(re.findall(r'"event":"began","trial":(\d+)', lines))
     assert set(began.values()) == {1}
@@ -369,35 +372,35 @@ def check_none_ran_twice(uri: str, over: dict[int, tuple[str, int]], trials: int
 
 def test_a_killed_search_goes_on_with_the_same_command(dataset: str, tmp_path: Path, here: Command) -> None:
     command, uri = search_command(dataset, str(tmp_path)), str(tmp_path / "cut")
-    with running_until(command, tmp_path / "log", uri, over=5) as driver:
+    with running_until(command, tmp_path / "log", uri, over=3) as driver:
         kill_tree(driver)
         over = ended(read_search(uri))
-    assert 5 <= len(over) < 16, (tmp_path / "log").read_text()
+    assert 3 <= len(over) < TRIALS, (tmp_path / "log").read_text()
     done = here(*command, "--resume")
     assert done.returncode == 0, done.stderr
-    check_none_ran_twice(uri, over, 16)
+    check_none_ran_twice(uri, over)
 
 
 def test_a_search_in_an_object_store_by_optuna_stops_when_it_is_told_to_and_goes_on(
     dataset: str, s3_bucket: str, tmp_path: Path
 ) -> None:
-    command = search_command(dataset, s3_bucket, "--search", "optuna", "--json", trials=12)
+    command = search_command(dataset, s3_bucket, "--search", "optuna", "--json")
     uri, log = f"{s3_bucket}/cut", tmp_path / "log"
-    with running_until(command, log, uri, over=4) as driver:
+    with running_until(command, log, uri, over=3) as driver:
         driver.send_signal(signal.SIGTERM)
         assert driver.wait(60) == 130, log.read_text()
     assert "stopped before its end; the same command goes on" in log.read_text()
     assert "Traceback" not in log.read_text()
     over = ended(read_search(uri))
-    assert 4 <= len(over) < 12
+    assert 3 <= len(over) < TRIALS
     assert storage.exists(f"{uri}/report.html"), "what it had found"
 
     done = doodle_dist(*command)
     assert done.returncode == 0, done.stderr
-    check_none_ran_twice(uri, over, 12)
+    check_none_ran_twice(uri, over)
     found = orjson.loads(done.stdout)
     assert found["searcher"] == "optuna"
-    assert sum(found["trials"].values()) == 12
+    assert sum(found["trials"].values()) == TRIALS
     best = from_toml(storage.read_bytes(f"{uri}/best.toml").decode())
     assert best.data.uri == dataset
     assert (best.storage, best.run) == ("runs", "")
