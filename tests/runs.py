@@ -8,7 +8,8 @@ import torch
 from doodle_dist.config.load import load_experiment
 from doodle_dist.data import storage
 from doodle_dist.run.snapshot import build_net
-from doodle_dist.training.checkpoint import Cursor, save_checkpoint
+from doodle_dist.training.checkpoint import save_checkpoint
+from doodle_dist.training.cursor import Cursor
 
 SMALL = {
     "classifier-small": ["model.classifier.width=4"],

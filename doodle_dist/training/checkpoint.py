@@ -5,7 +5,7 @@ A checkpoint is a folder: `state.pt` (tensors and plain values, read with weight
 """
 
 import io
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import orjson
@@ -14,38 +14,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from doodle_dist.run.snapshot import EXPERIMENT, META, SNAPSHOT, SNAPSHOT_VERSION
+from doodle_dist.training.cursor import CURSOR, Cursor, cursor_from
 
-STATE, CURSOR = "state.pt", "cursor.json"
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """Where a run is in its stream: ``consumed`` drawings of ``epoch``; ``drawings_seen`` in all.
-
-    ``step`` counts global batches since the run began. The numbers mean nothing without the order that they count
-    in: ``seed``, ``global_batch``, ``lanes``, ``categories`` (the stream's) and ``data`` (the shards' name, see
-    `Manifest.train_sha256`). A run can't go on with others. Cursors of early releases lack the last three.
-    """
-
-    seed: int
-    global_batch: int
-    lanes: int = 0
-    categories: tuple[str, ...] = ()
-    data: str = ""
-    epoch: int = 0
-    consumed: int = 0
-    step: int = 0
-    drawings_seen: int = 0
-
-    def after(self, epoch: int, consumed: int, rows: int) -> "Cursor":
-        """The cursor once a step of ``rows`` drawings is done."""
-        return replace(
-            self,
-            epoch=epoch,
-            consumed=consumed,
-            step=self.step + 1,
-            drawings_seen=self.drawings_seen + rows,
-        )
+STATE = "state.pt"
 
 
 def save_checkpoint(
@@ -84,27 +55,4 @@ def load_cursor(folder: Path, beginning: Cursor) -> Cursor:
 
     Raises ValueError where the run is asked to go on with another order.
     """
-    said = orjson.loads((folder / CURSOR).read_bytes())
-    cursor = Cursor(**(said | {"categories": tuple(said.get("categories", ()))}))
-    for name in _ORDER:
-        had, asked = getattr(cursor, name), getattr(beginning, name)
-        # What a cursor of an early release lacks has the class's default.
-        if had not in (asked, getattr(Cursor, name, None)):
-            raise ValueError(f"{_refused(name, had, asked)}; give this one another --run")
-    return replace(cursor, **{name: getattr(beginning, name) for name in _ORDER})
-
-
-# What fixes an order.
-_ORDER = ("seed", "global_batch", "lanes", "categories", "data")
-_KEYS = {"seed": "seed", "global_batch": "train.global_batch", "lanes": "data.lanes"}
-_NAMES_SHOWN = 5
-
-
-def _refused(name: str, had: object, asked: object) -> str:
-    if name in _KEYS:
-        return f"{_KEYS[name]}={asked}: this run was begun with {had}, and its cursor counts in that"
-    if isinstance(had, tuple) and isinstance(asked, tuple):
-        differ = [f"with {one}" for one in had if one not in asked]
-        differ += [f"without {one}" for one in asked if one not in had]
-        return f"data.categories: this run was begun {', '.join(differ[:_NAMES_SHOWN])}"
-    return "data.uri: this run was begun with the drawings of another dataset, and its cursor counts in those"
+    return cursor_from((folder / CURSOR).read_bytes(), beginning)

@@ -24,7 +24,8 @@ import orjson
 from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import DamagedError, StorageError
 from doodle_dist.run.snapshot import COMMIT, COMMITTED_NAME, META
-from doodle_dist.training.checkpoint import CURSOR, STATE
+from doodle_dist.training.checkpoint import STATE
+from doodle_dist.training.cursor import CURSOR
 from doodle_dist.training.lease import Lease, LeaseLostError, check
 
 T = TypeVar("T")
@@ -160,19 +161,23 @@ def _read_plain(uri: str) -> StoredCheckpoint:
 # --- reading ------------------------------------------------------------------------------------------------
 
 
+def read_file(checkpoint: StoredCheckpoint, name: str) -> bytes:
+    """A file of a checkpoint. Raises DamagedError where it isn't what was committed."""
+    where, committed = locations.join(checkpoint.uri, name), checkpoint.files.get(name)
+    if committed and not storage.exists(where):
+        raise DamagedError(f"{where} is missing")
+    data = storage.read_bytes(where)
+    if committed and len(data) != committed.bytes:
+        raise DamagedError(f"{where} has {len(data):,} bytes and was committed with {committed.bytes:,}")
+    if committed and hashlib.sha256(data).hexdigest() != committed.sha256:
+        raise DamagedError(f"{where} is not what was committed: its checksum differs")
+    return data
+
+
 def fetch(checkpoint: StoredCheckpoint, folder: Path) -> None:
     """Copy a checkpoint into a local folder. Raises DamagedError where a file isn't what was committed."""
     for name in checkpoint.files or (STATE, CURSOR):
-        where = locations.join(checkpoint.uri, name)
-        if name in checkpoint.files and not storage.exists(where):
-            raise DamagedError(f"{where} is missing")
-        data = storage.read_bytes(where)
-        (folder / name).write_bytes(data)
-        committed = checkpoint.files.get(name)
-        if committed and len(data) != committed.bytes:
-            raise DamagedError(f"{where} has {len(data):,} bytes and was committed with {committed.bytes:,}")
-        if committed and hashlib.sha256(data).hexdigest() != committed.sha256:
-            raise DamagedError(f"{where} is not what was committed: its checksum differs")
+        (folder / name).write_bytes(read_file(checkpoint, name))
 
 
 @contextmanager

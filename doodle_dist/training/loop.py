@@ -20,8 +20,9 @@ from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.stream import Batch
 from doodle_dist.pictures import png, to_images
 from doodle_dist.training.audit import AuditWriter
-from doodle_dist.training.checkpoint import Cursor, save_checkpoint
+from doodle_dist.training.checkpoint import save_checkpoint
 from doodle_dist.training.context import Context
+from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.metrics import Meter
 from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.stopping import Look, never

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data.schema import Manifest
-from doodle_dist.data.stream_plan import TASK_CPUS, StreamPlan, plan_stream
+from doodle_dist.data.stream_plan import TASK_CPUS, StreamPlan, plan_stream, stream_categories
 from doodle_dist.data.stroke_augment import StrokeAugment
+from doodle_dist.training.cursor import Cursor
 
 
 def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
@@ -24,6 +25,14 @@ def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
         rasterize=data.rasterize,
         strokes=StrokeAugment(**data.strokes.model_dump()),
         task_cpus=task_cpus(experiment),
+    )
+
+
+def first_cursor(experiment: Experiment, manifest: Manifest, plan: StreamPlan) -> Cursor:
+    """Where a run begins in its stream."""
+    categories = stream_categories(manifest, experiment.data.categories)
+    return Cursor(
+        experiment.seed, plan.global_batch, plan.lanes, categories=categories, data=manifest.train_sha256
     )
 
 

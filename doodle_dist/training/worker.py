@@ -26,17 +26,18 @@ from doodle_dist.errors import one_line
 from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.run.folder import CONFIG, noted_reason
 from doodle_dist.training.audit import AuditWriter, next_attempt
-from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state
+from doodle_dist.training.checkpoint import load_cursor, load_state
 from doodle_dist.training.checkpoint_store import CheckpointStore, latest_checkpoint
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.context import Context, RayContext
 from doodle_dist.training.critic import CriticTask
+from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.gan import GanTask
 from doodle_dist.training.growth import room_for_more
 from doodle_dist.training.lease import Lease, newest_lease
 from doodle_dist.training.loop import Run, StoppedError, train
 from doodle_dist.training.metrics_log import MetricsLog
-from doodle_dist.training.plan import held_out_plan, training_plan
+from doodle_dist.training.plan import first_cursor, held_out_plan, training_plan
 from doodle_dist.training.progress import StopQuestion
 from doodle_dist.training.ray_metrics import telemetry
 from doodle_dist.training.reasons import NodeError, note_reason, on_this_node, reason_to_stop
@@ -156,9 +157,7 @@ def prepare_run(
     plan = training_plan(experiment, manifest)
     categories = stream_categories(manifest, experiment.data.categories)
     total = experiment.train.total_drawings(plan.rows)
-    cursor = Cursor(
-        experiment.seed, plan.global_batch, plan.lanes, categories=categories, data=manifest.train_sha256
-    )
+    cursor = first_cursor(experiment, manifest, plan)
     if checkpoint is not None:
         cursor = load_cursor(checkpoint, cursor)
     # Before the nets are built, since it takes seconds to start, most of them spent elsewhere.

@@ -14,7 +14,7 @@ import pytest
 
 from doodle_dist.data.order import lanes_of_rank
 from doodle_dist.data.stream_plan import StreamPlan, windows
-from doodle_dist.training.checkpoint import Cursor
+from doodle_dist.training.cursor import Cursor
 
 KILLS = 1000
 

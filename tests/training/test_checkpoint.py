@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from doodle_dist.training.checkpoint import Cursor, load_cursor, load_state, save_checkpoint
+from doodle_dist.training.checkpoint import load_cursor, load_state, save_checkpoint
+from doodle_dist.training.cursor import Cursor
 
 
 def save(folder: Path, cursor: Cursor) -> None:

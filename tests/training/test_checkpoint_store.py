@@ -9,7 +9,7 @@ import torch
 from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.training import checkpoint_store
-from doodle_dist.training.checkpoint import Cursor, load_cursor, save_checkpoint
+from doodle_dist.training.checkpoint import load_cursor, save_checkpoint
 from doodle_dist.training.checkpoint_store import (
     COMMIT,
     CheckpointStore,
@@ -18,6 +18,7 @@ from doodle_dist.training.checkpoint_store import (
     store,
     stored_checkpoints,
 )
+from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.lease import Lease
 from tests.runs import sweep_before_reading
 

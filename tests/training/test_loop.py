@@ -19,7 +19,8 @@ from doodle_dist.data import storage
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.stream import Batch
 from doodle_dist.run.folder import read_events, read_metrics_log
-from doodle_dist.training.checkpoint import Cursor, load_cursor
+from doodle_dist.training.checkpoint import load_cursor
+from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.loop import FailedError, NonFiniteError, Run, Speedometer, train
 from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.stopping import Look

@@ -16,9 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_experiment
 from doodle_dist.data.order import lanes_of_rank
-from doodle_dist.training.checkpoint import Cursor, save_checkpoint
+from doodle_dist.training.checkpoint import save_checkpoint
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.critic import CriticTask
+from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.gan import GanTask
 from doodle_dist.training.metrics import Meter
 from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput, Task

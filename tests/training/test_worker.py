@@ -14,8 +14,9 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_experiment
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.stream_rows import RowGroupsInMemory
-from doodle_dist.training.checkpoint import Cursor, save_checkpoint
+from doodle_dist.training.checkpoint import save_checkpoint
 from doodle_dist.training.context import Alone
+from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.lease import held
 from doodle_dist.training.loop import Run
 from doodle_dist.training.plan import held_out_plan, training_plan
