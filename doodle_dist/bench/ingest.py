@@ -1,4 +1,4 @@
-"""`doodle-dist bench ingest`: what reaches the workers, against the rasteriser alone on the same cores.
+"""`doodle-dist bench ingest`: what reaches the workers through Ray Data, against the rasteriser alone on those cores.
 
 Both are measured in turns, several times, in one run. *Alone*: one process a core rasterises packed drawings
 that it holds in memory, chunk by chunk as the stream's threads do, more of them than a cache holds. *Stream*:
@@ -66,7 +66,7 @@ def measure(uri: str, workers: int) -> Ingest:
     manifest = load_manifest(uri)
     if manifest.kind != "strokes":
         raise ValueError(f"{uri} holds pixels; `bench ingest` needs a dataset of strokes")
-    plan = plan_stream(manifest, uri, "train", global_batch=_GLOBAL_BATCH)
+    plan = plan_stream(manifest, uri, "train", global_batch=_GLOBAL_BATCH, read="tasks")
     alone, stream, first = [], [], []
     for _ in range(_ROUNDS):
         alone.append(sum(ray.get([_raster_alone.remote(plan, _SECONDS) for _ in range(workers)])))

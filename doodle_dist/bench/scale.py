@@ -143,7 +143,7 @@ def predict(inputs: Inputs, nodes: int, gpus_per_node: int) -> Epoch:
     asked = reading(inputs, gpus)
     limits = {
         max(step_s, key=lambda part: step_s[part]): step_rate,
-        CORES: nodes * inputs.cores_per_node.value / inputs.feed,
+        CORES: nodes * inputs.cores_per_node.value / inputs.feed(nodes),
         THREADS: gpus * inputs.raster_threads.value / (inputs.raster.value + inputs.stroke_augment.value),
         STORE_BYTES: nodes * inputs.store_bandwidth.value / (asked.bytes / drawings),
         STORE_REQUESTS: inputs.store_requests.value / (asked.requests / drawings),
@@ -160,7 +160,7 @@ def predict(inputs: Inputs, nodes: int, gpus_per_node: int) -> Epoch:
         bottleneck=bottleneck,
         drawings_per_s=rate,
         epoch_s=seconds,
-        cores_per_gpu=step_rate / gpus * inputs.feed,
+        cores_per_gpu=step_rate / gpus * inputs.feed(nodes),
         reading=asked,
         all_reduce_bytes=inputs.parameters.value * GRADIENT_BYTES * math.ceil(drawings / batch),
         prepare_s=prepare_s(inputs, nodes),

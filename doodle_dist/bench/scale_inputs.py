@@ -74,10 +74,11 @@ class Inputs(_Frozen):
     cores_per_node: Figure
     price: Figure | None = None
 
-    @property
-    def feed(self) -> float:
-        """Core seconds from a shard to a picture in a worker."""
-        parts = (self.raster, self.stroke_augment, self.read, self.ray, self.system)
+    def feed(self, nodes: int) -> float:
+        """Core seconds from a shard to a picture in a worker. A single node's workers read without Ray Data."""
+        parts = [self.raster, self.stroke_augment, self.read, self.system]
+        if nodes > 1:
+            parts.append(self.ray)
         return sum(part.value for part in parts)
 
 

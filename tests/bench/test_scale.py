@@ -99,7 +99,7 @@ def test_cost_and_cores_follow_from_time_and_speed() -> None:
     epoch = predict(inputs, 2, 8)
     assert epoch.epoch_s == pytest.approx(50e6 / (16 * 1e4))
     assert epoch.cost == pytest.approx(epoch.epoch_s / 3600 * 16 * 3)
-    assert epoch.cores_per_gpu == pytest.approx(1e4 * inputs.feed)
+    assert epoch.cores_per_gpu == pytest.approx(1e4 * inputs.feed(2))
     assert predict(inputs.model_copy(update={"price": None}), 2, 8).cost is None
 
 
