@@ -65,9 +65,7 @@ class TensorBoard:
             return
         self.writer.close()
         try:
-            for file in sorted(self.folder.iterdir()):
-                storage.put_file(file, locations.join(self.where, file.name))
-                file.unlink()
+            self._upload()
         finally:
             self.files += 1
             self.writer = SummaryWriter(str(self.folder), filename_suffix=f".{self.files}")
@@ -75,6 +73,10 @@ class TensorBoard:
     def close(self) -> None:
         self.writer.close()
         if self.is_remote:
-            for file in sorted(self.folder.iterdir()):
-                storage.put_file(file, locations.join(self.where, file.name))
+            self._upload()
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _upload(self) -> None:
+        for file in sorted(self.folder.iterdir()):
+            storage.put_file(file, locations.join(self.where, file.name))
+            file.unlink()
