@@ -72,6 +72,12 @@ with asked_to_stop() as asked:
 """
 
 
+def _at_the_terminal() -> None:
+    """A child's standard input becomes its terminal; these tests may run under nohup, it does not."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def test_what_is_said_after_a_terminal_has_closed_goes_nowhere(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
@@ -80,7 +86,7 @@ def test_what_is_said_after_a_terminal_has_closed_goes_nowhere(tmp_path: Path) -
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=_at_the_terminal,
     )
     os.close(theirs)
     said = b""
