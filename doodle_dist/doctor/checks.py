@@ -19,7 +19,7 @@ from doodle_dist.doctor.findings import Finding
 
 def check(facts: ClusterFacts, experiment: Experiment) -> list[Finding]:
     """Every finding about a cluster on which ``experiment`` is to run, in the order in which to mend them."""
-    return [
+    findings = [
         *check_nodes(facts),
         *check_versions(facts),
         *check_resources(facts),
@@ -33,12 +33,13 @@ def check(facts: ClusterFacts, experiment: Experiment) -> list[Finding]:
         *check_clocks(facts),
         *check_shared_memory(facts),
         *check_disks(facts),
-        *(check_object_store(facts, experiment) if is_read_by_tasks(experiment, facts) else ()),
-        *(check_window(experiment) if is_read_by_tasks(experiment, facts) else ()),
     ]
+    if _is_read_by_tasks(experiment, facts):
+        findings += [*check_object_store(facts, experiment), *check_window(experiment)]
+    return findings
 
 
-def is_read_by_tasks(experiment: Experiment, facts: ClusterFacts) -> bool:
+def _is_read_by_tasks(experiment: Experiment, facts: ClusterFacts) -> bool:
     """Whether the dataset goes through Ray Data; a worker that reads for itself needs no room for that."""
     nodes = sum(node.ray_cpus > 0 for node in facts.nodes)
     return who_reads(experiment.data.read, experiment.data.rasterize, nodes) == "tasks"

@@ -1,5 +1,6 @@
 """What is seen of a run before anything starts: that it is over, or was begun in another order."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,9 @@ def test_it_is_over_once_its_newest_checkpoint_has_seen_enough(run: str, tmp_pat
 
 @pytest.mark.parametrize("damage", [truncate, alter])
 @pytest.mark.parametrize("file", [STATE, CURSOR, COMMIT])
-def test_an_end_that_is_damaged_is_none(run: str, tmp_path: Path, damage: type, file: str) -> None:
+def test_an_end_that_is_damaged_is_none(
+    run: str, tmp_path: Path, damage: Callable[[str], None], file: str
+) -> None:
     write(run, tmp_path, 100)
     end = write(run, tmp_path, 200)
     damage(locations.join(end, file))
