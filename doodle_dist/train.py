@@ -22,14 +22,14 @@ import ray
 from ray.exceptions import RayActorError
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.data import locations, storage, storage_errors
+from doodle_dist.data import locations, storage_errors
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
 from doodle_dist.ray_cluster import check_resources, connect, need_of
 from doodle_dist.training import progress
-from doodle_dist.training.cursor import Cursor
+from doodle_dist.training.begun import is_over
 from doodle_dist.training.lease import Lease, held
 from doodle_dist.training.plan import first_cursor, training_plan
 from doodle_dist.training.reservation import take_over
@@ -73,7 +73,10 @@ def train(
     total = experiment.train.total_drawings(plan.rows)
     run_uri = locations.join(experiment.storage, experiment.run)
     with held(run_uri, say) as (mine, is_lost):
-        if _is_over(run_uri, first_cursor(experiment, manifest, plan), total):
+        if is_over(run_uri, first_cursor(experiment, manifest, plan), total):
+            from doodle_dist.training.reasons import forget_reason
+
+            forget_reason(run_uri)
             if not quiet:
                 say(
                     f"run {experiment.run} has seen the {total:,} drawings that it is to see: nothing is left to train"
@@ -114,20 +117,6 @@ def train(
                     raise WorkFailedError(reason) from error
     with patience(TRAINING_PATIENCE_S):
         return _result(run_uri, total, was_asked=asked.is_set())
-
-
-def _is_over(run_uri: str, beginning: Cursor, total: int) -> bool:
-    """Whether a run has nothing left to train. Raises ValueError where it was begun in another order."""
-    if not any(locations.basename(uri).startswith("checkpoint_") for uri in storage.list_folders(run_uri)):
-        return False
-    # With torch, which a first start imports while Ray starts.
-    from doodle_dist.training.begun import is_over
-    from doodle_dist.training.reasons import forget_reason
-
-    if not is_over(run_uri, beginning, total):
-        return False
-    forget_reason(run_uri)
-    return True
 
 
 def died_as_it_began(error: BaseException) -> bool:

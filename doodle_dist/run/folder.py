@@ -15,7 +15,8 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, from_toml
 from doodle_dist.data import locations, storage
 from doodle_dist.data.jsonl import read_lines
-from doodle_dist.run.snapshot import META, complete_checkpoints, saved_experiment
+from doodle_dist.run.files import META
+from doodle_dist.run.snapshot import complete_checkpoints, saved_experiment
 
 # What the trainer writes into a run's folder beside its checkpoints. STOPPED is written where a run stopped itself:
 # the driver reads it, and the next start of the run takes its reason out.

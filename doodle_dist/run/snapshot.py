@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -19,12 +18,8 @@ from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import mismatch
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
+from doodle_dist.run.files import COMMIT, COMMITTED_NAME, EXPERIMENT, META, SNAPSHOT
 
-# The snapshot's files in a checkpoint's folder; training/checkpoint.py writes them.
-EXPERIMENT, SNAPSHOT, META = "experiment.json", "snapshot.safetensors", "meta.json"
-# A checkpoint's folder in storage is one once this file is there, which is written last and deleted first; those of a
-# release that didn't commit have other names (training/checkpoint_store.py).
-COMMIT, COMMITTED_NAME = "commit.json", re.compile(r"checkpoint_\d{12}_f\d+_[0-9a-f]{8}")
 # Of meta.json, the experiment and the weights' names together. Those without one are of the first.
 SNAPSHOT_VERSION = 1
 

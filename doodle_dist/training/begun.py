@@ -1,11 +1,12 @@
-"""What a run that was begun before has left to do, seen before anything is started for it."""
+"""What a run that was begun before has left to do, seen before anything is started for it. Without torch."""
 
 import tempfile
 from pathlib import Path
 
 from doodle_dist.data.storage_errors import DamagedError
+from doodle_dist.run.files import CURSOR
 from doodle_dist.training.checkpoint_store import fetch, read_file, stored_checkpoints
-from doodle_dist.training.cursor import CURSOR, Cursor, cursor_from
+from doodle_dist.training.cursor import Cursor, cursor_from
 
 
 def is_over(run_uri: str, beginning: Cursor, total_drawings: int) -> bool:

@@ -13,10 +13,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from doodle_dist.run.snapshot import EXPERIMENT, META, SNAPSHOT, SNAPSHOT_VERSION
-from doodle_dist.training.cursor import CURSOR, Cursor, cursor_from
-
-STATE = "state.pt"
+from doodle_dist.run.files import CURSOR, EXPERIMENT, META, SNAPSHOT, STATE
+from doodle_dist.run.snapshot import SNAPSHOT_VERSION
+from doodle_dist.training.cursor import Cursor, cursor_from
 
 
 def save_checkpoint(

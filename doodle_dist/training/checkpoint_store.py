@@ -23,9 +23,7 @@ import orjson
 
 from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import DamagedError, StorageError
-from doodle_dist.run.snapshot import COMMIT, COMMITTED_NAME, META
-from doodle_dist.training.checkpoint import STATE
-from doodle_dist.training.cursor import CURSOR
+from doodle_dist.run.files import COMMIT, COMMITTED_NAME, CURSOR, META, STATE
 from doodle_dist.training.lease import Lease, LeaseLostError, check
 
 T = TypeVar("T")

@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-CURSOR = "cursor.json"
-
 
 @dataclass(frozen=True)
 class Cursor:

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from doodle_dist.data import locations, storage
+from doodle_dist.run.files import COMMIT, CURSOR, STATE
 from doodle_dist.training.begun import is_over
-from doodle_dist.training.checkpoint import STATE
-from doodle_dist.training.checkpoint_store import COMMIT
-from doodle_dist.training.cursor import CURSOR, Cursor
+from doodle_dist.training.cursor import Cursor
 from tests.training.test_checkpoint_store import alter, truncate, write
 
 BEGINNING = Cursor(seed=0, global_batch=10)

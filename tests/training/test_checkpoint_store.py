@@ -8,10 +8,10 @@ import torch
 
 from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.storage_errors import StorageError
+from doodle_dist.run.files import COMMIT
 from doodle_dist.training import checkpoint_store
 from doodle_dist.training.checkpoint import load_cursor, save_checkpoint
 from doodle_dist.training.checkpoint_store import (
-    COMMIT,
     CheckpointStore,
     latest_checkpoint,
     new_name,

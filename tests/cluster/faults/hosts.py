@@ -21,8 +21,9 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from cluster.hosts import network
 from doodle_dist.data import storage
 from doodle_dist.evaluation.audit_check import check_run
+from doodle_dist.run.files import CURSOR
 from doodle_dist.run.folder import read_run
-from doodle_dist.training.checkpoint import CURSOR, load_state
+from doodle_dist.training.checkpoint import load_state
 from doodle_dist.training.checkpoint_store import fetch, stored_checkpoints
 
 REPOSITORY = Path(__file__).parents[3]
