@@ -11,6 +11,7 @@ started, over ends of epochs; beside it stands what came in those ten.
 
 import importlib
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -266,40 +267,99 @@ def _warm(_: int) -> None:
     rasterize_packed(np.array([1, 0, 1, 0, 0, 0], np.uint8), np.array([0, 6]))
 
 
-def measure_ours(
-    folder: Path, seconds: float, workers: int, warm_up_s: float, read: Read
-) -> dict[str, float]:
-    """The stream to as many ranks, actors of Ray, as the others have processes, on as many of Ray's CPUs."""
-    import ray
+class _Rank:
+    """An actor of Ray that draws what bare pyarrow or the stream gives to one rank."""
 
-    from doodle_dist.data.manifest import load_manifest
-    from doodle_dist.data.stream import rank_batches
-    from doodle_dist.ray_cluster import quiet_ray_data
+    def __init__(self, folder: str, workers: int, rank: int) -> None:
+        from doodle_dist.ray_cluster import quiet_ray_data
+
+        torch.set_num_threads(1)
+        quiet_ray_data()
+        _warm(0)
+        self.folder, self.workers, self.rank = folder, workers, rank
+        self.open: dict[str, Iterator[tuple[Tensor, Tensor]]] = {}
+
+    def batches(self, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """For ever: of ``BARE``, or of the stream as ``READS`` has it."""
+        from doodle_dist.data.manifest import load_manifest
+        from doodle_dist.data.stream import rank_batches
+
+        if name == BARE:
+            return _bare(Path(self.folder), self.workers, self.rank)
+        plan = plan_stream(
+            load_manifest(self.folder),
+            self.folder,
+            "train",
+            global_batch=BATCH * self.workers,
+            read=READS[name],
+        )
+        batches = rank_batches(plan, rank=self.rank, world_size=self.workers, epochs=None)
+        return ((torch.from_numpy(b.pixels), torch.from_numpy(b.labels)) for b in batches)
+
+    def count(self, name: str, seconds: float, warm_up_s: float) -> Counted:
+        return count(lambda: self.batches(name), seconds, warm_up_s)
+
+    def turn(self, name: str, seconds: float) -> float:
+        """Drawings/s of ``seconds``, from where the last turn of the same name ended.
+
+        Not counted: a third of that before, in which what was rasterised ahead in the other's turn is used up, and
+        what the other still rasterises ahead comes to its end.
+        """
+        batches = self.open.setdefault(name, self.batches(name))
+        _drawn(batches, seconds / 3)
+        return _drawn(batches, seconds)
+
+
+def _drawn(batches: Iterator[tuple[Tensor, Tensor]], seconds: float) -> float:
+    """Drawings/s of the next ``seconds``."""
+    began, done = time.perf_counter(), 0
+    while (took := time.perf_counter() - began) < seconds:
+        done += len(next(batches)[1])
+    return done / took
+
+
+def _ranks(folder: Path, workers: int) -> list[Any]:
+    """Ranks on a Ray of their own, with as many CPUs as the others have processes, which go with this process."""
+    import ray
 
     ray.init(
         address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
     )
-    uri = str(folder / "prepared")
-    plan = plan_stream(load_manifest(uri), uri, "train", global_batch=BATCH * workers, read=read)
+    actor: Any = ray.remote(num_cpus=0)(_Rank)
+    ranks = [actor.remote(str(folder / "prepared"), workers, rank) for rank in range(workers)]
+    ray.get([one.__ray_ready__.remote() for one in ranks])
+    return ranks
 
-    class Rank:
-        def ready(self) -> None:
-            quiet_ray_data()
-            _warm(0)
 
-        def count(self, rank: int) -> Counted:
-            def start() -> Batches:
-                batches = rank_batches(plan, rank=rank, world_size=workers, epochs=None)
-                return ((torch.from_numpy(b.pixels), torch.from_numpy(b.labels)) for b in batches)
+def measure_ours(name: str, folder: Path, seconds: float, workers: int, warm_up_s: float) -> dict[str, float]:
+    """The stream to as many ranks, actors of Ray, as the others have processes."""
+    import ray
 
-            return count(start, seconds, warm_up_s)
+    ranks = _ranks(folder, workers)
+    return Counted.of_all(ray.get([one.count.remote(name, seconds, warm_up_s) for one in ranks]))
 
-    actor: Any = ray.remote(num_cpus=0)(Rank)
-    ranks = [actor.remote() for _ in range(workers)]
-    ray.get([one.ready.remote() for one in ranks])
-    found = ray.get([one.count.remote(k) for k, one in enumerate(ranks)])
-    ray.shutdown()
-    return Counted.of_all(found)
+
+def measure_turns(folder: Path, seconds: float, workers: int, warm_up_s: float) -> dict[str, float]:
+    """The stream that ranks read themselves over bare pyarrow, both by the same ranks, in ``TURNS`` pairs of turns.
+
+    What a shared machine gives drifts by a third from minute to minute; two turns of a pair follow each other.
+    """
+    import ray
+
+    ranks = _ranks(folder, workers)
+
+    def rate(name: str, seconds: float) -> float:
+        rates: list[float] = ray.get([one.turn.remote(name, seconds) for one in ranks])
+        return sum(rates)
+
+    pair = (BARE, OURS_HERE)
+    for name in pair:
+        rate(name, warm_up_s / 2)
+    ratios = []
+    for number in range(TURNS):
+        rates = {name: rate(name, seconds) for name in (pair if number % 2 else reversed(pair))}
+        ratios.append(rates[OURS_HERE] / rates[BARE])
+    return {"of_bare": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
 
 
 _CAIRO = ((LIBRARIES[0].module, LIBRARIES[0].package),)
@@ -321,7 +381,8 @@ ROWS = (
         (("streaming", "mosaicml-streaming"),),
     ),
 )
-BARE, OURS, OURS_HERE = "bare", "ours", "ours-here"
+BARE, OURS, OURS_HERE, IN_TURNS = "bare", "ours", "ours-here", "in-turns"
+TURNS = 60
 READS: dict[str, Read] = {OURS: "tasks", OURS_HERE: "worker"}
 
 
@@ -329,7 +390,9 @@ def main(name: str, folder: Path, seconds: float, workers: int, warm_up_s: float
     """Measure one and print it."""
     torch.set_num_threads(1)
     if name in READS:
-        found = measure_ours(folder, seconds, workers, warm_up_s, READS[name])
+        found = measure_ours(name, folder, seconds, workers, warm_up_s)
+    elif name == IN_TURNS:
+        found = measure_turns(folder, seconds, workers, warm_up_s)
     elif name == BARE:
         found = measure_bare(folder, seconds, workers, warm_up_s)
     else:

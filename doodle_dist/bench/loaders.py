@@ -3,6 +3,8 @@
 Each round runs every loader once, in a process of its own (loader_rows.py), in turns; ratios are taken inside a
 round, and their medians are what counts. Rates are to the consumer: with the torch loaders the one process that
 iterates, fed by a worker process a core; with ours and bare pyarrow a process a core, which is what training has.
+What one node's stream has of bare pyarrow is a matter of percents, which rounds minutes long can't tell: the same ranks
+take both by short turns.
 """
 
 import os
@@ -18,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from doodle_dist.bench.loader_data import lay_out
-from doodle_dist.bench.loader_rows import BARE, OURS, OURS_HERE, READS, ROWS, WARM_UP_S
+from doodle_dist.bench.loader_rows import BARE, IN_TURNS, OURS, OURS_HERE, READS, ROWS, WARM_UP_S
 from doodle_dist.bench.machine import Machine, write_result
 
 OF_BARE_BAR, FIRST_BATCH_BAR_S = 0.95, 3.0
-_TIMEOUT_S = 240
+_TIMEOUT_S = 300
 
 
 class LoaderResult(BaseModel):
@@ -48,7 +50,9 @@ class LoadersBench(BaseModel):
     workers: int
     results: list[LoaderResult]
     of_bare: float  # ours over bare pyarrow and our rasteriser
-    here_of_bare: float | None = None  # the same with data.read=worker; None: an older run
+    # Read by the ranks themselves, the median of turns with bare pyarrow, and their range; None: an older run
+    here_of_bare: float | None = None
+    here_of_bare_range: tuple[float, float] | None = None
     first_batch_s: float
     is_first_from_strokes: bool
     machine: Machine
@@ -105,8 +109,8 @@ def run(
     def median(name: str, key: str) -> float:
         return statistics.median(one[key] for one in found[name])
 
-    def ours_over(name: str, ours: str = OURS) -> float:
-        pairs = zip(found[ours], found[name], strict=True)
+    def ours_over(name: str) -> float:
+        pairs = zip(found[OURS], found[name], strict=True)
         return statistics.median(mine["drawings_per_s"] / its["drawings_per_s"] for mine, its in pairs)
 
     results = [
@@ -123,6 +127,10 @@ def run(
         )
         for name, (what, strokes) in about.items()
     ]
+    print("ours, data.read=worker, and bare pyarrow in turns", file=sys.stderr, flush=True)
+    turns = _measure(IN_TURNS, folder, seconds / 6, workers)
+    if isinstance(turns, str):
+        raise RuntimeError(f"in turns: {turns}")
     rivals = [r.ours_over_it for r in results if r.from_strokes and r.name not in {*READS, BARE}]
     return LoadersBench(
         drawings=drawings,
@@ -130,7 +138,8 @@ def run(
         workers=workers,
         results=results,
         of_bare=ours_over(BARE),
-        here_of_bare=ours_over(BARE, OURS_HERE),
+        here_of_bare=turns["of_bare"],
+        here_of_bare_range=(turns["lowest"], turns["highest"]),
         first_batch_s=median(OURS, "first_batch_s"),
         is_first_from_strokes=all(ratio > 1 for ratio in rivals if ratio is not None),
         machine=Machine.here(),

@@ -8,7 +8,7 @@ import pytest
 
 from doodle_dist.bench import loader_rows, loaders
 from doodle_dist.bench.loader_data import lay_out, samples, shard_files
-from doodle_dist.bench.loader_rows import BARE, OURS, OURS_HERE, READS, ROWS, LoaderRow
+from doodle_dist.bench.loader_rows import BARE, IN_TURNS, OURS, OURS_HERE, READS, ROWS, LoaderRow
 from doodle_dist.data.raster import rasterize
 from doodle_dist.data.strokes import unpack_strokes
 from tests.conftest import write_drawings
@@ -65,11 +65,15 @@ def test_what_is_not_installed_is_said(
     monkeypatch.setattr(
         loaders,
         "_measure",
-        lambda name, *_: {
-            "drawings_per_s": 100.0 if name == OURS else 110.0,
-            "early_per_s": 50.0,
-            "first_batch_s": 1.0,
-        },
+        lambda name, *_: (
+            {
+                "drawings_per_s": 100.0 if name == OURS else 110.0,
+                "early_per_s": 50.0,
+                "first_batch_s": 1.0,
+            }
+            if name != IN_TURNS
+            else {"of_bare": 0.97, "lowest": 0.9, "highest": 1.1}
+        ),
     )
     result = loaders.run(laid_out[0], {}, 1.0, 3, 2, DRAWINGS)
     assert {r.name: r.why for r in result.results} == {
@@ -79,4 +83,12 @@ def test_what_is_not_installed_is_said(
         OURS_HERE: "",
     }
     assert result.of_bare == pytest.approx(100 / 110)
-    assert result.here_of_bare == pytest.approx(1)
+    assert (result.here_of_bare, result.here_of_bare_range) == (0.97, (0.9, 1.1))
+
+
+def test_the_stream_is_taken_in_turns_with_bare_pyarrow(
+    laid_out: tuple[Path, dict[str, str]],
+) -> None:
+    found = loaders._measure(IN_TURNS, laid_out[0], 0.1, 2, warm_up_s=0.2)
+    assert not isinstance(found, str), found
+    assert 0 < found["lowest"] <= found["of_bare"] <= found["highest"]
