@@ -10,15 +10,16 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
 from ray.autoscaler.sdk import request_resources
 
-from doodle_dist.config.experiment import Experiment, whole_workers
+from doodle_dist.config.experiment import Experiment, who_reads, whole_workers
 
 # Ray Data's tasks need a CPU of their own beside the workers, or the workers wait for data for ever.
 DATA_CPUS = 1.0
+_ROUNDING = 1e-9  # 25 workers of 2.2 CPUs take no more than 55
 
 
 class NotEnoughResourcesError(ValueError):
@@ -33,6 +34,7 @@ class Need:
     cpus_per_worker: float
     gpus_per_worker: float
     data_cpus: float = DATA_CPUS  # 0 where Ray Data has no part in it
+    data_nodes: int = 1  # it has a part in it where at least so many nodes have CPUs
 
     @property
     def cpus(self) -> float:
@@ -49,6 +51,11 @@ class Need:
             {"GPU": self.gpus_per_worker} if self.gpus_per_worker else {}
         )
         return [worker] * self.workers + ([{"CPU": self.data_cpus}] if self.data_cpus else [])
+
+    def on(self, nodes: Iterable[Mapping[str, float]]) -> "Need":
+        """What the run takes of a cluster of nodes of these resources."""
+        with_cpus = sum(node.get("CPU", 0.0) > 0 for node in nodes)
+        return self if max(with_cpus, 1) >= self.data_nodes else replace(self, data_cpus=0.0)
 
     def has_room(self, nodes: Iterable[Mapping[str, float]]) -> bool:
         """Whether nodes of these resources hold all workers, each whole on one node."""
@@ -68,16 +75,22 @@ class Need:
 
 def need_of(experiment: Experiment) -> Need:
     """What a run takes. Ray Data's tasks ask for no CPU where workers read, or take every CPU as a cluster grows."""
-    scaling = experiment.scaling
-    data_cpus = 0.0 if scaling.is_elastic or experiment.data.read == "worker" else DATA_CPUS
-    return Need(scaling.least_workers, scaling.cpus_per_worker, scaling.gpus_per_worker, data_cpus)
+    scaling, data = experiment.scaling, experiment.data
+    by_nodes = [who_reads(data.read, data.rasterize, nodes) == "tasks" for nodes in (1, 2)]
+    return Need(
+        scaling.least_workers,
+        scaling.cpus_per_worker,
+        scaling.gpus_per_worker,
+        data_cpus=DATA_CPUS if any(by_nodes) and not scaling.is_elastic else 0.0,
+        data_nodes=1 if all(by_nodes) else 2,
+    )
 
 
 def connect(need: Need, *, local: bool, debug: bool = False, dashboard: bool = False) -> bool:
     """Connect to the cluster of RAY_ADDRESS or on this machine; without one, or ``local``, start one.
 
-    A Ray of our own has as many CPUs as the run needs, at least as many as the machine: on a small laptop
-    the workers share its cores. ``dashboard`` starts Ray's dashboard with it. True where it is our own.
+    A Ray of our own has as many CPUs as the run needs of one node, at least as many as the machine: on a small
+    laptop the workers share its cores. ``dashboard`` starts Ray's dashboard with it. True where it is our own.
     """
     is_ours = not ray.is_initialized() and _join_or_start(need, local, debug, dashboard)
     if not debug:
@@ -101,7 +114,8 @@ def _join_or_start(need: Need, local: bool, debug: bool, dashboard: bool) -> boo
                 "token the same on both sides?"
             ) from None
         return False
-    cpus = max(os.cpu_count() or 1, math.ceil(need.cpus))
+    cores = os.cpu_count() or 1
+    cpus = max(cores, math.ceil(need.on([{"CPU": cores}]).cpus - _ROUNDING))
     with _deaf_to_hangup():
         ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
     return True
@@ -186,10 +200,11 @@ def check_resources(need: Need, wait_s: float = 0.0) -> None:
     asked = False
     try:
         while True:
-            have = ray.cluster_resources()
+            have, nodes = ray.cluster_resources(), nodes_of_cluster()
             cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
-            is_enough = cpus >= need.cpus and gpus >= need.gpus
-            if is_enough and need.has_room(nodes_of_cluster()):
+            now = need.on(nodes)
+            is_enough = cpus + _ROUNDING >= now.cpus and gpus + _ROUNDING >= now.gpus
+            if is_enough and now.has_room(nodes):
                 return
             if time.monotonic() >= deadline:
                 break
@@ -207,7 +222,7 @@ def check_resources(need: Need, wait_s: float = 0.0) -> None:
             request_resources(bundles=[])  # a standing request would keep the nodes after the run
     asked_for = f"--workers {need.workers}: " if need.workers else ""
     mend = "ask for fewer workers or --cpus per worker" if need.workers else "add a node"
-    lacking = f"{need}, and the cluster has {cpus:g} CPUs and {gpus:g} GPUs"
+    lacking = f"{now}, and the cluster has {cpus:g} CPUs and {gpus:g} GPUs"
     if is_enough:
         share = f" and {need.gpus_per_worker:g} GPUs" if need.gpus_per_worker else ""
         lacking = (

@@ -78,6 +78,16 @@ def test_a_worker_takes_what_it_takes_of_one_node(monkeypatch: pytest.MonkeyPatc
         check_resources(Need(2, 1, 2))
 
 
+def test_a_cluster_that_fits_to_the_last_cpu_is_not_refused_for_a_rounding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    need = Need(25, 2.2, 0)
+    assert need.cpus > 56, "by a rounding"
+    monkeypatch.setattr(ray_cluster.ray, "cluster_resources", lambda: {"CPU": 56.0})
+    monkeypatch.setattr(ray_cluster.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 56.0}}])
+    check_resources(need)
+
+
 @pytest.mark.parametrize(
     ("gpus", "each", "fit"), [(2, 0.4, 4), (1, 0.1, 10), (8, 1, 8), (8, 3, 2), (0, 0.5, 0)]
 )
@@ -89,6 +99,14 @@ def test_ray_data_s_cpu_is_counted_where_its_tasks_ask_for_one() -> None:
     def asked(*settings: str) -> Need:
         return need_of(load_experiment("classifier-small", settings))
 
-    assert asked("scaling.workers=2") == Need(2, 1, 0, 1)
-    assert asked("scaling.workers=2", "data.read=worker") == Need(2, 1, 0, 0)
-    assert asked("scaling.workers=4", "scaling.workers_min=2") == Need(2, 1, 0, 0)
+    one, several, headless = [{"CPU": 2.0}], [{"CPU": 2.0}, {"CPU": 2.0}], [{"GPU": 0.0}, {"CPU": 2.0}]
+
+    def cpus(*settings: str) -> tuple[float, ...]:
+        return tuple(
+            asked("scaling.workers=2", *settings).on(nodes).cpus for nodes in (one, several, headless)
+        )
+
+    assert cpus() == (2, 3, 2), "the workers read where one node has all CPUs"
+    assert cpus("data.read=tasks") == cpus("data.rasterize=tasks") == (3, 3, 3)
+    assert cpus("data.read=worker") == (2, 2, 2)
+    assert asked("scaling.workers=4", "scaling.workers_min=2").cpus == 2

@@ -26,8 +26,9 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from doodle_dist.bench.rasterisers import LIBRARIES, cairo_raster
+from doodle_dist.config.experiment import Read
 from doodle_dist.data.raster import rasterize_packed
-from doodle_dist.data.stream_plan import Read, plan_stream
+from doodle_dist.data.stream_plan import plan_stream
 
 BATCH = 1024
 WARM_UP_S = 10.0
@@ -238,6 +239,8 @@ def _bare(folder: Path, workers: int, rank: int) -> Iterator[tuple[Tensor, Tenso
 
     files = [pq.ParquetFile(file, page_checksum_verification=True) for file in shard_files(folder)]
     groups = [(file, group) for file in files for group in range(file.num_row_groups)][rank::workers]
+    if not groups:
+        raise ValueError(f"{folder} has fewer row groups than {workers} ranks")
     while True:
         for file, group in groups:
             table = file.read_row_group(group, columns=["key_id", "label", "strokes"], use_threads=False)
@@ -305,9 +308,10 @@ class _Rank:
         Not counted: a third of that before, in which what was rasterised ahead in the other's turn is used up, and
         what the other still rasterises ahead comes to its end.
         """
-        batches = self.open.setdefault(name, self.batches(name))
-        _drawn(batches, seconds / 3)
-        return _drawn(batches, seconds)
+        if name not in self.open:
+            self.open[name] = self.batches(name)
+        _drawn(self.open[name], seconds / 3)
+        return _drawn(self.open[name], seconds)
 
 
 def _drawn(batches: Iterator[tuple[Tensor, Tensor]], seconds: float) -> float:

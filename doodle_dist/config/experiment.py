@@ -26,26 +26,45 @@ from doodle_dist.config.model import (
 )
 from doodle_dist.config.optim import EmaConfig, OptimizerConfig
 
+Read = Literal["auto", "tasks", "worker"]
+Rasterize = Literal["worker", "tasks", "device"]
+
+
+def who_reads(read: Read, rasterize: Rasterize, nodes: int) -> Literal["tasks", "worker"]:
+    """Ray Data's tasks or the workers, on so many nodes that have cores.
+
+    ``auto``: tasks have cores that workers lack only where there are several nodes. A single node's are the workers'
+    own, and handing drawings from process to process costs more than reading them.
+    """
+    if read != "auto":
+        return read
+    return "worker" if nodes <= 1 and rasterize != "tasks" else "tasks"
+
 
 class DataConfig(Section):
     uri: str = Field("", description="prepared dataset; empty means the one that DOODLE_DATA names")
     categories: tuple[str, ...] = Field((), description="train on these only; empty means all")
     lanes: int = Field(8, ge=1, description="virtual lanes of the stream: the most workers a run can have")
     window_bytes: int = Field(
-        50 << 20, ge=1, le=100 << 20, description="rasters that a data task makes at once"
+        50 << 20,
+        ge=1,
+        le=100 << 20,
+        description="drawings (strokes, or pixels) that are read at once, 131,072 of them at most",
     )
-    read: Literal["auto", "tasks", "worker"] = Field(
+    read: Read = Field(
         "auto",
         description="who reads the dataset: Ray Data's tasks, on whatever node has free cores; or a thread of the "
         "worker, which takes less of all cores together; auto: the worker where one node has all cores",
     )
-    rasterize: Literal["worker", "tasks", "device"] = Field(
+    rasterize: Rasterize = Field(
         "worker",
         description="who rasterises strokes: threads of the worker; Ray Data's tasks, on whatever node has "
         "free cores (eight times the bytes travel); or the worker's GPU",
     )
     raster_threads: int = Field(1, ge=1, le=64, description="threads of a worker that rasterise")
-    buffer_bytes: int = Field(512 << 20, ge=1 << 20, description="object store that a rank's stream may hold")
+    buffer_bytes: int = Field(
+        512 << 20, ge=1 << 20, description="object store that a rank's stream may hold, where Ray Data reads"
+    )
     audit: bool = Field(False, description="write the key_ids of every step beside the run")
     strokes: StrokeAugmentConfig = StrokeAugmentConfig()
 

@@ -54,7 +54,9 @@ def explain(uri: str, error: BaseException) -> StorageError:
         if "nocredentials" in text or "unable to locate credentials" in text:
             return StorageError(f"{where}: no key was found; {HOW_TO_GIVE_KEYS[kind]}")
         if re.search(
-            r"invalid_?access_?key|signature_?does_?not_?match|access_?denied|forbidden|\b40[13]\b", text
+            r"invalid_?access_?key|signature_?does_?not_?match|access_?denied|forbidden"
+            r"|(?<![\w./-])40[13](?![\w/-]|\.\w)",  # of an answer, not of a name
+            text,
         ):
             hint = {"s3": " (AWS_ACCESS_KEY_ID)", "gs": " (GOOGLE_APPLICATION_CREDENTIALS)"}.get(kind, "")
             return StorageError(f"{where}: {store} refused the key{hint}")

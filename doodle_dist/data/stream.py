@@ -20,10 +20,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from doodle_dist.config.experiment import who_reads
 from doodle_dist.data.order import EpochOrder, lanes_of_rank
 from doodle_dist.data.stream_here import windows_here
 from doodle_dist.data.stream_pictures import Pictures, Rasteriser, pictures_by
-from doodle_dist.data.stream_plan import StreamPlan, Window, who_reads, windows
+from doodle_dist.data.stream_plan import StreamPlan, Window, windows
 from doodle_dist.data.stream_ray import nodes_with_cores, windows_read
 from doodle_dist.data.stream_rows import RowGroupsInMemory, read_window
 

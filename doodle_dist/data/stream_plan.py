@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from doodle_dist.config.experiment import Rasterize, Read
 from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.manifest import load_group_counts
 from doodle_dist.data.order import EpochOrder
@@ -29,19 +30,6 @@ TASK_CPUS = 0.5
 HEAD_DRAWINGS = 16_384
 
 Split = Literal["train", "val", "test"]
-Read = Literal["auto", "tasks", "worker"]
-Rasterize = Literal["worker", "tasks", "device"]
-
-
-def who_reads(read: Read, rasterize: Rasterize, nodes: int) -> Literal["tasks", "worker"]:
-    """Ray Data's tasks or the workers, on so many nodes that have cores.
-
-    ``auto``: tasks have cores that workers lack only where there are several nodes. A single node's are the workers'
-    own, and handing drawings from process to process costs more than reading them.
-    """
-    if read != "auto":
-        return read
-    return "worker" if nodes <= 1 and rasterize != "tasks" else "tasks"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The doctor's judgement: pure functions from facts (and the experiment that is to run) to findings."""
 
-from doodle_dist.config.experiment import Experiment
-from doodle_dist.data.stream_plan import who_reads
+from doodle_dist.config.experiment import Experiment, who_reads
 from doodle_dist.doctor.check_files import check_data, check_storage
 from doodle_dist.doctor.check_network import check_clocks, check_interfaces, check_links
 from doodle_dist.doctor.check_ray import (

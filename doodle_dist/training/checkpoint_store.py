@@ -22,7 +22,8 @@ from typing import TypeVar
 import orjson
 
 from doodle_dist.data import locations, storage
-from doodle_dist.data.storage_errors import DamagedError, StorageError
+from doodle_dist.data.retry import patience
+from doodle_dist.data.storage_errors import DamagedError, StorageError, patiently
 from doodle_dist.run.files import COMMIT, COMMITTED_NAME, CURSOR, META, STATE
 from doodle_dist.training.lease import Lease, LeaseLostError, check
 
@@ -200,24 +201,30 @@ def latest_checkpoint(
 
 def _choose(run_uri: str, folder: Path, warn: Callable[[str], object]) -> Choice:
     """The newest checkpoint that is whole, fetched into ``folder``."""
-    problem = ""
+    problem, damaged = "", []
     for checkpoint in reversed(stored_checkpoints(run_uri)):
         try:
             fetch(checkpoint, folder)
         except DamagedError as error:
             warn(f"{checkpoint.name} is damaged and left out: {error}")
-            # No longer a checkpoint, it is swept, and never counts as the newest again.
-            storage.delete_prefix(locations.join(checkpoint.uri, COMMIT))
+            damaged.append(checkpoint)
             problem = (
                 f"no checkpoint of {locations.public(run_uri)} is whole ({error}): delete the run, or give this "
                 "one another --run, to begin anew"
             )
             continue
+        # No longer checkpoints, they are swept, and never count as the newest again. Where none is whole they stay:
+        # the next start would find none at all, and begin anew.
+        for one in damaged:
+            storage.delete_prefix(locations.join(one.uri, COMMIT))
         return Choice(checkpoint)
     return Choice(None, problem)
 
 
 # --- writing ------------------------------------------------------------------------------------------------
+
+
+_COMMIT_PATIENCE_S = 5.0
 
 
 def store(folder: Path, uri: str, before_commit: Callable[[], None] = lambda: None) -> None:
@@ -238,8 +245,16 @@ def store(folder: Path, uri: str, before_commit: Callable[[], None] = lambda: No
         "score": metrics.get("score"),
         "files": files,
     }
-    before_commit()
-    storage.write_atomic(locations.join(uri, COMMIT), orjson.dumps(commit, option=orjson.OPT_INDENT_2))
+
+    @patiently
+    def committed() -> None:
+        before_commit()  # again after each wait for the store, which may outlast a lease
+        with patience(_COMMIT_PATIENCE_S):
+            storage.write_atomic(
+                locations.join(uri, COMMIT), orjson.dumps(commit, option=orjson.OPT_INDENT_2)
+            )
+
+    committed()
 
 
 def prune(run_uri: str, keep: int) -> None:
@@ -289,8 +304,9 @@ class CheckpointStore:
             return False
         self.is_failing = False
         try:
+            self._check_lease()
             prune(self.run_uri, self.keep)
-        except (StorageError, OSError) as error:
+        except (StorageError, LeaseLostError, OSError) as error:
             self.warn(f"{name} was stored, and older ones not deleted: {error}; the next one tries again")
         return True
 

@@ -11,6 +11,7 @@ The fence is what makes a late writer harmless: it stands in the name of every c
 the highest number before a checkpoint is committed (Kleppmann, "How to do distributed locking", 2016).
 """
 
+import hashlib
 import os
 import socket
 import sys
@@ -36,6 +37,13 @@ FOLDER = "lease"
 
 class HeldError(ValueError):
     """Another driver holds the run."""
+
+
+class DamagedLeaseError(ValueError):
+    """A lease's file can't be read: cut short, or of another release. ``args``: the message, its URI, its SHA-256."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class LeaseLostError(Exception):
@@ -92,27 +100,60 @@ def is_known_dead(lease: Lease) -> bool:
 
 
 def newest_lease(run_uri: str) -> Lease | None:
-    """The lease with the highest number, None where the run never had one. Raises StorageError."""
+    """The lease with the highest number, None where the run never had one.
+
+    Raises StorageError, and DamagedLeaseError.
+    """
     folder = locations.join(run_uri, FOLDER)
     while storage.exists(folder):
         files = storage.list_files(folder, (".json",))
         if not files:
             break
-        newest = files[-1].uri
+        newest, data = files[-1].uri, b""
         try:
-            return Lease(**orjson.loads(storage.read_bytes(newest)) | {"run_uri": run_uri})
+            data = storage.read_bytes(newest)
+            return Lease(**orjson.loads(data) | {"run_uri": run_uri})
         except StorageError:
             if storage.exists(newest):
                 raise
             # Its successor is there, and has swept it since it was listed.
         except (orjson.JSONDecodeError, TypeError) as error:
-            raise ValueError(f"{newest} is no lease of this release: {error}") from None
+            said = f"{newest} is no lease of this release: {error}"
+            raise DamagedLeaseError(said, newest, hashlib.sha256(data).hexdigest()) from None
     return None
 
 
+def _look(run_uri: str) -> Lease | None:
+    """`newest_lease`, or what stands for one that can't be read, until it changes: its holder may live and write it."""
+    try:
+        return newest_lease(run_uri)
+    except DamagedLeaseError as error:
+        number = locations.basename(error.args[1]).removesuffix(".json")
+        if not number.isdigit():
+            raise
+        return Lease(
+            run_uri,
+            int(number),
+            host="a host that its damaged lease does not name",
+            pid=0,
+            pid_started="",
+            machine="",
+            since="a time unknown",
+            token=error.args[2],
+        )
+
+
 def check(lease: Lease) -> None:
-    """Raise LeaseLostError unless ``lease`` still holds its run."""
-    newest = newest_lease(lease.run_uri)
+    """Raise LeaseLostError unless ``lease`` still holds its run.
+
+    A damaged file of its own number does: nobody else writes that one, and the heartbeat mends it.
+    """
+    try:
+        newest = newest_lease(lease.run_uri)
+    except DamagedLeaseError as error:
+        if locations.basename(error.args[1]) == locations.basename(lease.uri):
+            return
+        raise LeaseLostError(f"{locations.public(lease.run_uri)} was taken over: {error}") from None
     if newest is None or newest.token != lease.token:
         raise LeaseLostError(f"{locations.public(lease.run_uri)} was taken over by {newest or 'nobody'}")
 
@@ -122,14 +163,14 @@ def acquire(run_uri: str, say: Callable[[str], None]) -> Lease:
 
     Raises HeldError, naming the holder, where it is held.
     """
-    held = newest_lease(run_uri)
+    held = _look(run_uri)
     if held is not None and not held.released and not is_known_dead(held):
         _wait_until_expired(held, say)
     mine = Lease(run_uri, fence=held.fence + 1 if held else 1)
     storage.create(mine.uri, _as_json(mine))
     if "://" in run_uri:
         time.sleep(SETTLE_S)
-    now = newest_lease(run_uri)
+    now = _look(run_uri)
     assert now is not None
     if now.token != mine.token:
         raise _held(now)
@@ -141,9 +182,10 @@ def acquire(run_uri: str, say: Callable[[str], None]) -> Lease:
 def _wait_until_expired(held: Lease, say: Callable[[str], None]) -> None:
     """Return once a lease has not beaten for LEASE_S. Raises HeldError as soon as it beats."""
     deadline, said = time.monotonic() + LEASE_S, False
-    while time.monotonic() < deadline:
+    while True:
         time.sleep(min(1.0, LEASE_S / 10))
-        now = newest_lease(held.run_uri)
+        looked_at = time.monotonic()  # before the look: a pause of this process is no silence of the holder's
+        now = _look(held.run_uri)
         if now is None or now.token != held.token or now.beat != held.beat:
             if now is not None and now.released:
                 return
@@ -153,6 +195,8 @@ def _wait_until_expired(held: Lease, say: Callable[[str], None]) -> None:
         if not said and time.monotonic() > deadline - LEASE_S + 2 * BEAT_S:
             say(f"the run is held by {held}, which doesn't answer: it expires after {LEASE_S:.0f} s")
             said = True
+        if looked_at >= deadline:
+            return
 
 
 def _held(by: Lease) -> HeldError:
@@ -184,7 +228,7 @@ class _Heart(threading.Thread):
             except LeaseLostError:
                 self.lost.set()
                 return
-            except (StorageError, ValueError):
+            except StorageError:
                 continue  # a store that is away can't be written by another driver either
 
     def _write(self, released: bool) -> None:

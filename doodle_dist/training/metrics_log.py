@@ -12,6 +12,7 @@ import time
 from doodle_dist.data import locations
 from doodle_dist.data.jsonl import LinesFile
 from doodle_dist.run.folder import EVENTS, METRICS_LOG, read_events, read_metrics_log
+from doodle_dist.training.lease import Lease, LeaseLostError, check
 
 # Between two signs of life: a run that is killed is known to have lived to the last one.
 _ALIVE_EVERY_S = 60.0
@@ -24,16 +25,16 @@ class MetricsLog:
     ``drawings_seen``.
     """
 
-    def __init__(self, run_uri: str, drawings_seen: int) -> None:
+    def __init__(self, run_uri: str, drawings_seen: int, lease: Lease | None = None) -> None:
         """Go on from a checkpoint: figures past its ``drawings_seen``, and a line cut short, are dropped."""
-        self.run_uri, self.seen = run_uri, drawings_seen
+        self.run_uri, self.seen, self.lease = run_uri, drawings_seen, lease
         before = read_metrics_log(run_uri) if drawings_seen else []
         self.figures = LinesFile(
             locations.join(run_uri, METRICS_LOG),
             (line for line in before if line["drawings_seen"] <= drawings_seen),
         )
         self.events: LinesFile | None = None
-        self.noted = 0.0
+        self.noted = float("-inf")  # by a clock that is never set back
 
     def add(self, figures: dict[str, float], drawings_seen: int) -> None:
         """Append a line. A figure that is not finite is written as null: JSON has no other name for it."""
@@ -44,16 +45,24 @@ class MetricsLog:
         """Append an event, at the drawings of the last figures (or of the checkpoint gone on from)."""
         if self.events is None:
             self.events = LinesFile(locations.join(self.run_uri, EVENTS), read_events(self.run_uri))
-        self.noted = time.time()
-        self.events.add({"at": self.noted, "event": event, "drawings_seen": self.seen, **details})
+        self.noted = time.monotonic()
+        self.events.add({"at": time.time(), "event": event, "drawings_seen": self.seen, **details})
 
     def alive(self) -> None:
         """Note that the run lives, where nothing was noted for a minute."""
-        if time.time() - self.noted >= _ALIVE_EVERY_S:
+        if time.monotonic() - self.noted >= _ALIVE_EVERY_S:
             self.note("alive")
 
     def flush(self) -> None:
-        """Make what was written durable. Call it before each checkpoint."""
+        """Make what was written durable. Call it before each checkpoint.
+
+        Nothing where another driver has taken the run over: a file that is put whole would take the place of theirs.
+        """
+        if self.lease is not None and self.figures.is_remote:
+            try:
+                check(self.lease)
+            except LeaseLostError:
+                return
         self.figures.put()
         if self.events:
             self.events.put()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.live import Live
@@ -72,6 +72,8 @@ class StopQuestion:
         if self.pending is not None and ray.wait([self.pending], timeout=0)[0]:
             try:
                 self.is_asked = ray.get(self.pending)
+            except ActorUnavailableError:
+                pass  # for a moment: it is asked again
             except RayError:
                 self.board = None  # the driver is gone, and its actors with it
             self.pending = None

@@ -34,7 +34,7 @@ from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.gan import GanTask
 from doodle_dist.training.growth import room_for_more
-from doodle_dist.training.lease import Lease, newest_lease
+from doodle_dist.training.lease import DamagedLeaseError, Lease, check, newest_lease
 from doodle_dist.training.loop import Run, StoppedError, train
 from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.plan import first_cursor, held_out_plan, training_plan
@@ -77,6 +77,7 @@ def work(
                 report_at=report_at,
                 progress=telemetry(resolved.run, context.rank, board.update.remote if board else _nobody),
                 warn=warn,
+                lease=lease,
             )
     except ValueError as error:
         _note_reason(run_uri, context, error)
@@ -98,12 +99,23 @@ def work(
 
 
 def _check_shared(lease: Lease | None) -> None:
-    """Raise NodeError where this node doesn't see what the driver has written into the folder of its run, or search."""
-    if lease is not None and newest_lease(lease.run_uri) is None:
+    """Raise NodeError where this node doesn't see what the driver has written into the folder of its run, or search.
+
+    And LeaseLostError where another driver holds that by now.
+    """
+    if lease is None:
+        return
+    try:
+        newest = newest_lease(lease.run_uri)
+    except DamagedLeaseError:
+        newest = lease  # there is one
+    # An older one than the driver's is of an older run of this name, on this node's own disk.
+    if newest is None or (newest.token != lease.token and newest.fence <= lease.fence):
         here = f"{locations.public(lease.run_uri)} on {socket.gethostname()}"
         raise NodeError(
             f"{here} is not the driver's folder: --storage should be an object store, or a folder that all nodes share"
         )
+    check(lease)
 
 
 def _nobody(_: object) -> None:
@@ -112,14 +124,15 @@ def _nobody(_: object) -> None:
 
 def close_run(run: Run, batches: RankBatches) -> None:
     """Ends a run's stream, now: one that is left to the interpreter's end can hang it. Writes what is left."""
-    batches.close()
     try:
-        if run.tensorboard:
-            run.tensorboard.close()
-        if run.metrics_log:
-            run.metrics_log.close()
-    except (StorageError, OSError) as error:
-        run.warn(f"{error}: the last curves are not there")
+        batches.close()
+    finally:
+        for part in (run.tensorboard, run.metrics_log):
+            try:
+                if part is not None:
+                    part.close()
+            except (StorageError, OSError) as error:
+                run.warn(f"{error}: the last curves are not there")
 
 
 def _note_reason(run_uri: str, context: Context, error: BaseException) -> None:
@@ -142,11 +155,12 @@ def prepare_run(
     progress: Callable[[dict[str, float]], object] = _nobody,
     warn: Callable[[str], object] = _nobody,
     memory: RowGroupsInMemory | None = None,
+    lease: Lease | None = None,
 ) -> tuple[Run, RankBatches, Cursor]:
     """The run, its stream from the checkpoint's cursor on, and the cursor.
 
-    The stream is read through Ray Data, or from ``memory``. Raises ValueError on every rank or on none, and NodeError
-    where this rank's node lacks something.
+    The stream is read as ``data.read`` says, or from ``memory``. Raises ValueError on every rank or on none, and
+    NodeError where this rank's node lacks something.
     """
     torch.set_num_threads(experiment.scaling.threads_per_worker)
     torch.manual_seed(experiment.seed)
@@ -168,38 +182,39 @@ def prepare_run(
             _go_on(task, load_state(checkpoint, context.device), run_uri)
         else:
             task.begin()
+        # Of this start of the worker group: rank 0 looks, and tells the others.
+        attempt = (
+            context.agree(next_attempt(run_uri) if context.rank == 0 else 0) if experiment.data.audit else 0
+        )
+        run = Run(
+            task=task,
+            config=experiment.train,
+            context=context,
+            uri=run_uri,
+            total_drawings=total,
+            experiment=experiment.model_dump(mode="json"),
+            meta={
+                "categories": list(categories),
+                "side": manifest.side,
+                "channels": manifest.channels,
+                "drawings": plan.rows,
+                "data": about_data(experiment.data.uri, manifest, plan.rows),
+            },
+            held_out=lambda: held_out(experiment, manifest, context, memory),
+            report_at=tuple(report_at),
+            progress=progress,
+            warn=warn,
+            stop_at_failures=experiment.gan.failures.stop,
+            tensorboard=_tensorboard(run_uri, experiment, cursor) if context.rank == 0 else None,
+            audit=AuditWriter(run_uri, attempt, context.rank) if experiment.data.audit else None,
+            metrics_log=MetricsLog(run_uri, cursor.drawings_seen, lease) if context.rank == 0 else None,
+        )
+        if run.metrics_log:
+            storage.write_atomic(locations.join(run_uri, CONFIG), to_toml(experiment).encode())
+            _note_start(run.metrics_log, experiment.scaling, context)
     except BaseException:
         batches.close()
         raise
-
-    # Of this start of the worker group: rank 0 looks, and tells the others.
-    attempt = context.agree(next_attempt(run_uri) if context.rank == 0 else 0) if experiment.data.audit else 0
-    run = Run(
-        task=task,
-        config=experiment.train,
-        context=context,
-        uri=run_uri,
-        total_drawings=total,
-        experiment=experiment.model_dump(mode="json"),
-        meta={
-            "categories": list(categories),
-            "side": manifest.side,
-            "channels": manifest.channels,
-            "drawings": plan.rows,
-            "data": about_data(experiment.data.uri, manifest, plan.rows),
-        },
-        held_out=lambda: held_out(experiment, manifest, context, memory),
-        report_at=tuple(report_at),
-        progress=progress,
-        warn=warn,
-        stop_at_failures=experiment.gan.failures.stop,
-        tensorboard=_tensorboard(run_uri, experiment, cursor) if context.rank == 0 else None,
-        audit=AuditWriter(run_uri, attempt, context.rank) if experiment.data.audit else None,
-        metrics_log=MetricsLog(run_uri, cursor.drawings_seen) if context.rank == 0 else None,
-    )
-    if run.metrics_log:
-        storage.write_atomic(locations.join(run_uri, CONFIG), to_toml(experiment).encode())
-        _note_start(run.metrics_log, experiment.scaling, context)
     return run, batches, cursor
 
 

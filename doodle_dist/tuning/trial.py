@@ -125,7 +125,13 @@ def _train(
     context = _TrialContext(number, run_uri, job, start)
     with _fetched(start) as folder:
         run, batches, cursor = prepare_run(
-            experiment, run_uri, context, checkpoint=folder, report_at=job.report_at, memory=memory
+            experiment,
+            run_uri,
+            context,
+            checkpoint=folder,
+            report_at=job.report_at,
+            memory=memory,
+            lease=job.lease,
         )
     try:
         if run.tensorboard and start is None:

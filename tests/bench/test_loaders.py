@@ -89,6 +89,6 @@ def test_what_is_not_installed_is_said(
 def test_the_stream_is_taken_in_turns_with_bare_pyarrow(
     laid_out: tuple[Path, dict[str, str]],
 ) -> None:
-    found = loaders._measure(IN_TURNS, laid_out[0], 0.1, 2, warm_up_s=0.2)
+    found = loaders._measure(IN_TURNS, laid_out[0], 0.05, 2, warm_up_s=0.2)
     assert not isinstance(found, str), found
     assert 0 < found["lowest"] <= found["of_bare"] <= found["highest"]

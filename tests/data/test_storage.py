@@ -109,6 +109,12 @@ def test_put_file_copies_large_files(place: str, tmp_path: Path) -> None:
     assert storage.sha256_of(uri) == storage.sha256_of(str(local))
 
 
+def test_an_empty_file_is_put(place: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    storage.put_file(tmp_path / "empty", locations.join(place, "empty"))
+    assert storage.read_bytes(locations.join(place, "empty")) == b""
+
+
 def test_local_writes_leave_no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "a.txt"
     storage.write_atomic(str(target), b"old")
@@ -121,6 +127,50 @@ def test_local_writes_leave_no_temporary_files(tmp_path: Path, monkeypatch: pyte
         storage.write_atomic(str(target), b"new")
     assert target.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_disk_without_hard_links_creates_a_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", no_links)
+    where = str(tmp_path / "lease" / "000001.json")
+    assert storage.create(where, b"first")
+    assert not storage.create(where, b"second")
+    assert storage.read_bytes(where) == b"first"
+    assert [file.name for file in (tmp_path / "lease").iterdir()] == ["000001.json"]
+
+
+def test_a_store_without_conditional_writes_creates_by_a_plain_one(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        def pipe_file(self, path: str, data: bytes, mode: str) -> None:
+            raise OSError(22, "an argument is invalid") from RuntimeError(
+                "(NotImplemented) when calling PutObject: a header is not implemented"
+            )
+
+    monkeypatch.setattr(storage, "fsspec_filesystem", lambda uri: (Refusing(), uri))
+    assert storage.create(f"{s3_bucket}/a", b"first")
+    assert storage.read_bytes(f"{s3_bucket}/a") == b"first"
+
+
+def test_google_s_store_is_deleted_from_path_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its filesystem of fsspec takes no list of paths; pyarrow's own calls stand in for it here, on a disk."""
+    from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+
+    disk = SubTreeFileSystem(str(tmp_path), LocalFileSystem())
+    monkeypatch.setattr(storage, "filesystem", lambda uri: (disk, locations.split_uri(uri)[1]))
+    for name in ("run/a", "run/deep/b", "other"):
+        file = tmp_path / "bucket" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    storage.delete_prefix("gs://bucket/run")
+    storage.delete_prefix("gs://bucket/nothing")
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["other"]
 
 
 def test_delete_refuses_what_nobody_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,23 @@ def test_wrong_key(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
             call(f"{s3_bucket}/x")
 
 
+@pytest.mark.parametrize(
+    ("text", "is_key"),
+    [
+        ("Forbidden", True),
+        ("An error occurred (403) when calling the HeadObject operation", True),
+        ("HTTP status 401", True),
+        ("status: 403, message='no'", True),
+        ("writing key 'runs/exp-403/lease/000001.json' in bucket 'b': curlCode: 7, Couldn't connect", False),
+        ("reading train/401/x.parquet: network_connection", False),
+    ],
+)
+def test_a_number_in_a_name_is_no_refusal(text: str, is_key: bool) -> None:
+    said = str(storage_errors.explain("s3://b/runs/exp-403/lease", OSError(text)))
+    assert said.endswith("refused the key (AWS_ACCESS_KEY_ID)") == is_key
+    assert said.endswith("is unreachable") != is_key
+
+
 def test_missing_bucket(s3_env: object) -> None:
     with pytest.raises(
         StorageError, match=r"^s3://nobucket/x: the store at http://.* has no bucket 'nobucket'"

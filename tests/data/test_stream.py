@@ -17,7 +17,7 @@ from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.storage_errors import DamagedError
 from doodle_dist.data.stream import Batch, rank_batches
-from doodle_dist.data.stream_plan import Rasterize, Read, plan_stream, who_reads, windows
+from doodle_dist.data.stream_plan import plan_stream, windows
 from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.training import worker
 from doodle_dist.training.plan import training_plan
@@ -215,20 +215,6 @@ def test_ray_data_reads_where_there_are_cores_of_other_nodes(
         monkeypatch.setattr(stream, other, None)
     plan = train_plan(dataset, read="auto")
     assert sum(len(batch.labels) for batch in rank_batches(plan)) == plan.rows
-
-
-@pytest.mark.parametrize(
-    ("read", "rasterize", "nodes", "reader"),
-    [
-        *(("auto", "worker", nodes, reader) for nodes, reader in enumerate(("worker", "worker", "tasks"))),
-        ("auto", "device", 1, "worker"),
-        ("auto", "tasks", 1, "tasks"),
-        ("tasks", "worker", 1, "tasks"),
-        ("worker", "device", 9, "worker"),
-    ],
-)
-def test_who_reads(read: Read, rasterize: Rasterize, nodes: int, reader: str) -> None:
-    assert who_reads(read, rasterize, nodes) == reader
 
 
 def test_what_a_rank_cannot_read_it_says(dataset: str, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_an_elastic_run_needs_the_least_of_its_workers(
         with pytest.raises(SystemExit) as stop:
             cli.main(["doctor", "--local", "--workers", workers])
         assert stop.value.code == 0
-        need = Need(least, 1, 0, data_cpus=0 if ":" in workers else 1)
+        need = Need(least, 1, 0, data_cpus=0 if ":" in workers else 1, data_nodes=2)
         assert asked == [("connect", need), ("collect", need)]
     with pytest.raises(SystemExit) as stop:
         cli.main(["doctor", "--local", "--workers", "many"])

@@ -19,7 +19,7 @@ from doodle_dist.training.checkpoint_store import (
     stored_checkpoints,
 )
 from doodle_dist.training.cursor import Cursor
-from doodle_dist.training.lease import Lease
+from doodle_dist.training.lease import Lease, LeaseLostError
 from tests.runs import sweep_before_reading
 
 
@@ -91,9 +91,35 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(run_uri: str, tmp_path: Path) -> None:
+    """However often it is asked to: what may be mended by hand is still there."""
     truncate(locations.join(write(run_uri, tmp_path, 100), "state.pt"))
-    with pytest.raises(ValueError, match=r"no checkpoint of .* is whole .*state\.pt"):
-        resumed(run_uri)
+    alter(locations.join(write(run_uri, tmp_path, 200), "state.pt"))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"no checkpoint of .* is whole .*state\.pt"):
+            resumed(run_uri)
+
+
+def test_a_lease_is_looked_at_again_after_a_store_was_away(
+    run_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was away for longer than the lease lasts, while the commit was being written."""
+    really_write, looks = storage.write_atomic, []
+
+    def away(uri: str, data: bytes) -> None:
+        if uri.endswith(COMMIT) and len(looks) == 1:
+            raise StorageError("the store") from ConnectionError("connection reset")
+        really_write(uri, data)
+
+    def look() -> None:
+        looks.append(len(looks))
+        if len(looks) == 2:
+            raise LeaseLostError("taken over")
+
+    monkeypatch.setattr(storage, "write_atomic", away)
+    with pytest.raises(LeaseLostError):
+        store(local(tmp_path / "one", 100), locations.join(run_uri, new_name(100, 1)), look)
+    assert looks == [0, 1]
+    assert stored_checkpoints(run_uri) == []
 
 
 @pytest.mark.parametrize("written", range(6))

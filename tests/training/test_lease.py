@@ -97,6 +97,43 @@ def test_who_was_taken_over_learns_it_and_writes_no_more(run_uri: str) -> None:
     assert newest_lease(run_uri) == theirs, "its end changes nothing of the other's"
 
 
+@pytest.mark.parametrize("damage", [b"", b'{"fence": 1, "hos', b"5"])
+def test_a_damaged_lease_is_written_again_by_who_holds_it(run_uri: str, damage: bytes) -> None:
+    with held(run_uri, silent) as (mine, is_lost):
+        storage.write_atomic(mine.uri, damage)
+        check(mine)
+        mended = threading.Event()
+        while not mended.wait(0.05):
+            if storage.read_bytes(mine.uri) != damage:
+                mended.set()
+        assert newest_lease(run_uri) is not None
+        assert not is_lost.is_set()
+        storage.write_atomic(mine.uri, damage)
+    newest = newest_lease(run_uri)
+    assert newest is not None
+    assert newest.released, "and given back all the same"
+
+
+def test_a_damaged_lease_of_another_driver_is_a_lost_run(run_uri: str) -> None:
+    with held(run_uri, silent) as (mine, is_lost):
+        storage.write_atomic(replace(mine, fence=mine.fence + 1).uri, b"")
+        assert is_lost.wait(5)
+        with pytest.raises(LeaseLostError, match=r"000002\.json is no lease of this release"):
+            check(mine)
+
+
+def test_a_damaged_lease_expires_unless_its_holder_writes_it(run_uri: str) -> None:
+    theirs = elsewhere(run_uri)
+    storage.write_atomic(theirs.uri, b"")
+    timer = threading.Timer(0.3, write, [theirs])
+    timer.start()
+    with pytest.raises(HeldError, match="process 4711 on far-away"):
+        acquire(run_uri, silent)
+    timer.join()
+    storage.write_atomic(theirs.uri, b"")
+    assert acquire(run_uri, silent).fence == theirs.fence + 1
+
+
 def test_of_many_that_come_at_once_one_gets_it(run_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "SETTLE_S", 0.5)
     monkeypatch.setattr(lease, "LEASE_S", 5.0)

@@ -1,10 +1,13 @@
 """metrics.jsonl of a run that was interrupted: each point once, on a disk and on an object store."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from doodle_dist.data import storage
 from doodle_dist.run.folder import EVENTS, METRICS_LOG, read_events, read_metrics_log
+from doodle_dist.training.lease import _as_json, held
 from doodle_dist.training.metrics_log import MetricsLog
 from tests.s3 import S3Server
 
@@ -89,11 +92,12 @@ def test_what_happened_stays_over_restarts_the_lost_part_too(tmp_path: Path) -> 
 def test_a_run_that_says_nothing_is_noted_to_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = MetricsLog(str(tmp_path), 0)
     log.note("started")
+    clock = "doodle_dist.training.metrics_log.time.monotonic"  # the other one may be set back
     for elapsed in (59, 30, 31):
-        monkeypatch.setattr("doodle_dist.training.metrics_log.time.time", lambda at=log.noted + elapsed: at)
+        monkeypatch.setattr(clock, lambda at=log.noted + elapsed: at)
         log.alive()
     assert events(str(tmp_path)) == [("started", 0)]
-    monkeypatch.setattr("doodle_dist.training.metrics_log.time.time", lambda at=log.noted + 60: at)
+    monkeypatch.setattr(clock, lambda at=log.noted + 60: at)
     log.alive()
     assert events(str(tmp_path)) == [("started", 0), ("alive", 0)]
 
@@ -111,6 +115,23 @@ def test_events_on_an_object_store_go_on_from_the_last_checkpoint(s3_env: S3Serv
     again.note("started")
     again.close()
     assert events(run) == [("started", 0), ("checkpoint", 10), ("started", 10)]
+
+
+def test_who_was_taken_over_puts_no_figures_over_the_other_s(s3_env: S3Server, s3_bucket: str) -> None:
+    run = f"{s3_bucket}/run"
+    with held(run, lambda _: None) as (lease, _):
+        mine = MetricsLog(run, 0, lease)
+        write(mine, (10, 20))
+        mine.flush()
+        theirs = replace(lease, fence=lease.fence + 1, token="another")
+        storage.write_atomic(theirs.uri, _as_json(theirs))
+        other = MetricsLog(run, 20, theirs)
+        write(other, (30,))
+        other.close()
+        mine.note("finished")
+        mine.close()
+    assert points(run) == [(10, 10), (20, 20), (30, 30)]
+    assert events(run) == []
 
 
 @pytest.mark.parametrize("text", [b"5\n[]\n{}\n", b'{"event": "started", "at": "now", "drawings_seen": 0}\n'])

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
 
 from doodle_dist.training import progress
 
@@ -103,3 +103,39 @@ def test_as_structured_logs_each_change_and_each_warning_is_told_once(
         ("WARNING", "loss at zero", {}),
         ("INFO", "progress", {"drawings_seen": 2.0}),
     ]
+
+
+def test_a_board_that_is_away_for_a_moment_is_asked_to_stop_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [ActorUnavailableError("for a moment", b"0" * 16), True]
+
+    class Board:
+        class asked_to_stop:  # noqa: N801
+            remote = staticmethod(lambda: "asked")
+
+    def get(_: object) -> bool:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("ray.wait", lambda refs, timeout: (refs, []))
+    monkeypatch.setattr("ray.get", get)
+    question = progress.StopQuestion(Board)
+    assert [question() for _ in range(4)] == [False, False, True, True]
+
+
+def test_a_board_that_is_gone_is_asked_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Board:
+        class asked_to_stop:  # noqa: N801
+            remote = staticmethod(lambda: asked.append(1) or "asked")
+
+    def gone(_: object) -> bool:
+        raise ActorDiedError
+
+    monkeypatch.setattr("ray.wait", lambda refs, timeout: (refs, []))
+    monkeypatch.setattr("ray.get", gone)
+    question = progress.StopQuestion(Board)
+    assert [question() for _ in range(4)] == [False] * 4
+    assert len(asked) == 1

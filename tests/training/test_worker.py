@@ -12,12 +12,13 @@ import torch
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_experiment
+from doodle_dist.data import storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.training.checkpoint import save_checkpoint
 from doodle_dist.training.context import Alone
 from doodle_dist.training.cursor import Cursor
-from doodle_dist.training.lease import held
+from doodle_dist.training.lease import LeaseLostError, _as_json, held
 from doodle_dist.training.loop import Run
 from doodle_dist.training.plan import held_out_plan, training_plan
 from doodle_dist.training.reasons import NodeError
@@ -193,3 +194,19 @@ def test_a_node_that_does_not_see_the_driver_s_folder_says_so(tmp_path: Path) ->
         ):
             _check_shared(replace(lease, run_uri=str(tmp_path / "elsewhere")))
     _check_shared(None)
+
+
+def test_an_older_run_of_the_same_name_on_a_node_s_own_disk_is_not_the_driver_s_folder(
+    tmp_path: Path,
+) -> None:
+    with held(str(tmp_path / "here"), lambda _: None):
+        pass
+    with held(str(tmp_path / "here"), lambda _: None) as (lease, _):
+        with held(str(tmp_path / "there"), lambda _: None):
+            pass
+        with pytest.raises(NodeError, match="is not the driver's folder"):
+            _check_shared(replace(lease, run_uri=str(tmp_path / "there")))
+        taken_over = replace(lease, fence=lease.fence + 1, token="another")
+        storage.write_atomic(taken_over.uri, _as_json(taken_over))
+        with pytest.raises(LeaseLostError, match="taken over by process"):
+            _check_shared(lease)
