@@ -40,7 +40,7 @@ _FOR_ALL = """## For all commands
 | environment | meaning |
 | --- | --- |
 | `DOODLE_DATA` | the prepared dataset, where none is given |
-| `DOODLE_STORAGE` | where runs lie, where none is given |
+| `DOODLE_STORAGE` | where `train`, `tune` and `doctor` have runs, without `--storage` (`runs list` takes a place) |
 | `DOODLE_LOG` | `json`: logs as JSON lines with run, rank and step |
 | `RAY_ADDRESS`, `RAY_AUTH_MODE`, `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH` | Ray's own: the cluster and its token |
 | `AWS_*` | the usual ones: credentials, region, `AWS_ENDPOINT_URL_S3` |
@@ -56,7 +56,8 @@ def commands() -> str:
     for path, command in _walk("doodle-dist", typer.main.get_command(app)):
         parts.append(f"## {path}\n")
         parts.append(inspect.cleandoc(command.help or "") + "\n")
-        rows = [_option(parameter) for parameter in command.params if parameter.name != "help"]
+        shown = [one for one in command.params if one.name != "help" and not getattr(one, "hidden", False)]
+        rows = [_option(parameter) for parameter in shown]
         if rows:
             parts.append(_table(("option", "default", "meaning"), rows))
     return "\n".join(parts)
