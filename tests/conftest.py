@@ -10,11 +10,15 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.s3 import S3Server
 
 pytest_plugins = ["tests.s3"]
 
@@ -54,24 +58,41 @@ def write_drawings(folder: Path, counts: dict[str, int], first_key: int = 1) -> 
         (folder / f"{word}.ndjson").write_bytes(b"\n".join(lines) + b"\n")
 
 
-def start_ray(*, dashboard: bool) -> None:
-    """A Ray of four CPUs, on fewer cores on purpose."""
+def start_ray(*, dashboard: bool, environ: dict[str, str]) -> None:
+    """A Ray of four CPUs, on fewer cores on purpose; ``environ`` is its workers'."""
     import ray
 
     from doodle_dist.ray_cluster import quiet_ray_data
 
-    ray.init(
-        address="local", num_cpus=4, include_dashboard=dashboard, log_to_driver=False, logging_level="ERROR"
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=dashboard,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     quiet_ray_data()
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
+def ray_environ(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What leads Ray's workers to the S3 server, where there is one."""
+    try:
+        server: S3Server = request.getfixturevalue("s3_server")
+    except pytest.skip.Exception:
+        return {}
+    return server.environ
+
+
+@pytest.fixture(scope="session")
+def local_ray(ray_environ: dict[str, str]) -> Iterator[None]:
     """One Ray for all tests that need one; whoever needs its dashboard starts another in its place."""
     import ray
 
-    start_ray(dashboard=False)
+    start_ray(dashboard=False, environ=ray_environ)
     yield
     ray.shutdown()
 

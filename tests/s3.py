@@ -24,6 +24,16 @@ class S3Server:
     secret: str
     root: Path
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """What leads a process to it."""
+        return {
+            "AWS_CONFIG_FILE": "/nonexistent",
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+        }
+
 
 def free_port() -> int:
     with socket.socket() as sock:
@@ -61,10 +71,8 @@ def s3_env(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3S
     """The server, with the environment that leads to it; buckets are folders under ``root``."""
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REQUEST_CHECKSUM_CALCULATION"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret)
+    for name, value in s3_server.environ.items():
+        monkeypatch.setenv(name, value)
     filesystems.forget_filesystems()
     yield s3_server
     filesystems.forget_filesystems()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from doodle_dist.config.experiment import who_reads
 from doodle_dist.data.order import EpochOrder, lanes_of_rank
-from doodle_dist.data.stream_here import windows_here
+from doodle_dist.data.stream_here import threads_that_read, windows_here
 from doodle_dist.data.stream_pictures import Pictures, Rasteriser, pictures_by
 from doodle_dist.data.stream_plan import StreamPlan, Window, windows
 from doodle_dist.data.stream_ray import nodes_with_cores, windows_read
@@ -68,11 +68,14 @@ class RankBatches:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rasterize")
         # One thread waits for Ray Data's first window, one reads what comes before it.
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
+        # Ours, and not of the generator that they read for: where a stream is dropped and not closed, the garbage
+        # collector ends that, in any thread, which must not wait for another one.
+        self._windows = ThreadPoolExecutor(threads_that_read(plan), thread_name_prefix="window")
         read: Iterator[tuple[Window, pa.Table]]
         if memory is not None:
             read = ((window, read_window(plan, lanes, window, memory)) for window in todo)
         elif who_reads(plan.read, plan.rasterize, nodes_with_cores()) == "worker":
-            read = windows_here(plan, lanes, todo)
+            read = windows_here(plan, lanes, todo, self._windows)
         else:
             read = windows_read(plan, lanes, todo, buffer_bytes, self._readers)
         self._chunks = _chunks(plan, lanes, read)
@@ -105,6 +108,7 @@ class RankBatches:
         self._batches.close()
         self._readers.shutdown()  # a generator that runs can't be closed
         self._chunks.close()
+        self._windows.shutdown(cancel_futures=True)
         self._pool.shutdown()
 
 

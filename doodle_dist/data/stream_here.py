@@ -1,4 +1,4 @@
-"""Windows read by the rank itself, some ahead of their use, in threads of its own.
+"""Windows read by the rank itself, some ahead of their use, in threads that it has for that.
 
 Packed strokes are read and shuffled in a tenth of the time that rasterising them takes, which is less than handing them
 from one process to another: where the workers' cores are all there are, this is the fastest way.
@@ -20,11 +20,15 @@ from doodle_dist.data.stream_rows import ShardReader, read_window
 _THREADS_OF_DISK, _THREADS_OF_STORE = 1, 4
 
 
+def threads_that_read(plan: StreamPlan) -> int:
+    """How many threads `windows_here` is to be given, each a window ahead."""
+    return _THREADS_OF_STORE if "://" in plan.uri else _THREADS_OF_DISK
+
+
 def windows_here(
-    plan: StreamPlan, lanes: range, coming: Iterator[Window]
+    plan: StreamPlan, lanes: range, coming: Iterator[Window], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[Window, pa.Table]]:
-    """Each window with its table. Raises StorageError where one can't be read."""
-    threads = _THREADS_OF_STORE if "://" in plan.uri else _THREADS_OF_DISK
+    """Each window with its table, read by the threads of ``pool``. Raises StorageError where one can't be read."""
     own = threading.local()  # an open Parquet file is one thread's
 
     def read(window: Window) -> pa.Table:
@@ -35,16 +39,12 @@ def windows_here(
 
     head, coming = head_of(plan, len(lanes), coming)
     ahead: deque[tuple[Window, Future[pa.Table]]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="window")
-    try:
-        for window in chain(head, coming):
-            ahead.append((window, pool.submit(read, window)))
-            if len(ahead) > threads:
-                yield _first(ahead)
-        while ahead:
+    for window in chain(head, coming):
+        ahead.append((window, pool.submit(read, window)))
+        if len(ahead) > threads_that_read(plan):
             yield _first(ahead)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    while ahead:
+        yield _first(ahead)
 
 
 def _first(ahead: deque[tuple[Window, "Future[pa.Table]"]]) -> tuple[Window, pa.Table]:

@@ -44,7 +44,7 @@ def test_from_and_to_s3_it_is_stopped_goes_on_and_is_damaged(
     write_drawings(tmp_path / "raw", {"cat": 700, "dog": 500})
     data, runs, log = f"{s3_bucket}/data", f"{s3_bucket}/runs", tmp_path / "log"
     uri, bucket = f"{runs}/asked", s3_env.root / s3_bucket.removeprefix("s3://")
-    done = doodle_dist(
+    done = here(
         "data", "prepare", "--local", "--source", str(tmp_path / "raw"), "--to", data, "--split", "80,10,10"
     )
     assert done.returncode == 0, done.stderr
@@ -68,7 +68,7 @@ def test_from_and_to_s3_it_is_stopped_goes_on_and_is_damaged(
     state = f"{saved.uri}/state.pt"
     storage.write_atomic(state, storage.read_bytes(state)[:100])
     total = saved.drawings_seen + 2000
-    done = doodle_dist(*command(data, runs, "1:3", total))
+    done = here(*command(data, runs, "1:3", total))
     assert done.returncode == 0, done.stderr
     assert saved.name in done.stderr
     assert "damaged" in done.stderr

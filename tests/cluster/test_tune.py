@@ -30,7 +30,7 @@ from doodle_dist.tune import Options, plan_search, tune
 from doodle_dist.tuning import follow
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import SearchRecord, read_search
-from tests.cluster.test_train import Command, children, doodle_dist, kill_tree, name_of
+from tests.cluster.test_train import Command, children, kill_tree, name_of
 from tests.conftest import start_ray
 from tests.datasets import prepare_here
 from tests.tuning import misbehaving
@@ -55,10 +55,10 @@ GAN = [
 
 
 @pytest.fixture(scope="module")
-def local_ray(local_ray: None) -> None:
+def local_ray(local_ray: None, ray_environ: dict[str, str]) -> None:
     """With its dashboard, which a search needs; it stays for whoever comes after."""
     ray.shutdown()
-    start_ray(dashboard=True)
+    start_ray(dashboard=True, environ=ray_environ)
 
 
 @pytest.fixture(scope="module")
@@ -382,7 +382,7 @@ def test_a_killed_search_goes_on_with_the_same_command(dataset: str, tmp_path: P
 
 
 def test_a_search_in_an_object_store_by_optuna_stops_when_it_is_told_to_and_goes_on(
-    dataset: str, s3_bucket: str, tmp_path: Path
+    dataset: str, s3_bucket: str, tmp_path: Path, here: Command
 ) -> None:
     command = search_command(dataset, s3_bucket, "--search", "optuna", "--json")
     uri, log = f"{s3_bucket}/cut", tmp_path / "log"
@@ -395,7 +395,7 @@ def test_a_search_in_an_object_store_by_optuna_stops_when_it_is_told_to_and_goes
     assert 3 <= len(over) < TRIALS
     assert storage.exists(f"{uri}/report.html"), "what it had found"
 
-    done = doodle_dist(*command)
+    done = here(*command)
     assert done.returncode == 0, done.stderr
     check_none_ran_twice(uri, over)
     found = orjson.loads(done.stdout)

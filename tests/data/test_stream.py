@@ -1,16 +1,19 @@
 """The stream: what the ranks get is the epoch's order, rasterised; any cursor, any number of ranks."""
 
+import gc
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from doodle_dist.config.load import load_experiment
-from doodle_dist.data import stream, stream_plan, stream_ray, stream_rows
+from doodle_dist.data import stream, stream_here, stream_plan, stream_ray, stream_rows
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.shards import PrepareRequest, prepare
@@ -203,6 +206,32 @@ def test_whoever_reads_the_batches_are_the_same(dataset: str, monkeypatch: pytes
     assert joined([list(rank_batches(plan, epochs=2))]) == expected
     ranks = [list(rank_batches(plan, rank=r, world_size=2, consumed=192, epochs=2)) for r in range(2)]
     assert joined(ranks) == expected[3:]
+
+
+def test_a_stream_that_is_dropped_is_not_waited_for(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The garbage collector ends it in whatever thread it runs in, which may hold what a reading thread waits for."""
+    go_on, asked = threading.Event(), threading.Event()
+    really_read, windows_read = stream_here.read_window, []
+
+    def read(*arguments: Any) -> pa.Table:
+        windows_read.append(arguments[2])
+        if len(windows_read) > 1:
+            asked.set()
+            assert go_on.wait(60)
+        return really_read(*arguments)
+
+    monkeypatch.setattr(stream_here, "read_window", read)
+    monkeypatch.setattr(stream_plan, "HEAD_DRAWINGS", 400)
+    monkeypatch.setattr(stream, "CHUNK_DRAWINGS", 64)  # the second window is read while the first is cut
+    batches = rank_batches(train_plan(dataset, read="worker", window_bytes=800 * 128))
+    next(batches)
+    assert asked.wait(60)
+    del batches
+    collector = threading.Thread(target=gc.collect, daemon=True)
+    collector.start()
+    collector.join(10)
+    assert not collector.is_alive()
+    go_on.set()
 
 
 @pytest.mark.parametrize(("nodes", "reader"), [(1, "windows_here"), (2, "windows_read")])
