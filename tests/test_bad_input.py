@@ -500,7 +500,7 @@ def test_more_workers_than_the_cluster_has_is_said_at_once_and_after_waiting(
     asked = ["train", "classifier-small", "--data", str(dataset), "--workers", "8"]
     answer = doodle_dist(*asked)
     assert answer.code == 2
-    assert "--workers 8: 8 workers of 1 CPUs, and 1 for Ray Data, take 9 CPUs" in answer.line
+    assert "--workers 8: 8 workers of 1 CPUs take 8 CPUs" in answer.line
     assert "the cluster has 4 CPUs" in answer.line
     with pytest.raises(SystemExit) as stop:
         cli.main([*asked, "--wait", "0.5"])

@@ -216,7 +216,9 @@ class Experiment(Section):
         description="what is trained: a classifier, a generator and its critic, or a critic alone"
     )
     preset: str = Field("", description="where it came from; for people")
-    seed: int = Field(0, ge=0, description="of the weights, the order of drawings, and every random draw")
+    seed: int = Field(
+        0, ge=0, le=2**63 - 1, description="of the weights, the order of drawings, and every random draw"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where a GPU multiplies it, or a CPU by AMX"
     )

@@ -5,6 +5,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from datetime import date, time
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -107,7 +108,14 @@ def load_run(
             "no dataset: give --data URI or set DOODLE_DATA; `doodle-dist data synth --to raw` and "
             "`doodle-dist data prepare --source raw --to prepared` make one"
         )
-    return experiment.model_copy(update={"run": experiment.run or Path(experiment.preset).stem})
+    name = experiment.run or Path(experiment.preset).stem
+    try:  # by the rules of a name that is given: what is saved with a run has to be read again
+        return build(overlay(experiment.model_dump(exclude_unset=True), {"run": name}))
+    except ConfigError:
+        raise ConfigError(
+            f"a run is named after its preset, and {name!r} can't be a run's name: give --run NAME, of letters, "
+            "digits, dots, dashes and underscores"
+        ) from None
 
 
 def planned(
@@ -181,9 +189,11 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r} is not key=value")
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+        found = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        return key.strip(), value
+        found = None
+    # No setting is a date or a time; a name may look like one.
+    return key.strip(), value.strip() if found is None or isinstance(found, (date, time)) else found
 
 
 def parse_workers(text: str) -> dict[str, Any]:
@@ -232,6 +242,7 @@ def readable(error: ValidationError, root: type[BaseModel] = Experiment) -> str:
         siblings = [".".join([*parents, name]) for name in _fields_at(root, parents)]
         return f"{where} is not a setting{nearest(where, siblings)}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = message.removeprefix("String should ")
     if first["type"] == "value_error":
         return message if not where else f"{where}: {message}"
     if first["type"] == "missing":

@@ -14,7 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 class Section(BaseModel):
     """A frozen part of the experiment that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A run is saved as JSON and TOML, and JSON has no infinity.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 GENERATOR_NAMES = (

@@ -56,6 +56,22 @@ class SearchConfig(Section):
     )
     confirm_seeds: int = Field(2, ge=1, le=100, description="how often each of them is")
 
+    @field_validator("space", mode="before")
+    @classmethod
+    def _axes_are_draws_or_tables(cls, space: Any) -> Any:
+        for key, axis in space.items() if isinstance(space, dict) else ():
+            if isinstance(axis, dict) and "draw" not in axis:
+                raise ValueError(
+                    f"{key}: an axis that is a table needs draw (a dotted key stands in quotes: "
+                    '"optim.generator.lr" = …)'
+                )
+            if isinstance(axis, dict):
+                try:
+                    AxisTable.model_validate(axis)
+                except ValidationError as error:
+                    raise ValueError(f"{key}: {readable(error, AxisTable)}") from None
+        return space
+
     @field_validator("space")
     @classmethod
     def _draws_are_draws(cls, space: dict[str, str | AxisTable]) -> dict[str, str | AxisTable]:

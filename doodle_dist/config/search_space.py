@@ -62,6 +62,8 @@ class Draw:
         whole = self.kind in ("int", "logint")
         if len(self.values) != 2 or any(isinstance(value, (str, bool)) for value in self.values):
             raise ValueError(f"{text!r}: {self.kind} takes a lowest and a highest number")
+        if not all(map(math.isfinite, self.values)):  # type: ignore[arg-type]
+            raise ValueError(f"{text!r}: {self.kind} takes finite numbers")
         if whole and any(value != int(value) for value in self.values):
             raise ValueError(f"{text!r}: {self.kind} takes whole numbers")
         low, high = self.low, self.high

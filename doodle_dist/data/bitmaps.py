@@ -22,7 +22,7 @@ _HEADER_BYTES = 1 << 12  # the header of such a file has 80 to 128 bytes
 def plan_chunks(source: Source, chunk_bytes: int) -> list[Chunk]:
     """Ranges of whole rows of about ``chunk_bytes``; of a ``.gz`` all. Raises what ``read_header`` raises."""
     rows, offset = read_header(source.uri, source.size)
-    if source.uri.endswith(".gz"):
+    if locations.is_gzip(source.uri):
         return [Chunk(source.uri, 0, None, "bitmap")]
     step = max(chunk_bytes // ROW_BYTES, 1)
     return [
@@ -38,7 +38,7 @@ def read_header(uri: str, size: int | None = None) -> tuple[int, int]:
     shape or type, and for a plain one of another length than its header says. Nothing is ever unpickled.
     """
     name = locations.public(uri)
-    zipped = uri.endswith(".gz")
+    zipped = locations.is_gzip(uri)
     data = io.BytesIO(head(uri) if zipped else storage.read_bytes(uri, 0, _HEADER_BYTES))
     try:
         version = np.lib.format.read_magic(data)

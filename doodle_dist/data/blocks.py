@@ -31,7 +31,7 @@ class ByteBlock(NamedTuple):
 def byte_blocks(chunk: Chunk, block_bytes: int = BLOCK_BYTES) -> Iterator[ByteBlock]:
     """A whole file in blocks, decompressed if its name ends with ``.gz``. Errors as in ``line_blocks``."""
     with storage.open_input(chunk.uri) as source:
-        if chunk.uri.endswith(".gz"):
+        if locations.is_gzip(chunk.uri):
             with gzip.GzipFile(fileobj=source) as unzipped:
                 yield from _gzip_bytes(chunk, unzipped, block_bytes)
             return
@@ -73,7 +73,7 @@ def fixed_rows_of(
     """
     step = max(min(BATCH_ROWS, BLOCK_BYTES // width), 1)
     name = locations.public(chunk.uri)
-    if chunk.uri.endswith(".gz"):
+    if locations.is_gzip(chunk.uri):
         yield from _gzip_rows(chunk, offset + first * width, width, first, last, step)
         return
     with storage.open_input(chunk.uri) as source:
@@ -116,7 +116,7 @@ def plan_line_chunks(source: Source, chunk_bytes: int, kind: Kind) -> list[Chunk
     uri, size = source.uri, source.size
     if chunk_bytes <= 0:
         raise ValueError(f"chunk_bytes is {chunk_bytes}, it must be positive")
-    if uri.endswith(".gz"):
+    if locations.is_gzip(uri):
         return [Chunk(uri, 0, None, kind)]
     starts = range(0, max(size, 1), chunk_bytes)
     return [Chunk(uri, start, min(start + chunk_bytes, size), kind) for start in starts]
@@ -146,7 +146,7 @@ def line_blocks(chunk: Chunk, block_bytes: int = BLOCK_BYTES) -> Iterator[LineBl
     ``problem``. Raises ValueError for a ``.gz`` file that is no gzip file, StorageError for one that cannot
     be read.
     """
-    if chunk.uri.endswith(".gz"):
+    if locations.is_gzip(chunk.uri):
         yield from _gzip_lines(chunk, block_bytes)
         return
     with storage.open_input(chunk.uri) as source:

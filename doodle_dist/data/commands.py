@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from doodle_dist.data import locations
-from doodle_dist.data.categories import parse_categories
+from doodle_dist.data.categories import OFFICIAL_345, Categories, parse_categories
 from doodle_dist.data.manifest import load_manifest, verify
 from doodle_dist.data.records import PICTURES, Crop, PictureOptions
 from doodle_dist.data.schema import Manifest, binary_buffers
@@ -193,6 +193,9 @@ def _examples(uri: str, manifest: Manifest, count: int) -> list[np.ndarray]:
     from doodle_dist.data.stream_plan import Window, plan_stream
     from doodle_dist.data.stream_rows import read_window
 
+    none = np.zeros((0, manifest.channels, manifest.side, manifest.side), np.uint8)
+    if not manifest.splits["train"].rows:
+        return [none for _ in manifest.categories]
     plan = plan_stream(manifest, uri, "train", lanes=1, global_batch=4096)
     order = plan.order(0)
     found: list[list[np.ndarray]] = [[] for _ in manifest.categories]
@@ -204,7 +207,6 @@ def _examples(uri: str, manifest: Manifest, count: int) -> list[np.ndarray]:
         wanted = [min(count, total) for total in manifest.splits["train"].counts]
         if all(len(have) >= want for have, want in zip(found, wanted, strict=True)):
             break
-    none = np.zeros((0, manifest.channels, manifest.side, manifest.side), np.uint8)
     return [np.stack(have) if have else none for have in found]
 
 
@@ -252,7 +254,8 @@ def rasterize_file(file: str, output: Path, side: int, device: str = "cpu") -> N
     sources = find_sources([file], warn=_say)
     if sources[0].kind in PICTURES:
         raise ValueError(f"{file} holds pictures already")
-    categories = categories_of(sources)
+    # Pictures need no labels: a file may mix categories.
+    categories = Categories(tuple(sorted({*OFFICIAL_345, *categories_of(sources).names})))
     rasters = []
     for source in sources:
         first = 1
@@ -260,14 +263,18 @@ def rasterize_file(file: str, output: Path, side: int, device: str = "cpu") -> N
             lines = 0
             for batch in read_chunk(chunk, categories):
                 for reject in batch.rejects:
-                    print(f"{source.uri}:{first + reject.line}: {reject.reason}", file=sys.stderr)
+                    print(
+                        f"{locations.public(source.uri)}:{first + reject.line}: {reject.reason}",
+                        file=sys.stderr,
+                    )
                 lines += batch.lines_read
                 if len(batch):
                     rasters.append(draw(*binary_buffers(batch.strokes), side))
             first += lines
     if not rasters:
         raise ValueError(f"{file} holds no drawings")
-    np.save(output, np.concatenate(rasters))
+    with output.open("wb") as sink:  # np.save would add .npy to another name
+        np.save(sink, np.concatenate(rasters))
     print(f"{output}: {sum(map(len, rasters)):,} drawings")
 
 

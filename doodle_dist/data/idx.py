@@ -96,7 +96,7 @@ def read_header(uri: str, dimensions: int, size: int | None = None) -> tuple[int
     if len(data) < offset:
         raise ValueError(f"{name} ends within its header: it is cut off")
     sizes = struct.unpack_from(f">{dimensions}I", data, 4)
-    if size is not None and not uri.endswith(".gz") and size != offset + prod(sizes):
+    if size is not None and not locations.is_gzip(uri) and size != offset + prod(sizes):
         raise ValueError(
             f"{name} has {size:,} bytes, its header says {'×'.join(map(str, sizes))} values, "
             f"{offset + prod(sizes):,} bytes: it is cut off or damaged"
@@ -106,7 +106,7 @@ def read_header(uri: str, dimensions: int, size: int | None = None) -> tuple[int
 
 def _labels_of(uri: str) -> storage.FileEntry:
     stem = _IMAGES.sub(r"labels\1idx1-ubyte", uri)
-    for candidate in (f"{stem}.gz", stem) if uri.endswith(".gz") else (stem, f"{stem}.gz"):
+    for candidate in (f"{stem}.gz", stem) if locations.is_gzip(uri) else (stem, f"{stem}.gz"):
         if storage.exists(candidate):
             return storage.FileEntry(candidate, storage.size(candidate))
     raise ValueError(
@@ -122,7 +122,7 @@ def _id_name(uri: str) -> str:
 
 def plan_chunks(source: IdxSource, chunk_bytes: int) -> list[Chunk]:
     """Ranges of whole pictures of about ``chunk_bytes``; a ``.gz`` file is one chunk."""
-    if source.uri.endswith(".gz"):
+    if locations.is_gzip(source.uri):
         return [IdxChunk(source.uri, 0, None, "idx", labels=source.labels, names=source.names)]
     width, rows = source.side * source.side, source.records or 0
     step = max(chunk_bytes // width, 1)
@@ -155,7 +155,7 @@ def read_chunk(chunk: IdxChunk, categories: Categories) -> Iterator[Batch]:
 
 def _read_labels(uri: str, first: int, last: int) -> NDArray[np.uint8]:
     whole = Chunk(uri, 0, None, "idx")
-    if uri.endswith(".gz"):  # one stream: all of it is read, whichever are asked for
+    if locations.is_gzip(uri):  # one stream: all of it is read, whichever are asked for
         (count,) = read_header(uri, 1)
         parts = [part for _, part in fixed_rows_of(whole, 8, 1, 0, count)]
         return np.concatenate(parts).ravel()[first:last] if parts else np.zeros(0, np.uint8)

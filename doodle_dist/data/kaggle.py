@@ -16,7 +16,7 @@ from doodle_dist.data import locations
 from doodle_dist.data.blocks import line_blocks, plan_line_chunks
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.ndjson import append_record, numbered_blocks, parse_fast, split_lines
-from doodle_dist.data.records import Batch, Chunk, Columns, Source
+from doodle_dist.data.records import HEAD_BYTES, Batch, Chunk, Columns, Source
 from doodle_dist.data.strokes import pack_strokes
 
 FIELDS = ("countrycode", "drawing", "key_id", "recognized", "word")
@@ -79,7 +79,8 @@ def first_word(uri: str, head: bytes) -> str | None:
     """The category of the first drawing in ``head``, the beginning of the file. Errors as ``read_header``."""
     lines = head.split(b"\n")
     order = _header(uri, lines[0])
-    for line in lines[1:-1]:
+    # The last line may be cut off by the head's end, not by the file's.
+    for line in lines[1:-1] if len(head) >= HEAD_BYTES else lines[1:]:
         fields = next(csv.reader([line.decode("utf-8", "replace").rstrip("\r")]), [])
         if len(fields) == order["width"]:
             return fields[order["word"]]

@@ -69,6 +69,11 @@ def public(uri: str) -> str:
     return uri.split("?", 1)[0] if uri.lower().startswith(("http://", "https://")) else uri
 
 
+def is_gzip(uri: str) -> bool:
+    """Whether the location's name says that the file is compressed; a signed URL's query comes after the name."""
+    return public(uri).endswith(".gz")
+
+
 def join(uri: str, *parts: str) -> str:
     """The location ``parts`` below ``uri``. Unlike os.path.join, no part can lead outside of it."""
     for part in parts:

@@ -25,7 +25,7 @@ Crop = Literal["centre", "bounding-box"]
 
 BATCH_ROWS = 32_768
 MAX_KEY_ID = 2**64 - 1
-_HEAD_BYTES = 1 << 16
+HEAD_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Chunk:
 
     def place(self, first: int, line: int) -> tuple[str, int]:
         """(file, line from 1) of the chunk's record ``line``; its first one is line ``first`` of the source."""
-        return self.uri, first + line
+        return locations.public(self.uri), first + line
 
 
 class Reject(NamedTuple):
@@ -244,10 +244,10 @@ def category_of(uri: str) -> str:
 
 def head(uri: str) -> bytes:
     """The file's first 64 KB, decompressed if its name ends with ``.gz``. ValueError for one that is no whole gzip."""
-    data = storage.read_bytes(uri, 0, _HEAD_BYTES)
-    if uri.endswith(".gz"):
+    data = storage.read_bytes(uri, 0, HEAD_BYTES)
+    if locations.is_gzip(uri):
         try:
-            data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, 16 * _HEAD_BYTES)
+            data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, 16 * HEAD_BYTES)
         except zlib.error as error:
             what = "is damaged" if data[:2] == b"\x1f\x8b" else "is not a gzip file"
             raise ValueError(f"source: {locations.public(uri)} {what} ({error})") from None

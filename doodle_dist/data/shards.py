@@ -138,7 +138,7 @@ class PrepareRequest:
 def _records(source: Source) -> float:
     if source.records is not None:
         return source.records
-    ratio = _GZIP_RATIO if source.uri.endswith(".gz") else 1
+    ratio = _GZIP_RATIO if locations.is_gzip(source.uri) else 1
     return source.size * ratio / _BYTES_PER_DRAWING[source.kind]
 
 
@@ -355,7 +355,7 @@ def _finish(
         splits=splits,
         sources=tuple(
             SourceInfo(
-                uri=source.uri,
+                uri=locations.public(source.uri),  # a query may hold a signature
                 bytes=source.size,
                 kind=source.kind,
                 read=read[source.uri],

@@ -177,6 +177,11 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         alone = not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
+        if alone and self.training and x.numel() == x.shape[1]:
+            # One value a channel, as of a last step of one row, has no statistics; torch would raise.
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
         if alone or not self.training:
             return super().forward(x)
         self._check_input_dim(x)  # type: ignore[no-untyped-call]

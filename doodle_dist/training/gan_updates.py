@@ -141,7 +141,8 @@ class GeneratorUpdate(nn.Module):
         noise: Tensor | None,
     ) -> Tensor:
         """Latents [B, Z], labels [B], the critic's real pictures [B, C, H, W], targets [B] -> loss [B]."""
-        fake = augment.apply(self.generator(latents, labels), changes, augment_config)
+        # As the critic's update has it: autocast's bfloat16 is too coarse to turn by, and on CUDA can't be inverted.
+        fake = augment.apply(full_precision(self.generator(latents, labels)), changes, augment_config)
         if noise is not None:
             fake = fake + noise
         critic = self.held.net

@@ -146,3 +146,33 @@ def test_workers_are_a_number_or_a_range() -> None:
     assert load_experiment("classifier-small", elastic).scaling.is_elastic
     with pytest.raises(ConfigError, match=r"scaling\.workers_min=9 is more than scaling\.workers=8"):
         load_experiment("classifier-small", ["scaling.workers=8", "scaling.workers_min=9"])
+
+
+def test_a_presets_file_that_cannot_name_a_run_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "my preset.toml"
+    file.write_text('extends = "cdcgan"\n')
+    with pytest.raises(ConfigError, match="'my preset' can't be a run's name: give --run"):
+        load_run(str(file), (), {"data.uri": "d"}, {})
+    assert load_run(str(file), (), {"data.uri": "d", "run": "mine"}, {}).run == "mine"
+
+
+@pytest.mark.parametrize(
+    "setting", ["gan.failures.gradient_norm=inf", "train.epochs=inf", "seed=18446744073709551616"]
+)
+def test_what_cannot_be_saved_with_a_run_is_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match=r"finite number|less than or equal"):
+        load_experiment("doodle-gan-small", [setting])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("storage = s3://b/runs", "s3://b/runs"),
+        ("run=2024-05-01", "2024-05-01"),
+        ("run = a", "a"),
+        ("seed = 3", 3),
+        ('run=" a"', " a"),
+    ],
+)
+def test_overrides_of_words(text: str, value: object) -> None:
+    assert parse_override(text)[1] == value

@@ -310,3 +310,23 @@ def test_the_preset_itself_is_a_point_of_its_space() -> None:
     assert experiment_with(BASE, point) == BASE
     narrow = space_of("optim.generator.lr=loguniform(1e-5, 1e-4)")
     assert narrow.of_base(BASE) is None
+
+
+def test_what_is_wrong_with_an_axis_table_is_said(tmp_path: Path) -> None:
+    base = load_experiment("doodle-gan-small")
+
+    def said(axis: str) -> str:
+        file = tmp_path / "space.toml"
+        file.write_text(f"[search.space]\n{axis}\n")
+        with pytest.raises(ConfigError) as failed:
+            load_search("doodle-gan-small", base, space=str(file))
+        return str(failed.value)
+
+    assert "wen is not a setting; did you mean when?" in said('"seed" = { draw = "grid(1, 2)", wen = {} }')
+    assert "a dotted key stands in quotes" in said('optim.critic.lr = "loguniform(1e-5, 1e-2)"')
+
+
+@pytest.mark.parametrize("draw", ["int(1, inf)", "uniform(0, inf)", "loguniform(1e-3, inf)"])
+def test_a_range_without_an_end_is_no_draw(draw: str) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        Draw.parse(draw)

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import orjson
 import pytest
 
 from doodle_dist import ray_cluster
 from doodle_dist.config.load import load_run
+from doodle_dist.data import commands
 from doodle_dist.data.commands import fetch_files, prepare_dataset, synthesize_files, verify_dataset
 from doodle_dist.data.manifest import check_files, load_manifest
+from doodle_dist.data.schema import Manifest, RejectsInfo, SplitInfo
 from doodle_dist.ray_cluster import Need, NotEnoughResourcesError
 from doodle_dist.train import with_absolute_locations
 from tests.datasets import prepare_here
@@ -54,3 +57,35 @@ def test_a_dataset_is_whole_by_any_spelling_of_its_place(
         assert verify_dataset(spelled), spelled
         experiment = with_absolute_locations(load_run("classifier-small", [], {"data.uri": spelled}))
         check_files(experiment.data.uri, load_manifest(experiment.data.uri))
+
+
+def test_a_file_of_two_categories_is_rasterised_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.ndjson"
+    line = '{"word":"%s","countrycode":"US","recognized":true,"key_id":"%d","drawing":[[[0,255],[0,255]]]}\n'
+    file.write_text(line % ("cat", 1) + line % ("dog", 2))
+    seen = []
+    monkeypatch.setattr(commands, "read_chunk", lambda chunk, categories: seen.append(categories) or iter(()))
+    with pytest.raises(ValueError, match="no drawings"):
+        commands.rasterize_file(str(file), tmp_path / "out", 28)
+    assert {"cat", "dog"} <= set(seen[0].labels)
+
+
+def test_a_dataset_whose_only_drawing_is_held_out_is_shown(tmp_path: Path) -> None:
+    none = SplitInfo(
+        rows=0, counts=(0,), recognized=0, shards=(), group_counts="x.npy", group_counts_sha256=""
+    )
+    one = none.model_copy(update={"rows": 1, "counts": (1,)})
+    manifest = Manifest(
+        kind="strokes",
+        categories=("cat",),
+        split_percents=(98, 1, 1),
+        splits={"train": none, "val": one, "test": none},
+        sources=(),
+        rejects=RejectsInfo(rows=0),
+        plan="",
+    )
+    (tmp_path / "manifest.json").write_bytes(orjson.dumps(manifest.model_dump()))
+    commands.inspect_dataset(str(tmp_path), tmp_path / "sheet.png", 3)
+    assert (tmp_path / "sheet.png").exists()

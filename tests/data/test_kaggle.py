@@ -136,3 +136,9 @@ def test_cut_gzip(tmp_path: Path) -> None:
         assert [r.reason for r in batch.rejects] == ["the gzip file is cut off here"]
         assert batch.rejects[0].line == len(batch) + 1
         assert len(batch) == 900 if cut == len(data) - 1 else 0 < len(batch) < 900
+
+
+def test_a_file_of_one_row_without_a_newline_tells_its_category() -> None:
+    head = b'countrycode,drawing,key_id,recognized,timestamp,word\nUS,"[[[1],[2]]]",1,True,2017-01-01,cat'
+    assert kaggle.first_word("x.csv", head) == "cat"
+    assert kaggle.first_word("x.csv", head + b"\n") == "cat"

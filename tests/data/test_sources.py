@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from doodle_dist.data import locations, sources, storage
+from doodle_dist.data import locations, records, shards, sources, storage
+from doodle_dist.data.blocks import plan_line_chunks
 from doodle_dist.data.categories import (
     KAGGLE_340,
     OFFICIAL_345,
@@ -15,7 +16,7 @@ from doodle_dist.data.categories import (
     nearest,
     parse_categories,
 )
-from doodle_dist.data.records import category_of
+from doodle_dist.data.records import Chunk, Source, category_of
 from doodle_dist.data.storage_errors import StorageError
 from tests.image_sets import write_idx
 
@@ -190,3 +191,22 @@ def test_categories_are_sorted_and_not_repeated() -> None:
     for names in (("b", "a"), ("a", "a"), ()):
         with pytest.raises(ValueError, match="categories"):
             Categories(names)
+
+
+def test_a_signed_urls_signature_is_kept_out_of_manifest_and_rejects() -> None:
+    uri = "https://host/cat.ndjson?X-Amz-Signature=abc"
+    assert Chunk(uri, 0, None, "ndjson").place(1, 2) == ("https://host/cat.ndjson", 3)
+    request = shards.PrepareRequest(
+        (Source(uri, 10, "ndjson", ("cat",)),), Categories(("cat",)), "/nowhere", max_rejects=0
+    )
+    note = {"rows": 0, "skipped": 0, "lines": 1, "rejects": [(0, "not JSON")]}
+    with pytest.raises(shards.TooManyRejectsError) as failed:
+        shards._refuse_too_many(request, [Chunk(uri, 0, None, "ndjson")], [note], [])
+    assert "abc" not in str(failed.value)
+
+
+def test_a_signed_url_of_a_gzip_file_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "https://host/cat.ndjson.gz?sign=a"
+    monkeypatch.setattr(storage, "read_bytes", lambda *_: gzip.compress(b'{"word":"cat"}'))
+    assert records.head(uri) == b'{"word":"cat"}'
+    assert len(plan_line_chunks(records.Source(uri, 100, "ndjson"), 10, "ndjson")) == 1

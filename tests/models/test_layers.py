@@ -210,3 +210,12 @@ def test_batch_norm_alone_is_torch_s_and_shares_its_state_dict() -> None:
     x = _batch(4)
     assert torch.equal(ours(x), theirs(x))
     assert torch.equal(ours.eval()(x), theirs.eval()(x))
+
+
+def test_a_last_step_of_one_row_trains() -> None:
+    norm = GlobalBatchNorm1d(3).train()
+    before = norm.running_mean.clone()
+    x = torch.randn(1, 3, requires_grad=True)
+    norm(x).sum().backward()
+    assert norm.running_mean.equal(before)
+    assert x.grad.isfinite().all()

@@ -10,17 +10,21 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.gan import AdversarialConfig
 from doodle_dist.config.load import load_experiment
+from doodle_dist.config.model import AugmentConfig
 from doodle_dist.data.order import lanes_of_rank
+from doodle_dist.models import augment
 from doodle_dist.training.checkpoint import save_checkpoint
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.gan import GanTask
+from doodle_dist.training.gan_updates import GeneratorUpdate
 from doodle_dist.training.metrics import Meter
 from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput, Task
 
@@ -423,3 +427,21 @@ def test_340_categories_take_one_step_in_little_memory(preset: str) -> None:
     largest = max(event.self_cpu_memory_usage for event in seen.events())
     assert torch.isfinite(task.health())
     assert largest < 16 * 340 * 28 * 28 * 4 / 4, "no tensor as large as a quarter of the label planes"
+
+
+def test_half_precision_pictures_are_turned_in_full_precision_in_a_generators_update() -> None:
+    class Half(nn.Module):
+        def forward(self, z: Tensor, y: Tensor) -> Tensor:
+            return torch.zeros(len(z), 1, 28, 28, dtype=torch.bfloat16)
+
+    class Seen(nn.Module):
+        def verdicts(self, x: Tensor, y: Tensor) -> tuple[Tensor, None]:
+            assert x.dtype == torch.float32
+            return x.sum((1, 2, 3)), None
+
+    config = AugmentConfig(rotate_deg=10, scale_log=0.15)
+    changes = augment.draw(2, config, torch.Generator().manual_seed(0))
+    update = GeneratorUpdate(Half(), Seen(), AdversarialConfig(loss="hinge"))
+    labels = torch.zeros(2, dtype=torch.int64)
+    loss = update(torch.zeros(2, 4), labels, torch.zeros(2, 1, 28, 28), torch.ones(2), changes, config, None)
+    assert loss.isfinite().all()
