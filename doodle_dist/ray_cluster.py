@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 import ray
 from ray.autoscaler.sdk import request_resources
 
-from doodle_dist.config.experiment import Experiment, who_reads, whole_workers
+from doodle_dist.config.experiment import Experiment, whole_workers
+from doodle_dist.reading import who_reads
 
 # Ray Data's tasks need a CPU of their own beside the workers, or the workers wait for data for ever.
 DATA_CPUS = 1.0

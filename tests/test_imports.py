@@ -26,9 +26,10 @@ ALLOWED = {
     "log": set(),
     "pictures": set(),
     "progress_line": set(),
-    "ray_cluster": {"config.experiment"},
-    "config": {"config"},
-    "data": {"data", "errors"},
+    "reading": set(),
+    "ray_cluster": {"config.experiment", "reading"},
+    "config": {"config", "reading"},
+    "data": {"data", "errors", "reading"},
     # What the `data` commands do: they start Ray, and show drawings.
     "data.commands": {"data", "errors", "pictures", "ray_cluster"},
     "models": {"config.model", "models"},

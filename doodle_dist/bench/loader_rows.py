@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from doodle_dist.bench.rasterisers import LIBRARIES, cairo_raster
-from doodle_dist.config.experiment import Read
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.stream_plan import plan_stream
+from doodle_dist.reading import Read
 
 BATCH = 1024
 WARM_UP_S = 10.0

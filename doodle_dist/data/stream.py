@@ -20,13 +20,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from doodle_dist.config.experiment import who_reads
 from doodle_dist.data.order import EpochOrder, lanes_of_rank
 from doodle_dist.data.stream_here import threads_that_read, windows_here
 from doodle_dist.data.stream_pictures import Pictures, Rasteriser, pictures_by
 from doodle_dist.data.stream_plan import StreamPlan, Window, windows
 from doodle_dist.data.stream_ray import nodes_with_cores, windows_read
 from doodle_dist.data.stream_rows import RowGroupsInMemory, read_window
+from doodle_dist.reading import who_reads
 
 # A thread of the worker rasterises so many drawings at once. Handing a chunk from thread to thread costs 0.4 ms, as
 # much as rasterising 130 drawings, so chunks are large; but not so large that pictures of many pixels fill the memory.

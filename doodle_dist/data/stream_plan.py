@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from doodle_dist.config.experiment import Rasterize, Read
 from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.manifest import load_group_counts
 from doodle_dist.data.order import EpochOrder
 from doodle_dist.data.schema import Kind, Manifest
 from doodle_dist.data.stroke_augment import StrokeAugment
+from doodle_dist.reading import Rasterize, Read
 
 # A window, as it travels: large enough that a Ray task's own cost is small beside its work, small enough that a
 # few of them are no burden, and that an object store's answers are waited for by several tasks at once.

@@ -1,6 +1,6 @@
 """The doctor's judgement: pure functions from facts (and the experiment that is to run) to findings."""
 
-from doodle_dist.config.experiment import Experiment, who_reads
+from doodle_dist.config.experiment import Experiment
 from doodle_dist.doctor.check_files import check_data, check_storage
 from doodle_dist.doctor.check_network import check_clocks, check_interfaces, check_links
 from doodle_dist.doctor.check_ray import (
@@ -14,6 +14,7 @@ from doodle_dist.doctor.check_ray import (
 from doodle_dist.doctor.check_room import check_disks, check_object_store, check_shared_memory, check_window
 from doodle_dist.doctor.facts import ClusterFacts
 from doodle_dist.doctor.findings import Finding
+from doodle_dist.reading import who_reads
 
 
 def check(facts: ClusterFacts, experiment: Experiment) -> list[Finding]:

@@ -1,8 +1,8 @@
-"""What the settings of an experiment mean together."""
+"""Who reads where."""
 
 import pytest
 
-from doodle_dist.config.experiment import Rasterize, Read, who_reads
+from doodle_dist.reading import Rasterize, Read, who_reads
 
 
 @pytest.mark.parametrize(
