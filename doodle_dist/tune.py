@@ -34,7 +34,15 @@ from doodle_dist.training.lease import Lease, LeaseLostError, check, held, newes
 from doodle_dist.training.plan import held_out_plan, training_plan
 from doodle_dist.tuning import evaluator, report
 from doodle_dist.tuning.follow import Follower
-from doodle_dist.tuning.ledger import CONFIRM, Ledger, Request, SearchRecord, confirmed_by, read_search
+from doodle_dist.tuning.ledger import (
+    CONFIRM,
+    Ledger,
+    Request,
+    SearchRecord,
+    TrialRecord,
+    confirmed_by,
+    read_search,
+)
 from doodle_dist.tuning.naming import point_line
 from doodle_dist.tuning.objectives import JUDGED, with_objective
 from doodle_dist.tuning.population import check_population
@@ -212,14 +220,12 @@ def confirmation(search: Search, record: SearchRecord) -> Search | None:
     """The search that trains another's best again with fresh seeds; None where it asks for none, or has no trial
     that was trained to its end, or one whose settings changed on the way."""
     config = search.config
-    finished = {
-        tuple(sorted((key, value) for key, value in trial.settings.items() if key != "seed")): trial
-        for trial, _ in reversed(record.by_objective())
-        if trial.status == "finished"
-    }
-    best = list(reversed(finished.values()))[
-        : config.confirm
-    ]  # trials that differ by their seed only count once
+    finished: dict[tuple[object, ...], TrialRecord] = {}  # trials that differ by their seed only count once
+    for trial, _ in record.by_objective():
+        if trial.status == "finished":
+            point = tuple(sorted((key, value) for key, value in trial.settings.items() if key != "seed"))
+            finished.setdefault(point, trial)
+    best = list(finished.values())[: config.confirm]
     if not best or search.scheduler == "pbt":
         return None
     seeds = [int(trial.settings.get("seed", search.base.seed)) for trial in record.trials.values()]
@@ -257,13 +263,15 @@ def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
     """`tune --dry-run`: every point that a random search has, and what the search would take. Raises ConfigError."""
     _refuse_population(search, options)
     points = search.points() if search.searcher == "random" else []
+    config = search.config
+    confirmed = 0 if search.scheduler == "pbt" else min(config.confirm, search.trials) * config.confirm_seeds
     takes = {
         "trials": search.trials,
         "drawings_of_a_trial": search.config.drawings,
         "reports_at": report_at(search.config, search.scheduler),
         "cpus_per_trial": search.base.scaling.cpus_per_worker * options.workers_per_trial,
         "gpus_per_trial": options.gpus_per_trial,
-        "drawings_at_most": search.trials * search.config.drawings,
+        "drawings_at_most": (search.trials + confirmed) * search.config.drawings,
     }
     if as_json:
         print(orjson.dumps({"points": points} | takes).decode())

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import orjson
 import pytest
 
 from doodle_dist import tune as driver
@@ -114,3 +115,30 @@ def test_a_search_whose_trials_were_interrupted_says_what_it_found_and_that_it_i
         print_found(record, as_json=False)
     assert "1 interrupted" in capsys.readouterr().out
     assert (tmp_path / "report.html").exists()
+
+
+def test_the_best_is_confirmed_though_its_other_seed_was_bad(dataset: str) -> None:
+    experiment = load_run("classifier-small", (), {"data.uri": dataset})
+    space = {"train.global_batch": "grid(32, 64)", "seed": "grid(0, 1)"}
+    table = {"space": space, "confirm": 1, "confirm_seeds": 1, "scheduler": "none"}
+    plan = plan_search(experiment, SearchConfig.model_validate(table), trials=4)
+    record = SearchRecord(plan.uri, _request(plan))
+    tops = {(32, 0): 0.9, (32, 1): 0.1, (64, 0): 0.8, (64, 1): 0.7}
+    for number, point in enumerate(plan.points()):
+        top1 = tops[point["train.global_batch"], point["seed"]]
+        results = [Result(plan.config.drawings, top1, 1.0, point)]
+        record.trials[number] = TrialRecord(number, point, status="finished", results=results)
+    again = confirmation(plan, record)
+    assert again is not None
+    assert [point["train.global_batch"] for point in again.given] == [32]
+
+
+def test_the_drawings_at_most_have_those_of_the_confirmation(
+    dataset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = load_run("classifier-small", (), {"data.uri": dataset})
+    space = {"train.global_batch": "grid(32, 64)"}
+    table = {"space": space, "confirm": 4, "confirm_seeds": 2, "scheduler": "none"}
+    plan = plan_search(experiment, SearchConfig.model_validate(table), trials=2)
+    driver.print_plan(plan, Options(), as_json=True)
+    assert orjson.loads(capsys.readouterr().out)["drawings_at_most"] == (2 + 2 * 2) * plan.config.drawings

@@ -57,6 +57,8 @@ def _read(uri: str, split: str, categories: tuple[str, ...], at_most: int) -> Dr
     for chunk in chunks(plan, plan.rows):
         labels = chunk.labels
         keep = taken[labels] + _place_among_equals(labels) < wanted[labels]
+        if not keep.any():
+            continue  # what is still wanted is rare
         table = chunk.table.filter(keep)
         pixels = pictures_of(plan, Chunk(chunk.numbers[keep], table))
         parts.append(Drawings(pixels, labels[keep], table["key_id"].to_numpy()))

@@ -74,10 +74,10 @@ def read_items(snapshot: Snapshot, files: list[str], *, as_is: bool = False) -> 
     is no picture, or holds no drawing.
     """
     for file in files:
-        if file.lower().endswith(_DRAWINGS):
+        if locations.public(file).lower().endswith(_DRAWINGS):
             if snapshot.channels != 1:
                 raise ValueError(
-                    f"{file}: {snapshot.uri} was trained on colour pictures; it reads no drawings"
+                    f"{locations.public(file)}: {snapshot.uri} was trained on colour pictures; it reads no drawings"
                 )
             yield from _drawings(file, snapshot.side)
             continue

@@ -131,7 +131,11 @@ def write_animation(run: str, output: Path) -> Path:
     Raises ValueError where the run has no grids.
     """
     where = locations.join(locations.absolute(run), "samples")
-    files = storage.list_files(where, (".png",), missing_ok=True)
+    files = [
+        file
+        for file in storage.list_files(where, (".png",), missing_ok=True)
+        if locations.basename(file.uri).partition(".")[0].isdecimal()
+    ]
     if not files:
         raise ValueError(f"{run} has no sample grids: it is no GAN's run, or has not drawn one yet")
     ordered = sorted(files, key=lambda file: locations.basename(file.uri))

@@ -263,7 +263,13 @@ class _Neighbours:
     """Nearest training drawings in a judge's features."""
 
     def __init__(self, snapshot: Snapshot, judge: str, data: str) -> None:
-        self.judge = load_snapshot(judge).classifier
+        reader = load_snapshot(judge)
+        if (reader.side, reader.channels) != (snapshot.side, snapshot.channels):
+            raise ValueError(
+                f"--neighbours {judge} reads pictures of side {reader.side} with {reader.channels} channels; "
+                f"{snapshot.uri} draws side {snapshot.side} with {snapshot.channels}"
+            )
+        self.judge = reader.classifier
         self.uri = data or snapshot.experiment.data.uri
 
     def of(self, rows: list[tuple[str, NDArray[np.uint8]]]) -> list[NDArray[np.uint8]]:

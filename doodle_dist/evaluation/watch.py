@@ -7,7 +7,7 @@ there at every checkpoint.
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 from rich.console import Console
@@ -31,6 +31,8 @@ class News:
     total: int
     stopped: str
     is_resting: bool
+    # Its last checkpoint comes after its last log. Runs without events are of an older release.
+    is_through: bool = field(default=True, compare=False)
 
     @property
     def seen(self) -> int:
@@ -38,7 +40,7 @@ class News:
 
     @property
     def is_over(self) -> bool:
-        return bool(self.stopped) or (self.total > 0 and self.seen >= self.total)
+        return bool(self.stopped) or (self.is_through and self.total > 0 and self.seen >= self.total)
 
 
 def look(uri: str, run: RunInfo) -> News:
@@ -52,7 +54,8 @@ def look(uri: str, run: RunInfo) -> News:
         figures["drawings_seen"] = max(events[-1]["drawings_seen"], figures.get("drawings_seen", 0))
     stopped = noted_reason(uri)
     is_resting = bool(events) and events[-1]["event"] == "stopped" and not stopped
-    return News(figures, run.drawings, stopped, is_resting)
+    is_through = not events or events[-1]["event"] == "finished"
+    return News(figures, run.drawings, stopped, is_resting, is_through)
 
 
 def follow(uri: str, every_s: float, patience_s: float) -> Iterator[News]:

@@ -294,6 +294,9 @@ class Ledger:
             check(lease)
         self.record = read_search(uri) or SearchRecord(uri, request)
         self.record.request = request  # more trials than before are the same search
+        for trial in self.record.trials.values():
+            if trial.status == "interrupted":  # by an earlier attempt: it waits for its turn in this one
+                trial.status, trial.reason = "waiting", ""
         storage.write_atomic(
             locations.join(uri, REQUEST),
             orjson.dumps(asdict(request), option=orjson.OPT_INDENT_2),

@@ -60,7 +60,7 @@ class TpeSearcher(Searcher):
             self.study.enqueue_trial({key: value for key, value in begin_with.items() if key in axes})
         for trial in earlier:
             values = [result.objective for result in trial.results if result.objective is not None]
-            if values:
+            if values and trial.status != "failed":  # as while it ran: what failed says nothing
                 self._add(trial, axes, TrialState.COMPLETE, values[-1])
         # Under way from the beginning, so that the sampler keeps off their points, and is told what they come to.
         self.waiting = [(trial, self._add(trial, axes, TrialState.RUNNING)) for trial in unfinished]

@@ -148,7 +148,7 @@ class _TrialContext(Alone):
         super().__init__(torch.device("cuda" if ray.get_gpu_ids() else "cpu"))
         self.number, self.run_uri, self.job = number, run_uri, job
         self.copied = start if start is not None and start.trial != number else None
-        self.mine: list[str] = []
+        self.mine = [start.uri] if start is not None and start.trial == number else []
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
         """Store the checkpoint, and hand its pointer and the objective over. Raises ValueError where the

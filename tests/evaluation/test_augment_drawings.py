@@ -1,5 +1,7 @@
 """The experiment's drawings: nested subsets, no test drawing in training, the same labels in every arm."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -99,3 +101,12 @@ def test_arms_see_the_same_labels_and_a_share_of_generated_drawings(share: float
     times = np.bincount(dealt[dealt >= 100] - 100, minlength=30).reshape(3, 10)
     assert (times.max(axis=1) - times.min(axis=1) <= 1).all(), "each once before any again"
     assert real.pixels.max() < 100, "the real drawings themselves stay as they are"
+
+
+def test_a_rare_category_is_found_past_chunks_that_have_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = prepare_here(tmp_path, {"cat": 300, "dog": 20})
+    whole = read_pool(data, ("cat", "dog"), 1000).counts(2)
+    monkeypatch.setattr("doodle_dist.evaluation.drawings._CHUNK", 8)
+    assert read_pool(data, ("cat", "dog"), 20).counts(2) == (20, min(20, whole[1]))

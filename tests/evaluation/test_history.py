@@ -63,3 +63,12 @@ def test_a_folder_that_is_no_run_is_said_so(tmp_path: Path) -> None:
     for write in (write_curves, write_animation):
         with pytest.raises(ValueError, match="it is no"):
             write(str(tmp_path), tmp_path / "x")
+
+
+def test_a_picture_of_ones_own_among_the_grids_is_left_out(run: Path, tmp_path: Path) -> None:
+    mine = run / "samples" / "mine.png"
+    mine.write_bytes(next((run / "samples").glob("0*.png")).read_bytes())
+    try:
+        assert write_animation(str(run), tmp_path / "t.gif").exists()
+    finally:
+        mine.unlink()

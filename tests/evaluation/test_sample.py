@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +183,13 @@ def test_neighbours_are_the_nearest_training_drawings_of_the_category(gan: str, 
     without = Image.open(write_samples(gan, count=2, output=tmp_path / "o.png"))
     assert with_rows.height == 2 * without.height
     assert np.asarray(with_rows).min() < 255
+
+
+def test_a_judge_of_another_shape_is_refused(
+    gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_run(tmp_path / "judge", "classifier-small", ("cat", "dog", "fish"))
+    other = replace(load_snapshot(str(tmp_path / "judge")), side=32)
+    monkeypatch.setattr("doodle_dist.evaluation.sample.load_snapshot", lambda *_, **__: other)
+    with pytest.raises(ValueError, match="reads pictures of side 32"):
+        _Neighbours(load_snapshot(gan), "judge", "")

@@ -111,6 +111,7 @@ def test_a_run_that_was_told_to_stop_says_where_and_may_go_on(run: Path) -> None
     again = MetricsLog(str(run), 1500)
     again.note("started")
     again.add({"loss/critic": 0.6}, 3000)
+    again.note("finished")
     assert [one.seen for one in news][-1] == 3000
 
 
@@ -151,3 +152,15 @@ def test_a_run_in_an_object_store_is_followed(
     assert next(news).is_over
     watch_run(uri, every_s=SOON, patience_s=20, as_json=False)
     assert capsys.readouterr().out.splitlines()[-1].startswith("done: 3,000 drawings")
+
+
+def test_it_is_not_over_before_its_last_checkpoint(run: Path) -> None:
+    log = MetricsLog(str(run), 0)
+    log.note("started")
+    log.add({"loss/critic": 0.5}, 3000)
+    assert not look(str(run), read_run(str(run))).is_over
+    log.note("checkpoint")
+    assert not look(str(run), read_run(str(run))).is_over
+    log.note("finished")
+    log.close()
+    assert look(str(run), read_run(str(run))).is_over

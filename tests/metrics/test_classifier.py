@@ -165,3 +165,9 @@ def test_calibration_adds_up_over_parts() -> None:
     picture = reliability_picture(whole.bins(), whole.error)
     assert picture.dtype == np.uint8
     assert picture.min() < 128, "nothing was drawn"
+
+
+def test_of_equal_logits_the_first_is_read_as_elsewhere() -> None:
+    confusion = Confusion(12, torch.device("cpu"))
+    confusion.add(torch.zeros(4, 12), torch.zeros(4, dtype=torch.int64))
+    assert confusion.matrix[0, 0] == 4

@@ -244,3 +244,14 @@ def test_who_was_taken_over_writes_no_more(
     assert read_search(uri) == after
     with pytest.raises(LeaseLostError):
         Ledger(uri, request(), mine)
+
+
+def test_an_interruption_is_of_the_attempt_that_had_it(tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path), request())
+    ledger.trial_began(0, {})
+    ledger.trial_ended(0, "interrupted", "the store is unreachable")
+    ledger.close()
+    again = Ledger(str(tmp_path), request())
+    assert (again.record.trials[0].status, again.record.interruptions) == ("waiting", "")
+    assert not again.record.trials[0].is_over
+    again.close()

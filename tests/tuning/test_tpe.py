@@ -94,3 +94,8 @@ def test_new_points_after_a_restart_are_not_those_that_are_under_way() -> None:
     again = points(searcher([], begun, 3, 6))
     assert [settings_of(point) for point in again[:3]] == [trial.settings for trial in begun]
     assert all(settings_of(point) not in [trial.settings for trial in begun] for point in again[3:])
+
+
+def test_an_earlier_trial_that_failed_says_nothing_either() -> None:
+    failed = TrialRecord(0, SPACE.sampled(BASE, 5, 0), [Result(100, 3.0, 0.0, {})], "failed", "not finite")
+    assert searcher([failed], [], 1, 2).study.trials == []
