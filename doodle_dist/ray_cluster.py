@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 import ray
 from ray.autoscaler.sdk import request_resources
 
-from doodle_dist.config.experiment import Experiment, whole_workers
+from doodle_dist.config.experiment import ROUNDING, Experiment, whole_workers
 from doodle_dist.reading import who_reads
 
 # Ray Data's tasks need a CPU of their own beside the workers, or the workers wait for data for ever.
 DATA_CPUS = 1.0
-_ROUNDING = 1e-9  # 25 workers of 2.2 CPUs take no more than 55
 
 
 class NotEnoughResourcesError(ValueError):
@@ -116,7 +115,7 @@ def _join_or_start(need: Need, local: bool, debug: bool, dashboard: bool) -> boo
             ) from None
         return False
     cores = os.cpu_count() or 1
-    cpus = max(cores, math.ceil(need.on([{"CPU": cores}]).cpus - _ROUNDING))
+    cpus = max(cores, math.ceil(need.on([{"CPU": cores}]).cpus - ROUNDING))
     with _deaf_to_hangup():
         ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
     return True
@@ -204,7 +203,7 @@ def check_resources(need: Need, wait_s: float = 0.0) -> None:
             have, nodes = ray.cluster_resources(), nodes_of_cluster()
             cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
             now = need.on(nodes)
-            is_enough = cpus + _ROUNDING >= now.cpus and gpus + _ROUNDING >= now.gpus
+            is_enough = cpus + ROUNDING >= now.cpus and gpus + ROUNDING >= now.gpus
             if is_enough and now.has_room(nodes):
                 return
             if time.monotonic() >= deadline:

@@ -1,6 +1,8 @@
 """A search as it is planned, before anything starts."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -13,6 +15,7 @@ from doodle_dist.ray_cluster import Need, NotEnoughResourcesError
 from doodle_dist.tune import Options, _request, confirmation, plan_search, print_found, tune
 from doodle_dist.tuning.ledger import Result, SearchRecord, TrialRecord
 from doodle_dist.tuning.report import best_experiment
+from doodle_dist.tuning.tuner import Search
 from tests.datasets import prepare_here
 from tests.tuning.records import asha
 
@@ -44,15 +47,21 @@ def test_a_grid_is_gone_through_once(dataset: str, capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == "the grid has 6 points: as many trials, not 64\n"
 
 
+def all_finished(plan: Search, objective: Callable[[dict[str, Any]], float]) -> SearchRecord:
+    """The record of a search whose trials all came to their ends."""
+    record = SearchRecord(plan.uri, _request(plan))
+    for number, settings in enumerate(plan.points()):
+        result = Result(plan.config.drawings, objective(settings), 1.0, settings)
+        record.trials[number] = TrialRecord(number, settings, status="finished", results=[result])
+    return record
+
+
 def test_fresh_seeds_are_none_that_the_search_has_used(dataset: str) -> None:
     experiment = load_run("classifier-small", (), {"data.uri": dataset})
     space = {"train.global_batch": "grid(32, 64)", "seed": "grid(0, 1, 2)"}
     table = {"space": space, "confirm": 2, "confirm_seeds": 2, "scheduler": "none"}
     plan = plan_search(experiment, SearchConfig.model_validate(table), trials=6)
-    record = SearchRecord(plan.uri, _request(plan))
-    for number, settings in enumerate(plan.points()):
-        result = Result(plan.config.drawings, 0.9 if settings["seed"] == 0 else 0.5, 1.0, settings)
-        record.trials[number] = TrialRecord(number, settings, status="finished", results=[result])
+    record = all_finished(plan, lambda settings: 0.9 if settings["seed"] == 0 else 0.5)
     again = confirmation(plan, record)
     assert again is not None
     assert {point["seed"] for point in again.given} == {3, 4}
@@ -122,12 +131,8 @@ def test_the_best_is_confirmed_though_its_other_seed_was_bad(dataset: str) -> No
     space = {"train.global_batch": "grid(32, 64)", "seed": "grid(0, 1)"}
     table = {"space": space, "confirm": 1, "confirm_seeds": 1, "scheduler": "none"}
     plan = plan_search(experiment, SearchConfig.model_validate(table), trials=4)
-    record = SearchRecord(plan.uri, _request(plan))
     tops = {(32, 0): 0.9, (32, 1): 0.1, (64, 0): 0.8, (64, 1): 0.7}
-    for number, point in enumerate(plan.points()):
-        top1 = tops[point["train.global_batch"], point["seed"]]
-        results = [Result(plan.config.drawings, top1, 1.0, point)]
-        record.trials[number] = TrialRecord(number, point, status="finished", results=results)
+    record = all_finished(plan, lambda settings: tops[settings["train.global_batch"], settings["seed"]])
     again = confirmation(plan, record)
     assert again is not None
     assert [point["train.global_batch"] for point in again.given] == [32]

@@ -145,14 +145,18 @@ class OptimConfig(Section):
     classifier: OptimizerConfig | None = None
 
 
+# Of sums of cores that are no whole numbers: 25 workers of 2.2 take no more than 55.
+ROUNDING = 1e-9
+
+
 def whole_workers(cpus: float, gpus: float, cpus_each: float, gpus_each: float) -> int:
     """How many workers a node of ``cpus`` and ``gpus`` holds, each whole, with a share of one GPU or whole ones."""
-    fit = math.floor(cpus / cpus_each + 1e-9)
+    fit = math.floor(cpus / cpus_each + ROUNDING)
     if gpus_each:
         # A share is of one GPU: two hold four workers of 0.4, not five.
-        whole = math.floor(gpus + 1e-9)
+        whole = math.floor(gpus + ROUNDING)
         parts = (*[1.0] * whole, gpus - whole) if gpus_each < 1 else (gpus,)
-        fit = min(fit, sum(math.floor(part / gpus_each + 1e-9) for part in parts))
+        fit = min(fit, sum(math.floor(part / gpus_each + ROUNDING) for part in parts))
     return max(0, fit)
 
 

@@ -108,7 +108,9 @@ def load_run(
             "no dataset: give --data URI or set DOODLE_DATA; `doodle-dist data synth --to raw` and "
             "`doodle-dist data prepare --source raw --to prepared` make one"
         )
-    name = experiment.run or Path(experiment.preset).stem
+    if experiment.run:
+        return experiment
+    name = Path(experiment.preset).stem
     try:  # by the rules of a name that is given: what is saved with a run has to be read again
         return build(overlay(experiment.model_dump(exclude_unset=True), {"run": name}))
     except ConfigError:

@@ -60,16 +60,17 @@ class SearchConfig(Section):
     @classmethod
     def _axes_are_draws_or_tables(cls, space: Any) -> Any:
         for key, axis in space.items() if isinstance(space, dict) else ():
-            if isinstance(axis, dict) and "draw" not in axis:
+            if not isinstance(axis, dict):
+                continue
+            if "draw" not in axis:
                 raise ValueError(
                     f"{key}: an axis that is a table needs draw (a dotted key stands in quotes: "
                     '"optim.generator.lr" = …)'
                 )
-            if isinstance(axis, dict):
-                try:
-                    AxisTable.model_validate(axis)
-                except ValidationError as error:
-                    raise ValueError(f"{key}: {readable(error, AxisTable)}") from None
+            try:
+                AxisTable.model_validate(axis)
+            except ValidationError as error:
+                raise ValueError(f"{key}: {readable(error, AxisTable)}") from None
         return space
 
     @field_validator("space")

@@ -226,13 +226,20 @@ def _temporary_beside(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def _new_on_disk(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write to, which is on disk once the block is left. Raises FileExistsError where there is one."""
+    with path.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
 def _replacing(target: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes a local file's place once the block is left, and only on disk."""
     with _temporary_beside(target) as temporary:
-        with temporary.open("xb") as file:
+        with _new_on_disk(temporary) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         temporary.replace(target)
 
 
@@ -273,14 +280,6 @@ def put_file(local: str | Path, uri: str) -> None:
             stream.write(source.read_buffer())
 
 
-def _write_new(file: Path, data: bytes) -> None:
-    """Write a file that isn't there, to the disk. Raises FileExistsError where it is."""
-    with file.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
 # What a file system without hard links answers: exFAT, many network shares.
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -296,7 +295,8 @@ def create(uri: str, data: bytes) -> bool:
     kind, path = _writable(uri)
     if kind == "file":
         with errors_about(uri), _temporary_beside(Path(path)) as temporary:
-            _write_new(temporary, data)
+            with _new_on_disk(temporary) as file:
+                file.write(data)
             try:
                 os.link(temporary, path)  # unlike a rename, it fails where the target is there
             except FileExistsError:
@@ -305,7 +305,8 @@ def create(uri: str, data: bytes) -> bool:
                 if error.errno not in _NO_HARD_LINKS:
                     raise
                 try:
-                    _write_new(Path(path), data)
+                    with _new_on_disk(Path(path)) as file:
+                        file.write(data)
                 except FileExistsError:
                     return False
             return True

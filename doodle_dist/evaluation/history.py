@@ -125,23 +125,22 @@ def write_curves(run: str, output: Path) -> Path:
     return output
 
 
+def sample_grids(uri: str) -> list[tuple[int, str]]:
+    """The grids of a run's way, each with the drawings that it had seen, in that order; not other pictures there."""
+    files = storage.list_files(locations.join(uri, "samples"), (".png",), missing_ok=True)
+    named = [(locations.basename(file.uri).partition(".")[0], file.uri) for file in files]
+    return sorted((int(name), where) for name, where in named if name.isdecimal())
+
+
 def write_animation(run: str, output: Path) -> Path:
     """`doodle-dist animate`: the sample grids of a run as a GIF, each with the drawings seen.
 
     Raises ValueError where the run has no grids.
     """
-    where = locations.join(locations.absolute(run), "samples")
-    files = [
-        file
-        for file in storage.list_files(where, (".png",), missing_ok=True)
-        if locations.basename(file.uri).partition(".")[0].isdecimal()
-    ]
-    if not files:
+    grids = sample_grids(locations.absolute(run))
+    if not grids:
         raise ValueError(f"{run} has no sample grids: it is no GAN's run, or has not drawn one yet")
-    ordered = sorted(files, key=lambda file: locations.basename(file.uri))
-    frames = [
-        _frame(storage.read_bytes(f.uri), int(locations.basename(f.uri).partition(".")[0])) for f in ordered
-    ]
+    frames = [_frame(storage.read_bytes(uri), seen) for seen, uri in grids]
     output.write_bytes(gif(frames))
     return output
 

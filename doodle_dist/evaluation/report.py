@@ -11,7 +11,7 @@ from doodle_dist.config.load import ConfigError, from_toml, to_toml
 from doodle_dist.data import locations, storage
 from doodle_dist.evaluation import report_figures, report_training
 from doodle_dist.evaluation.attempts import Attempt, attempts_of
-from doodle_dist.evaluation.history import Curve, read_curves
+from doodle_dist.evaluation.history import Curve, read_curves, sample_grids
 from doodle_dist.evaluation.markup import Markup, anchor, el, facts, folded, page, section
 from doodle_dist.evaluation.model_card import only_other_pictures
 from doodle_dist.evaluation.report_style import STYLE
@@ -115,9 +115,7 @@ def _curves(uri: str, info: RunInfo) -> dict[str, Curve]:
 def _samples(uri: str, info: RunInfo) -> dict[int, bytes]:
     if "samples/" not in info.files:
         return {}
-    files = storage.list_files(locations.join(uri, "samples"), (".png",))
-    named = {locations.basename(file.uri).partition(".")[0]: file.uri for file in files}
-    seen = sorted((int(name), where) for name, where in named.items() if name.isdecimal())
+    seen = sample_grids(uri)
     count = min(len(seen), _MOMENTS)
     chosen = {round(k * (len(seen) - 1) / max(count - 1, 1)) for k in range(count)}
     return {seen[k][0]: _png(seen[k][1]) for k in sorted(chosen | {len(seen) - 1}) if seen}

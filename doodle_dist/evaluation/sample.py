@@ -22,6 +22,7 @@ from doodle_dist.data import locations
 from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.order import step_seed
 from doodle_dist.evaluation.drawings import plan_drawings
+from doodle_dist.evaluation.features import load_reader
 from doodle_dist.evaluation.neighbours import nearest_drawings, over_nearest
 from doodle_dist.models.latents import draw_latents
 from doodle_dist.pictures import named_rows, png, to_pixels
@@ -263,13 +264,7 @@ class _Neighbours:
     """Nearest training drawings in a judge's features."""
 
     def __init__(self, snapshot: Snapshot, judge: str, data: str) -> None:
-        reader = load_snapshot(judge)
-        if (reader.side, reader.channels) != (snapshot.side, snapshot.channels):
-            raise ValueError(
-                f"--neighbours {judge} reads pictures of side {reader.side} with {reader.channels} channels; "
-                f"{snapshot.uri} draws side {snapshot.side} with {snapshot.channels}"
-            )
-        self.judge = reader.classifier
+        self.judge = load_reader(judge, (snapshot.side, snapshot.channels)).net
         self.uri = data or snapshot.experiment.data.uri
 
     def of(self, rows: list[tuple[str, NDArray[np.uint8]]]) -> list[NDArray[np.uint8]]:

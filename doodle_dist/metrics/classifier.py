@@ -37,9 +37,8 @@ class Confusion:
         # One answer is right, so average precision is the inverse of its place (Kaggle's MAP@3).
         log_likelihood = logits.log_softmax(1).gather(1, labels[:, None]).sum().double()
         self.sums += torch.stack([hits.sum(), (hits / places).sum(), -log_likelihood])
-        index = labels * self.categories + logits.argmax(
-            1
-        )  # of equal ones the first, as everyone else reads them
+        # Of equal ones the first, as everyone else reads them; topk has another order.
+        index = labels * self.categories + logits.argmax(1)
         counts = torch.bincount(index, minlength=self.categories**2)
         self.matrix += counts.view_as(self.matrix)
 

@@ -45,9 +45,19 @@ class DamagedLeaseError(ValueError):
     def __str__(self) -> str:
         return str(self.args[0])
 
+    @property
+    def fence(self) -> int:
+        """The number that the file has for its name; 0 where that is none."""
+        number = locations.basename(self.args[1]).removesuffix(".json")
+        return int(number) if number.isdecimal() else 0
+
 
 class LeaseLostError(Exception):
-    """Another driver took the run over: nothing more may be written by this one."""
+    """Another driver took the run over: nothing more may be written by this one. ``fence``: its number; 0: nobody's."""
+
+    def __init__(self, said: str, fence: int = 0) -> None:
+        super().__init__(said)
+        self.fence = fence
 
 
 @dataclass(frozen=True)
@@ -128,12 +138,11 @@ def _look(run_uri: str) -> Lease | None:
     try:
         return newest_lease(run_uri)
     except DamagedLeaseError as error:
-        number = locations.basename(error.args[1]).removesuffix(".json")
-        if not number.isdigit():
+        if not error.fence:
             raise
         return Lease(
             run_uri,
-            int(number),
+            error.fence,
             host="a host that its damaged lease does not name",
             pid=0,
             pid_started="",
@@ -151,11 +160,14 @@ def check(lease: Lease) -> None:
     try:
         newest = newest_lease(lease.run_uri)
     except DamagedLeaseError as error:
-        if locations.basename(error.args[1]) == locations.basename(lease.uri):
+        if error.fence == lease.fence:
             return
-        raise LeaseLostError(f"{locations.public(lease.run_uri)} was taken over: {error}") from None
+        raise LeaseLostError(
+            f"{locations.public(lease.run_uri)} was taken over: {error}", error.fence
+        ) from None
     if newest is None or newest.token != lease.token:
-        raise LeaseLostError(f"{locations.public(lease.run_uri)} was taken over by {newest or 'nobody'}")
+        said = f"{locations.public(lease.run_uri)} was taken over by {newest or 'nobody'}"
+        raise LeaseLostError(said, newest.fence if newest else 0)
 
 
 def acquire(run_uri: str, say: Callable[[str], None]) -> Lease:

@@ -34,7 +34,7 @@ from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.gan import GanTask
 from doodle_dist.training.growth import room_for_more
-from doodle_dist.training.lease import DamagedLeaseError, Lease, check, newest_lease
+from doodle_dist.training.lease import Lease, LeaseLostError, check
 from doodle_dist.training.loop import Run, StoppedError, train
 from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.plan import first_cursor, held_out_plan, training_plan
@@ -106,16 +106,15 @@ def _check_shared(lease: Lease | None) -> None:
     if lease is None:
         return
     try:
-        newest = newest_lease(lease.run_uri)
-    except DamagedLeaseError:
-        newest = lease  # there is one
-    # An older one than the driver's is of an older run of this name, on this node's own disk.
-    if newest is None or (newest.token != lease.token and newest.fence <= lease.fence):
+        check(lease)
+    except LeaseLostError as error:
+        if error.fence > lease.fence:
+            raise
+        # Nobody's, or of an older run of this name: on this node's own disk.
         here = f"{locations.public(lease.run_uri)} on {socket.gethostname()}"
         raise NodeError(
             f"{here} is not the driver's folder: --storage should be an object store, or a folder that all nodes share"
-        )
-    check(lease)
+        ) from None
 
 
 def _nobody(_: object) -> None:

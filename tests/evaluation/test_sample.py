@@ -190,6 +190,6 @@ def test_a_judge_of_another_shape_is_refused(
 ) -> None:
     save_run(tmp_path / "judge", "classifier-small", ("cat", "dog", "fish"))
     other = replace(load_snapshot(str(tmp_path / "judge")), side=32)
-    monkeypatch.setattr("doodle_dist.evaluation.sample.load_snapshot", lambda *_, **__: other)
+    monkeypatch.setattr("doodle_dist.evaluation.features.load_snapshot", lambda *_, **__: other)
     with pytest.raises(ValueError, match="reads pictures of side 32"):
         _Neighbours(load_snapshot(gan), "judge", "")
