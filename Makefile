@@ -59,6 +59,7 @@ RESULTS := benchmarks/results
 bench: $(READY)
 	$(BIN)/doodle-dist bench raster -o $(RESULTS)/raster.json
 	$(BIN)/doodle-dist bench growth -o $(RESULTS)/growth.json
+	$(BIN)/doodle-dist bench prepare -o $(RESULTS)/prepare-0.5M.json
 	$(BIN)/doodle-dist bench prepare --drawings 4000000 -o $(RESULTS)/prepare-4M.json
 	$(BIN)/doodle-dist bench loaders -o $(RESULTS)/loaders.json
 	$(BIN)/doodle-dist bench process -o $(RESULTS)/process.json

@@ -33,15 +33,20 @@ BAR = 0.5
 
 
 def run(drawings: int, folder: Path, real: Path) -> PrepareBench:
-    """Make ``drawings`` up, unless ``folder/raw`` holds them already; prepare them, and measure."""
+    """Make ``drawings`` up in an empty ``folder``, prepare them, and measure. Raises ValueError for another folder."""
     source, to = folder / "raw", folder / "prepared"
-    if not source.exists():
-        source.mkdir()
-        bounds = np.arange(_CATEGORIES + 1) * drawings // _CATEGORIES
-        for one, first, stop in zip(
-            real_drawings(real, _CATEGORIES), bounds[:-1].tolist(), bounds[1:].tolist(), strict=True
-        ):
-            write_category(one, first, stop - first, source / f"{one.category}.ndjson")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        # A prepare goes on where one was cut off, or is done at once: its seconds would be of a part of the work.
+        raise ValueError(
+            f"--folder {folder} is not empty, and what was prepared there isn't timed again; name another"
+        )
+    source.mkdir()
+    bounds = np.arange(_CATEGORIES + 1) * drawings // _CATEGORIES
+    for one, first, stop in zip(
+        real_drawings(real, _CATEGORIES), bounds[:-1].tolist(), bounds[1:].tolist(), strict=True
+    ):
+        write_category(one, first, stop - first, source / f"{one.category}.ndjson")
     sources = tuple(find_sources([str(source)]))
     request = PrepareRequest(sources, categories_of(sources), str(to))
     connect(Need(workers=0, cpus_per_worker=0, gpus_per_worker=0), local=True)

@@ -4,7 +4,8 @@ The plain loop has every raster in memory, shuffles row numbers, and takes the t
 size, on one thread, and looks at its health after each, as training does. Nothing else: no Ray, no stream, no
 checkpoints, no curves. Training is the command itself, with one worker on a Ray of its own; its drawings/s are those
 between its first log and its last, by the clock of its TensorBoard file, so whatever it does between the two is
-counted. Both run in turns, each in a process of its own, on the same made-up drawings.
+counted. That is no checkpoint and no evaluation: they come every 100,000 drawings, and at the end. Both run in turns,
+each in a process of its own, on the same made-up drawings.
 """
 
 import json
@@ -130,7 +131,7 @@ def _run(command: list[str]) -> str:
 
 
 def measure(preset: str, data: Path, folder: Path, seconds: float, rounds: int) -> ProcessTimes:
-    """Both in turns, about ``seconds`` each."""
+    """Both in turns, about ``seconds`` each; ``folder`` is for this preset's runs alone."""
     experiment = load_experiment(preset, [])
     if experiment.task not in ("gan", "classifier"):
         raise ValueError(
@@ -142,7 +143,7 @@ def measure(preset: str, data: Path, folder: Path, seconds: float, rounds: int) 
         plain.append(float(_run(command).splitlines()[-1]))
         log_every = max(experiment.train.global_batch, round(plain[0]))  # about a second
         drawings = round(seconds * plain[0]) + 2 * log_every
-        rate, wait = training(preset, data, folder / f"{preset}-{k}", drawings, log_every)
+        rate, wait = training(preset, data, folder / f"{k}", drawings, log_every)
         trained.append(rate)
         waits.append(wait)
     ratios = [its / mine for its, mine in zip(trained, plain, strict=True)]
@@ -168,8 +169,9 @@ def main(presets: list[str], seconds: float, rounds: int, output: Path | None) -
         synth = f"data synth --drawings {_DRAWINGS} --categories {_CATEGORIES} --to {raw}"
         _run([*cli, *synth.split()])
         _run([*cli, *f"data prepare --local --source {raw} --to {data}".split()])
-        for preset in presets or PRESETS:
-            results.append(measure(preset, data, where / "runs", seconds, rounds))
+        for number, preset in enumerate(presets or PRESETS):
+            # A preset may be a file anywhere: its name is no name for a folder of ours.
+            results.append(measure(preset, data, where / f"runs-{number}", seconds, rounds))
     table = Table("preset", "batch", "training /s", "plain loop /s", "ratio", "waits for data", "")
     for r in results:
         table.add_row(

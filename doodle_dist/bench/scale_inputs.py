@@ -5,6 +5,7 @@ preset by counting (parameters, floating point operations, kernels); *cited* one
 were asked for on the command line; *assumed* ones are none of these, and say so wherever they are printed.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +21,12 @@ from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.errors import mismatch
 
 INGEST, PREPARE, HERE = "ingest.json", ("prepare-0.5M.json", "prepare-4M.json"), "scale-inputs.json"
+_WRITTEN_BY = {
+    INGEST: f"bench ingest DATA -o {INGEST}",
+    PREPARE[0]: f"bench prepare -o {PREPARE[0]}",
+    PREPARE[1]: f"bench prepare --drawings 4000000 -o {PREPARE[1]}",
+    HERE: "bench scale --measure DRAWINGS",
+}
 _STREAM_LOG = "measured: LOG.md, 2026-11-25, CPU seconds of each part of the stream"
 GRADIENT_BYTES = 4  # of a parameter: float32, as DDP adds them up
 _Result = TypeVar("_Result", bound=BaseModel)
@@ -99,8 +106,8 @@ def load_result(results: Path, name: str, kind: type[_Result]) -> _Result:
     where = results / name
     if not where.is_file():
         raise ValueError(
-            f"--results {results} holds no {name}; it should be a checkout's benchmarks/results, whose README names "
-            "the command that writes each file"
+            f"{results} holds no {name}; --root should be a checkout's folder, and `doodle-dist {_WRITTEN_BY[name]}` "
+            "writes the file"
         )
     try:
         return kind.model_validate_json(where.read_bytes())
@@ -108,7 +115,7 @@ def load_result(results: Path, name: str, kind: type[_Result]) -> _Result:
         raise ValueError(f"{where}: {mismatch(error)}") from None
 
 
-_DRAWINGS = 50_000_000
+_DRAWINGS, _FILES = 50_000_000, 340  # a file a category
 _PEAK_FLOPS, _FLOP_FRACTION = 989.4e12, 0.1
 
 
@@ -138,7 +145,10 @@ def collect(results: Path, experiment: Experiment, work: Work, asked: Asked) -> 
 def _of_preparing(results: Path, drawings: int | None) -> dict[str, Figure]:
     few, many = (load_result(results, name, PrepareBench) for name in PREPARE)
     slope = (many.seconds - few.seconds) / (many.drawings - few.drawings)
-    prepared = f"measured: {PREPARE[0]} and {PREPARE[1]}, {many.machine.date}, a line through both"
+    files = zip(PREPARE, (few, many), strict=True)
+    prepared = (
+        f"measured: {' and '.join(f'{name}, {one.machine.date}' for name, one in files)}, a line through both"
+    )
     prepare_bytes = (drawings or _DRAWINGS) * many.bytes_per_line
     return {
         "drawings": _given(
@@ -152,9 +162,10 @@ def _of_preparing(results: Path, drawings: int | None) -> dict[str, Figure]:
         "prepare_fixed": _figure(few.seconds - slope * few.drawings, "s", prepared),
         "prepare_work": _figure(slope * many.machine.cores, "core s a drawing", prepared),
         "prepare_chunks": _figure(
-            prepare_bytes / min(max(prepare_bytes / 256, 32 << 20), 128 << 20),
+            _FILES * math.ceil(prepare_bytes / _FILES / min(max(prepare_bytes / 256, 32 << 20), 128 << 20)),
             "chunks",
-            f"counted: data/shards.py, of {prepare_bytes:.3g} bytes, {many.bytes_per_line:.0f} a line ({PREPARE[1]})",
+            f"counted: data/shards.py, of {prepare_bytes:.3g} bytes in {_FILES} files, "
+            f"{many.bytes_per_line:.0f} a line ({PREPARE[1]})",
         ),
         "requests_per_part": _figure(
             2, "requests", "counted: data/exchange.py, a file's length and a range of it"

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from doodle_dist.bench.machine import Machine, write_result
+from doodle_dist.errors import WorkFailedError
 
 _PRESET, _DRAWINGS, _CATEGORIES = "doodle-gan-small", 4_000, 4
 HELP_BAR_S, FIRST_STEP_BAR_S, OVER_FLOOR_S = 0.4, 12.0, 2.0
@@ -56,15 +57,23 @@ class StartBench(BaseModel):
     over_floor_s: float  # median of the rounds' differences
     machine: Machine
 
+    @property
+    def is_fast(self) -> bool:
+        """Whether the first step is soon enough: by itself, or by what it takes over its own round's floor."""
+        return self.first_step_s <= FIRST_STEP_BAR_S or self.over_floor_s <= OVER_FLOOR_S
+
 
 def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "doodle_dist.cli", *arguments]
 
 
 def _run(command: list[str]) -> float:
-    """The time (of the clock) at which a command was begun. Raises CalledProcessError with what it said."""
+    """The time (of the clock) at which a command was begun. Raises WorkFailedError with the last that it said."""
     began = time.time()
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+        raise WorkFailedError(f"{said[-1]} (of {' '.join(command[1:])})")
     return began
 
 
@@ -133,7 +142,6 @@ def run(workers: int, rounds: int) -> StartBench:
 def main(workers: int, rounds: int, output: Path | None) -> None:
     """Run it and print it, the bars beside it."""
     result = run(workers, rounds)
-    bar = max(FIRST_STEP_BAR_S, result.floor_s + OVER_FLOOR_S)
     table = Table(
         "", "seconds", "bar", "", title=f"{_PRESET}, {workers} workers, {result.machine.cores} cores"
     )
@@ -143,9 +151,10 @@ def main(workers: int, rounds: int, output: Path | None) -> None:
     table.add_row(
         "train --local, Enter to first step",
         f"{result.first_step_s:.1f}",
-        f"{bar:.1f}",
-        "" if result.first_step_s <= bar else "missed",
+        f"{FIRST_STEP_BAR_S:.0f}, or floor + {OVER_FLOOR_S:.0f}",
+        "" if result.is_fast else "missed",
     )
     table.add_row("floor: an empty training", f"{result.floor_s:.1f}", "", "")
+    table.add_row("over it, median of the rounds", f"{result.over_floor_s:.1f}", "", "")
     Console().print(table)
     write_result(output, result)

@@ -34,7 +34,9 @@ def bench_raster(
 def bench_prepare(
     drawings: Annotated[int, typer.Option(min=1000)] = 500_000,
     output: BenchOutput = None,
-    folder: Annotated[Path | None, typer.Option(help="where to work (default: a temporary folder)")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="where to work, an empty folder (default: a temporary one)")
+    ] = None,
     real: BenchReal = Path("../shared/data/simplified"),
 ) -> None:
     """Prepare, against orjson.

@@ -1,5 +1,6 @@
 """The full-size benchmark, small: phases go on where they stopped, and each drawing comes once."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ def test_phases_go_on_and_each_drawing_is_streamed_once(
     write_drawings(tmp_path / "real", {"cat": 60, "dog": 60, "fish": 60})
     folder = tmp_path / "work"
     folder.mkdir()
+    run(20_000, 3, tmp_path / "real", folder, workers=2, until="make up")
+    (folder / "prepared" / "_staging").mkdir(parents=True)
+    with pytest.raises(ValueError, match="left of a prepare that was cut off"):
+        run(20_000, 3, tmp_path / "real", folder, workers=2)
+    shutil.rmtree(folder / "prepared")
     some = run(20_000, 3, tmp_path / "real", folder, workers=2, until="prepare")
     assert [phase.name for phase in some.phases] == ["make up", "prepare"]
     monkeypatch.setattr(full_size, "make_up", None)  # what is done isn't done again

@@ -1,5 +1,6 @@
 """The growth benchmark does the work that it times, and tells linear from quadratic."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,25 @@ def test_a_made_up_manifest_is_a_manifest(tmp_path: Path) -> None:
     assert len(load_group_counts(str(tmp_path), info)) == sum(len(shard.row_groups) for shard in info.shards)
     plan = plan_stream(manifest, str(tmp_path), "train", lanes=8, global_batch=1024)
     assert growth._epoch_plan(plan) >= len(plan.group_rows), "every row group is read"
+
+
+def test_a_manifest_is_loaded_without_looking_for_garbage_in_it(tmp_path: Path) -> None:
+    write_manifest(tmp_path, 5_000)
+    looks: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            looks.append(info["generation"])
+
+    gc.collect()
+    gc.callbacks.append(note)
+    try:
+        manifest = load_manifest(str(tmp_path))
+    finally:
+        gc.callbacks.remove(note)
+    assert len(manifest.splits["train"].shards) == 5_000
+    assert len(looks) < 5, "once afterwards, and not again and again as there are more objects"
+    assert gc.isenabled()
 
 
 @pytest.mark.slow

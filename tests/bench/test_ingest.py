@@ -26,13 +26,12 @@ def test_a_stream_is_held_against_the_rasteriser_alone(
     assert found.first_batch_s > 0
 
 
-def test_prepare_is_timed_on_made_up_drawings_and_goes_on_with_those_that_are_there(
+def test_prepare_is_timed_on_made_up_drawings_and_never_on_what_is_prepared_already(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(prepare, "_CATEGORIES", 3)
     monkeypatch.setattr(prepare, "_PARSED", 300)
     write_drawings(tmp_path / "real", {"cat": 60, "dog": 60, "fish": 60})
-    (tmp_path / "work").mkdir()
     prepare.main(2_000, tmp_path / "work", tmp_path / "real", tmp_path / "prepare.json")
     found = prepare.PrepareBench.model_validate_json((tmp_path / "prepare.json").read_text())
     assert found.drawings == 2_000 == load_manifest(str(tmp_path / "work" / "prepared")).rows
@@ -41,3 +40,5 @@ def test_prepare_is_timed_on_made_up_drawings_and_goes_on_with_those_that_are_th
     assert found.of_orjson == pytest.approx(found.drawings_per_s / found.machine.cores / found.orjson_per_s)
     assert found.processes_pss_mb > 100, "this process and the workers of Ray"
     assert "2,000 drawings of" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="work is not empty"):
+        prepare.run(2_000, tmp_path / "work", tmp_path / "real")

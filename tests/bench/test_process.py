@@ -65,3 +65,5 @@ def test_both_are_measured_in_turns(
     assert found.training_per_s > 0
     assert found.ratio == pytest.approx(found.training_per_s / found.plain_per_s)
     assert 0 <= found.data_wait < 1
+    assert (tmp_path / "0" / "process").is_dir()
+    assert [file.name for file in Path(tiny).parent.iterdir()] == ["tiny.toml"], "no run beside the preset"

@@ -158,6 +158,10 @@ def test_sizes_are_those_of_prepare_and_of_the_stream() -> None:
     sources = (Source("a.ndjson", 420 * 262_144 * 100, "ndjson"),)
     request = PrepareRequest(sources, categories_of(sources, ["cat"]), "", split_percents=(100.0, 0.0, 0.0))
     assert request.shards_per_split()[0] == 100
+    each = int(50e6 * 473) // 340
+    files = tuple(Source(f"{k:03}.ndjson", each, "ndjson") for k in range(340))
+    whole = PrepareRequest(files, categories_of(sources, ["cat"]), "", split_percents=(100.0, 0.0, 0.0))
+    assert len(whole.chunks()) == inputs.prepare_chunks.value
     assert request.group_rows == inputs.group_rows.value
     assert stream_rows.ShardReader().keep == inputs.open_shards.value
 
@@ -280,7 +284,11 @@ def test_the_command_prints_and_writes_one_document(
     ("arguments", "said"),
     [
         (["--nodes", "1,zwei"], "--nodes 1,zwei: should be numbers of nodes from 1 on"),
-        (["--root", "/nowhere"], "holds no ingest.json"),
+        (
+            ["--root", "/nowhere"],
+            "/nowhere/benchmarks/results holds no ingest.json; --root should be a checkout's folder, and `doodle-dist "
+            "bench ingest DATA -o ingest.json` writes the file",
+        ),
         (["face-critic"], "face-critic is a critic; allowed: presets of gan or classifier"),
         (["--nodes", "1000"], "train.global_batch=2048 leaves some of 8000 GPUs without a drawing"),
     ],
