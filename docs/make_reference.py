@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from doodle_dist.cli import app
-from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.experiment import PARTS, Experiment
 from doodle_dist.config.load import load_experiment, preset_names
 from doodle_dist.config.search import SearchConfig
 
@@ -79,7 +79,8 @@ def _option(parameter: Any) -> tuple[str, str, str]:
         if not parameter.is_flag:
             names += f" {parameter.metavar or _name(parameter.type_descriptor.annotation)}"
     default = parameter.default
-    shown = "required" if parameter.required else "" if default in (None, "", False) else f"`{default}`"
+    is_none = default is None or default is False or default == ""  # and 0 is a default
+    shown = "required" if parameter.required else "" if is_none else f"`{default}`"
     return names, shown, parameter.help or ""
 
 
@@ -195,7 +196,7 @@ def presets() -> str:
     rows = []
     for name in preset_names():
         experiment = load_experiment(name)
-        nets = {part: section.name for part, section in experiment.model if getattr(section, "name", "")}
+        nets = {part: getattr(experiment.model, part).name for part in PARTS[experiment.task]}
         length = (
             f"{experiment.train.drawings:,} drawings"
             if experiment.train.drawings

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -20,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+_INTERRUPTED = 130  # what Typer, without a word, makes of Ctrl-C
+
 for part in (training, using, looking, doctor):
     app.add_typer(part.app)
 for name, group in (("data", data), ("config", config), ("bench", bench), ("runs", runs)):
@@ -51,18 +53,26 @@ def _options(
 def main(arguments: list[str] | None = None) -> None:
     """`doodle-dist`: exit code 0 done, 1 the work failed, 2 the request was wrong."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    is_debug = "--debug" in arguments
+    if is_debug:  # wherever it stands: `python -m doodle_dist.train` has no place before its command
+        arguments = ["--debug", *(word for word in arguments if word != "--debug")]
     try:
-        sys.exit(app(args=arguments, prog_name="doodle-dist", standalone_mode=False) or 0)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = app(args=arguments, prog_name="doodle-dist", standalone_mode=False) or 0
     except (typer.Abort, KeyboardInterrupt):
-        _fail("stopped; run the same command to go on", 130)
+        code = _INTERRUPTED
     except TyperException as error:
-        _fail(error.format_message(), 2)
+        message = error.format_message()
+        if message.startswith("Usage:"):  # nothing was asked for: the help, which is no error's line
+            print(message, file=sys.stderr)
+            sys.exit(2)
+        _fail(message, 2)
     except Exception as error:
-        if Settings.debug or "--debug" in arguments:
+        if is_debug:
             raise
         _fail(*_explain(error))
+    if code == _INTERRUPTED:
+        _fail("stopped; run the same command to go on", code)
+    sys.exit(code)
 
 
 def _explain(error: Exception) -> tuple[str, int]:
@@ -82,7 +92,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     return f"{type(error).__name__}: {one_line(error)} (--debug shows where)", 1
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     from doodle_dist import log
 
     if log.is_json():

@@ -41,20 +41,17 @@ def named_rows(
     rows: Sequence[tuple[str, NDArray[np.uint8]]],
     *,
     scale: int = 2,
-    ink_on_paper: bool | None = None,
     columns: int | None = None,
 ) -> Image.Image:
     """A contact sheet: each row a name and its pictures uint8 [N, C, H, W], in lines of ``columns`` (None: one).
 
-    ``ink_on_paper`` shows white ink on black as black on white, as doodles are drawn; None: where there is one
-    channel, colour pictures being photos.
+    White ink on black is shown as black on white, as doodles are drawn; three channels, being photos, as they are.
     """
     font = ImageFont.load_default(size=6 * scale)
     name_width = max(int(font.getlength(name)) for name, _ in rows) + 6 * scale
     strips = []
     for _, pixels in rows:
-        invert = pixels.shape[1] == 1 if ink_on_paper is None else ink_on_paper
-        shown = 255 - pixels if invert else pixels
+        shown = 255 - pixels if pixels.shape[1] == 1 else pixels
         strip = grid(shown, max(min(len(pixels), columns or len(pixels)), 1))
         strips.append(np.kron(strip, np.ones((scale, scale) + (1,) * (strip.ndim - 2), np.uint8)))
     width = name_width + max(strip.shape[1] for strip in strips)

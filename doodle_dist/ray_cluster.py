@@ -213,9 +213,10 @@ def check_resources(need: Need, wait_s: float = 0.0) -> None:
                 file=sys.stderr,
                 flush=True,
             )
-            if not asked:  # an autoscaler adds nodes for what it is asked for, and for nothing else
-                request_resources(bundles=need.bundles)
-                asked = True
+            # An autoscaler adds nodes for what it is asked for, and for nothing else. A cluster holds one such request:
+            # another run that waits replaces this one, and takes it back.
+            asked = True
+            request_resources(bundles=need.bundles)
             time.sleep(min(10.0, max(0.1, deadline - time.monotonic())))
     finally:
         if asked:

@@ -305,7 +305,7 @@ def trainer(
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from doodle_dist.training.entry import TellFailures, train_loop_per_worker
+    from doodle_dist.training.entry import HandOver, TellFailures, train_loop_per_worker
     from doodle_dist.training.reasons import forget_reason
 
     if experiment.scaling.is_elastic:
@@ -325,8 +325,7 @@ def trainer(
             "report_at": report_at,
             "lease": lease,
         },
-        # nccl refuses two ranks on one GPU, as shares of one are; gloo takes tensors on GPUs too.
-        torch_config=TorchConfig(backend="nccl" if scaling.gpus_per_worker >= 1 else "gloo"),
+        torch_config=TorchConfig(backend=scaling.backend),
         scaling_config=ray.train.ScalingConfig(
             num_workers=(scaling.workers_min, scaling.workers) if scaling.is_elastic else scaling.workers,
             elastic_resize_monitor_interval_s=scaling.grow_every_s,
@@ -337,7 +336,7 @@ def trainer(
             name=experiment.run,
             storage_path="/doodle-dist",
             storage_filesystem=_memory(),
-            callbacks=[*callbacks, *([TellFailures(board)] if board else [])],
+            callbacks=[*callbacks, HandOver(), *([TellFailures(board)] if board else [])],
             # Workers that die while they start count as the controller's failures, as does starvation.
             failure_config=ray.train.FailureConfig(
                 max_failures=experiment.train.max_failures,

@@ -42,7 +42,22 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Autoscaler:
 @pytest.mark.parametrize("need", [DATA_ONLY, Need(3, 1, 0)])
 def test_nodes_that_come_up_from_zero_are_asked_for_and_waited_for(cluster: Autoscaler, need: Need) -> None:
     check_resources(need, 60)
-    assert cluster.asked == [need.bundles, []], "asked for once, and not kept for ever"
+    *asked, last = cluster.asked
+    assert asked
+    assert all(bundles == need.bundles for bundles in asked)
+    assert last == [], "not kept for ever"
+
+
+def test_what_another_run_takes_back_is_asked_for_again(
+    cluster: Autoscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced_at_first(bundles: list[dict[str, float]]) -> None:
+        cluster.request_resources(bundles)
+        if len(cluster.asked) == 1:
+            cluster.request_resources([])
+
+    monkeypatch.setattr(ray_cluster, "request_resources", replaced_at_first)
+    check_resources(Need(3, 1, 0), 2)
 
 
 def test_without_waiting_nothing_is_asked_for(cluster: Autoscaler) -> None:

@@ -39,6 +39,12 @@ def test_what_a_search_sets_itself_is_no_override(dataset: str, key: str) -> Non
         plan_search(experiment, load_search("classifier-small", experiment), trials=4, fixed=(key,))
 
 
+def test_a_search_is_named_by_its_option_alone(dataset: str) -> None:
+    experiment = load_run("classifier-small", ["run=mine"], {"data.uri": dataset})
+    with pytest.raises(ConfigError, match=r"--set run: .* and the search by --run"):
+        plan_search(experiment, load_search("classifier-small", experiment), trials=4, fixed=("run",))
+
+
 def test_a_grid_is_gone_through_once(dataset: str, capsys: pytest.CaptureFixture[str]) -> None:
     experiment = load_run("classifier-small", (), {"data.uri": dataset})
     space = {"train.global_batch": "grid(32, 64)", "seed": "grid(0, 1, 2)"}

@@ -33,7 +33,11 @@ def config_show(preset: Preset = "doodle-gan-small", overrides: Overrides = None
 @app.command("validate")
 def config_validate(file: Annotated[str, typer.Argument(help="a .toml file")]) -> None:
     """Check a preset file of one's own."""
-    from doodle_dist.config.load import load_experiment
+    from doodle_dist.config.load import load_experiment, preset_search
+    from doodle_dist.config.search import load_search
+    from doodle_dist.config.search_check import checked_space
 
-    load_experiment(file)
+    experiment = load_experiment(file)
+    if preset_search(file) is not None:
+        checked_space(load_search(file, experiment), experiment)
     print(f"{file}: fine")

@@ -1,5 +1,6 @@
 """`doodle-dist train` and `tune`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -159,4 +160,4 @@ def tune(
     record = driver.tune(plan, options)
     driver.print_found(record, as_json=as_json)
     if record.was_stopped:
-        raise typer.Exit(130)
+        sys.exit(130)  # and not typer.Exit, which is Ctrl-C's: it has been said already

@@ -78,7 +78,7 @@ def evaluate(
         seed=seed,
         per_category=per_category,
         cas=cas,
-        spread=Spread(workers, local, wait),
+        spread=Spread(workers, local, wait, Settings.debug),
     )
     print_evaluations(evaluate_runs(runs, request, data=data, which=checkpoint), as_json=as_json)
 

@@ -179,6 +179,11 @@ class ScalingConfig(Section):
         return 0 < self.workers_min < self.workers
 
     @property
+    def backend(self) -> Literal["nccl", "gloo"]:
+        """What ranks talk through. nccl refuses two on one GPU, as shares are; gloo takes tensors on GPUs too."""
+        return "nccl" if self.gpus_per_worker >= 1 else "gloo"
+
+    @property
     def least_workers(self) -> int:
         """How many workers a cluster must hold."""
         return self.workers_min or self.workers

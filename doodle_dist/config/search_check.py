@@ -11,7 +11,7 @@ from doodle_dist.config.search_space import Axis, SearchSpace, Settings, Value, 
 NOT_SEARCHED = {
     "task": "a search is of one task",
     "preset": "it is a name for people",
-    "run": "each trial's run is named by its number",
+    "run": "each trial's run is named by its number, and the search by --run",
     "storage": "all trials lie in the search's folder",
     "data.uri": "objectives on other drawings can't be compared",
     "data.categories": "objectives on other categories can't be compared",
@@ -28,7 +28,7 @@ NOT_SEARCHED = {
     "scaling": "what a trial takes is given by --workers-per-trial, --gpus-per-trial and --cpus",
 }
 # What a search sets for each trial itself: an override would have no effect.
-NOT_OVERRIDDEN = ("train.drawings", "train.epochs", "scaling.workers")
+NOT_OVERRIDDEN = ("run", "train.drawings", "train.epochs", "scaling.workers")
 # Random points that are tried before a search starts: axes may be refused together that are taken one by one.
 _POINTS = 200
 _OTHERS = 8  # points that an axis' value is tried in

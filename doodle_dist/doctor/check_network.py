@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from doodle_dist.config.experiment import Experiment
+from doodle_dist.doctor.check_room import ranks_on
 from doodle_dist.doctor.facts import ClusterFacts, NodeFacts
 from doodle_dist.doctor.findings import Finding
 from doodle_dist.doctor.sizes import MIB, as_rate
@@ -13,12 +14,13 @@ SLOW_LINK_BYTES_PER_S = 100 * MIB
 
 
 def check_interfaces(facts: ClusterFacts, experiment: Experiment) -> Iterator[Finding]:
-    """Which interface gloo (CPUs) or NCCL (GPUs) will use, and whether the other nodes can reach it."""
-    if len({node.address for node in facts.nodes}) < 2 or experiment.scaling.workers < 2:
+    """Which interface gloo or NCCL will use where ranks may be, and whether the other nodes can reach it."""
+    nodes = [node for node in facts.nodes if ranks_on(node, experiment)]
+    if len({node.address for node in nodes}) < 2 or experiment.scaling.workers < 2:
         return
-    backend = "nccl" if experiment.scaling.gpus_per_worker else "gloo"
+    backend = experiment.scaling.backend
     variable = f"{backend.upper()}_SOCKET_IFNAME"
-    for node in facts.nodes:
+    for node in nodes:
         guess = guess_interface(node)
         chosen = (node.nccl_ifname if backend == "nccl" else node.gloo_ifname).lstrip("=^").split(",")[0]
         mend = f"export {variable}={guess or 'eth0'} there before `ray start`"

@@ -20,7 +20,8 @@ from typing import Any
 
 PACKAGES = ("ray", "torch", "doodle_dist", "numpy", "pyarrow")
 _SIOCGIFADDR = 0x8915
-_CHUNK = bytes(1 << 20)
+_CHUNK = bytes(1 << 16)
+_DRAINED_S = 60.0  # a cable of 1 Mbit/s takes that long for what lies in this side's buffers
 
 _ASK_TORCH = """
 import json, torch
@@ -41,7 +42,6 @@ def describe_node() -> dict[str, Any]:
         "hostname_address": _address_of(name),
         "gloo_ifname": os.environ.get("GLOO_SOCKET_IFNAME", ""),
         "nccl_ifname": os.environ.get("NCCL_SOCKET_IFNAME", ""),
-        "cpus": len(os.sched_getaffinity(0)),
         "memory_bytes": _memory_bytes(),
         "shm_bytes": _disk("/dev/shm")["total_bytes"],
         "disks": {place: _disk(place) for place in dict.fromkeys((_ray_folder(), tempfile.gettempdir()))},
@@ -237,6 +237,7 @@ def try_link(address: str, port: int, seconds: float, timeout_s: float = 5.0) ->
         began = time.perf_counter()
         with socket.create_connection((address, port), timeout=timeout_s) as sock:
             connect_s = time.perf_counter() - began
+            sock.settimeout(_DRAINED_S)
             began, sent = time.perf_counter(), 0
             while time.perf_counter() - began < seconds:
                 sock.sendall(_CHUNK)

@@ -7,7 +7,7 @@ import orjson
 
 from doodle_dist.data import locations, storage
 from doodle_dist.evaluation.evaluate_classifier import evaluate_classifier
-from doodle_dist.evaluation.evaluate_gan import Protocol, Request
+from doodle_dist.evaluation.evaluate_gan import Protocol, Request, check_alike
 from doodle_dist.evaluation.results import (
     Evaluation,
     GanEvaluation,
@@ -41,10 +41,6 @@ def evaluate_runs(
     are compared by what was written before. Raises ValueError where the request does not fit a run, or where
     runs can't be compared.
     """
-    if which not in ("best", "latest"):
-        raise ValueError(f"--checkpoint {which!r}: should be best or latest")
-    if request.spread.workers < 1:
-        raise ValueError(f"--workers {request.spread.workers}: should be at least 1")
     uris = [locations.absolute(run) for run in runs]
     if len(uris) > 1 and not request.evaluator:
         if request != _DEFAULT or data or which != "best":
@@ -64,8 +60,8 @@ def evaluate_runs(
     wanted = {_data_of(snapshot, data) for snapshot in snapshots}
     if len(wanted) > 1:
         raise ValueError(f"the runs were trained on {' and '.join(sorted(wanted))}: give --data to say which")
+    check_alike(snapshots)
     protocol = Protocol(request, wanted.pop(), snapshots[0])
-    protocol.check(snapshots)
     found = [protocol.evaluate(snapshot) for snapshot in snapshots]
     for uri, snapshot, one in zip(uris, snapshots, found, strict=True):
         write_evaluation(uri, one)

@@ -57,6 +57,16 @@ class Request:
     spread: Spread = HERE
 
 
+def check_alike(snapshots: Sequence[Snapshot]) -> None:
+    """Raise ValueError for a snapshot that draws other categories or shapes than the first."""
+    first = snapshots[0]
+    for one in snapshots[1:]:
+        if (one.categories, one.side, one.channels) != (first.categories, first.side, first.channels):
+            raise ValueError(
+                f"{one.uri} draws other categories or shapes than {first.uri}: evaluate each by itself"
+            )
+
+
 class Protocol:
     """The real side, measured once: every generator of the same categories is compared with it.
 
@@ -86,15 +96,6 @@ class Protocol:
         self.eyes = Eyes.of(self.evaluator, self.judge, self.categories, self.keep)
         self._measure_real()
         self.real_cas: float | None = None
-
-    def check(self, snapshots: Sequence[Snapshot]) -> None:
-        """Raise ValueError for a snapshot that draws other categories or shapes than the first."""
-        first = snapshots[0]
-        for one in snapshots[1:]:
-            if (one.categories, one.side, one.channels) != (first.categories, first.side, first.channels):
-                raise ValueError(
-                    f"{one.uri} draws other categories or shapes than {first.uri}: evaluate each by itself"
-                )
 
     def _measure_real(self) -> None:
         request, eyes = self.request, self.eyes

@@ -55,6 +55,9 @@ def export_run(
     """
     if format not in FORMATS:
         raise ValueError(f"--format {format!r}: should be {' or '.join(FORMATS)}")
+    for other, suffix in FORMATS.items():
+        if output is not None and output.suffix == suffix and other != format:
+            raise ValueError(f"-o {output}: --format is {format}; give --format {other}, or another name")
     if format == "onnx":
         _check_onnx(opset)
     snapshot = load_snapshot(locations.absolute(run), which=which)

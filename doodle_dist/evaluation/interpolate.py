@@ -23,7 +23,7 @@ from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import locations
 from doodle_dist.evaluation.history import gif
 from doodle_dist.evaluation.sample import GRID_LIMIT, check_draw, known_categories, latents_of
-from doodle_dist.models.layers import ConditionalBatchNorm2d
+from doodle_dist.models.base import sees_label
 from doodle_dist.pictures import named_rows, png, to_pixels
 from doodle_dist.run.snapshot import Snapshot, best_device, load_snapshot
 
@@ -54,13 +54,6 @@ def between_latents(config: GeneratorConfig, a: Tensor, b: Tensor, t: Tensor) ->
     # U[-1, 1] to N(0, 1) and back, short of the ends, which are infinitely far away.
     x, y = (math.sqrt(2) * torch.erfinv(end.double().clamp(-1 + 1e-7, 1 - 1e-7)) for end in (a, b))
     return torch.erf(great_circle(x, y, t).double() / math.sqrt(2)).float()
-
-
-def sees_category(snapshot: Snapshot) -> bool:
-    """Whether a GAN's generator is told the category at all."""
-    conditioning = getattr(snapshot.generator, "conditioning", "none")
-    by_norms = any(isinstance(layer, ConditionalBatchNorm2d) for layer in snapshot.generator.modules())
-    return conditioning != "none" or by_norms
 
 
 def _draw(snapshot: Snapshot, z: Tensor, weights: Tensor) -> NDArray[np.uint8]:
@@ -99,7 +92,7 @@ def along_categories(
     ``steps`` pictures from each to the next, ends counted once: uint8 [(len(categories) - 1)(steps - 1) + 1, C,
     H, W]. Raises ValueError for a generator that doesn't see the category.
     """
-    if not sees_category(snapshot):
+    if not sees_label(snapshot.generator):
         raise ValueError(
             f"--categories: {snapshot.uri} is of a generator that doesn't see the category; give one category"
         )

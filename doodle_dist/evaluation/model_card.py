@@ -20,10 +20,10 @@ _OTHERS = {"idx", "cifar", "image"}
 
 _USE = {
     "gan": "`z` float32 [N, {latent}] from {distribution}, `label` int64 [N] -> pictures float32 {picture} in [-1, 1], "
-    "white ink on black",
-    "classifier": "`picture` float32 {picture} in [-1, 1], white ink on black -> `logits` float32 [N, {categories}]; "
+    "{shown}",
+    "classifier": "`picture` float32 {picture} in [-1, 1], {shown} -> `logits` float32 [N, {categories}]; "
     "softmax gives probabilities",
-    "critic": "`picture` float32 {picture} in [-1, 1], white ink on black, `label` int64 [N] -> `logits` float32 [N], "
+    "critic": "`picture` float32 {picture} in [-1, 1], {shown}, `label` int64 [N] -> `logits` float32 [N], "
     "higher for real drawings",
 }
 
@@ -114,6 +114,7 @@ def _use(snapshot: Snapshot) -> str:
     config = snapshot.experiment.model.generator
     return _USE[snapshot.kind].format(
         picture=f"[N, {snapshot.channels}, {snapshot.side}, {snapshot.side}]",
+        shown="white ink on black" if snapshot.channels == 1 else "RGB",
         categories=len(snapshot.categories),
         latent=config.latent_dim if config else 0,
         distribution="U[-1, 1]" if config and config.latent_distribution == "uniform" else "N(0, 1)",

@@ -39,10 +39,11 @@ def samples(grids: Mapping[int, bytes], categories: Sequence[str], side: int) ->
     last = max(grids)
     rows = _rows_of(grids[last], categories, side)
     width = _width(grids[last])
+    ink = "" if _is_rgb(grids[last]) else ", white ink on black"
     large = picture(
         grids[last],
         f"Samples after {last:,} drawings; a row of drawings for each of {rows or 'the categories'}",
-        f"After {last:,} drawings. The same latents each time, white ink on black"
+        f"After {last:,} drawings. The same latents each time{ink}"
         + (f"; rows from the top: {rows}." if rows else "; a row a category."),
         class_="pixels",
         width=width * max(1, _LARGE_PX // width),
@@ -71,6 +72,10 @@ def _rows_of(png: bytes, categories: Sequence[str], side: int) -> str:
 
 def _width(png: bytes) -> int:
     return max(1, int.from_bytes(png[16:20], "big"))  # of the file's IHDR, in pixels
+
+
+def _is_rgb(png: bytes) -> bool:
+    return png[25:26] == b"\x02"  # IHDR's type of colour
 
 
 # --- curves ---------------------------------------------------------------------------------------------
@@ -217,12 +222,6 @@ def _hours_of_training(found: Mapping[str, Curve]) -> float:
 
 # --- failures -------------------------------------------------------------------------------------------
 
-_ENDED = {
-    "finished": "finished",
-    "stopped": "stopped itself",
-    "failed": "failed",
-}
-
 
 def failures(info: RunInfo, attempts: Sequence[Attempt], found: Mapping[str, Curve]) -> Markup:
     """What went wrong and what became of it: starts, warnings, stops, steps that were not finite."""
@@ -248,22 +247,26 @@ def _verdict(info: RunInfo, attempts: Sequence[Attempt]) -> str:
             "" if info.stopped else " It did not stop itself."
         )
     interrupted = [one for one in attempts[:-1] if one.end != "finished"]
-    again = repeated_drawings(attempts)
+    again = repeated_drawings(attempts)  # none of a start that was told to stop, and saved
+    lost = (
+        f"; what those had learnt past a checkpoint, of {again:,} drawings, was lost, and the drawings were seen again"
+        if again
+        else ""
+    )
     survived = (
-        f"{len(attempts)} starts: the run went on after {len(interrupted)} that were interrupted or failed; what those "
-        f"had learnt past a checkpoint, of {again:,} drawings, was lost, and the drawings were seen again."
+        f"{len(attempts)} starts: the run went on after {len(interrupted)} that were interrupted or failed{lost}."
         if interrupted
         else "The workers were never started anew after a failure."
     )
     last = attempts[-1].end or "no end noted, so it is under way or was cut off"
-    return f"{survived} The last start: {_ENDED.get(last, last)}."
+    return f"{survived} The last start: {last}."
 
 
 def _starts(attempts: Sequence[Attempt]) -> Markup:
     rows = []
     for k, one in enumerate(attempts):
         cut_off = "cut off: killed, or its machine lost" if k < len(attempts) - 1 else "no end noted"
-        ended = join(_ENDED.get(one.end, cut_off), f": {one.reason}" if one.reason else None)
+        ended = join(one.end or cut_off, f": {one.reason}" if one.reason else None)
         workers = f"{one.workers} × {one.cpus_per_worker:g} CPU"
         if one.gpus_per_worker:
             workers += f" + {one.gpus_per_worker:g} GPU ({one.device})"

@@ -1,7 +1,7 @@
 """Work on a split's drawings, cut into parts: Ray tasks, or done here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,12 +11,13 @@ T = TypeVar("T")
 class Spread:
     """Into how many parts work is cut, and where they are done: 1 is done here, without Ray.
 
-    ``wait_s`` are seconds to wait for an autoscaler.
+    ``wait_s`` are seconds to wait for an autoscaler; ``debug`` shows Ray's own log.
     """
 
     workers: int = 1
     local: bool = False
     wait_s: float = 0.0
+    debug: bool = field(default=False, compare=False)
 
     def parts(self, work: Callable[[int, int], T], at_most: int | None = None) -> list[T]:
         """What each of the parts (0, N) ... (N - 1, N) comes to, N the workers, ``at_most`` as many as that.
@@ -31,7 +32,7 @@ class Spread:
         from doodle_dist.ray_cluster import Need, check_resources, connect
 
         need = Need(workers, cpus_per_worker=1, gpus_per_worker=0, data_cpus=0)
-        connect(need, local=self.local)
+        connect(need, local=self.local, debug=self.debug)
         check_resources(need, self.wait_s)
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0
         task = ray.remote(_part).options(num_cpus=1, num_gpus=gpus)

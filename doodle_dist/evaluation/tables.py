@@ -5,7 +5,7 @@ import math
 from doodle_dist.evaluation.results import ClassifierEvaluation, Figure, GanEvaluation, ReaderInfo
 
 
-def gan_lines(found: GanEvaluation, *, shown: int = 400) -> list[str]:
+def gan_lines(found: GanEvaluation) -> list[str]:
     """The figures as a table, each with its floor, its number of drawings and what it was made by."""
     by = f"evaluator {found.evaluator.short_hash}"
     n = f"n={found.samples:,}"
@@ -30,7 +30,7 @@ def gan_lines(found: GanEvaluation, *, shown: int = 400) -> list[str]:
     if found.intra_fid:
         lines.append(f"  {'category':24} {'FID':>18} {'floor':>18}  read / real, n")
         worst = sorted(found.categories.items(), key=lambda item: -(item[1].fid.value if item[1].fid else 0))
-        for name, category in worst[:shown]:
+        for name, category in worst:
             assert category.fid is not None
             read = f"{category.read.generated:.3f} / {category.read.real:.3f}" if category.read else "-"
             lines.append(
@@ -109,7 +109,10 @@ def _hash(reader: ReaderInfo | None) -> str:
     return reader.short_hash if reader else "none"
 
 
-def classifier_lines(found: ClassifierEvaluation, *, countries: int = 10) -> list[str]:
+_COUNTRIES = 10
+
+
+def classifier_lines(found: ClassifierEvaluation) -> list[str]:
     """A classifier's figures: overall, by category, the pairs it confuses, and by kind of drawing."""
     lines = [
         f"{found.snapshot}: {found.preset}, weights {found.content_hash[:12]}, {found.drawings:,} drawings of "
@@ -129,8 +132,8 @@ def classifier_lines(found: ClassifierEvaluation, *, countries: int = 10) -> lis
     for title, groups in (("recognized in the game", found.by_recognized), ("country", found.by_country)):
         if groups:
             lines.append(f"  {title}")
-            shown = list(groups.items())[:countries]
+            shown = list(groups.items())[:_COUNTRIES]
             lines += [f"    {name:22} {one.accuracy:7.4f} {one.drawings:>9,}" for name, one in shown]
-            if len(groups) > countries:
-                lines.append(f"    and {len(groups) - countries} more in the JSON")
+            if len(groups) > _COUNTRIES:
+                lines.append(f"    and {len(groups) - _COUNTRIES} more in the JSON")
     return lines

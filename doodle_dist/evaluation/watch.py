@@ -4,6 +4,7 @@ It needs no cluster, so it also shows a run that another machine trains. A run i
 there at every checkpoint.
 """
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -109,7 +110,10 @@ def watch_run(run: str, *, every_s: float, patience_s: float, as_json: bool) -> 
     is_live = console.is_terminal and not as_json
     began, began_seen = time.monotonic(), -1
     news = None
-    with Live("", console=console, auto_refresh=False, transient=True) as live:
+    live = Live("", console=console, auto_refresh=False, transient=True)
+    with contextlib.ExitStack() as stack:
+        if is_live:  # and not else: it would break what is printed at the terminal's width
+            stack.enter_context(live)
         for news in follow(uri, every_s, patience_s):
             if began_seen < 0:
                 began, began_seen = time.monotonic(), news.seen

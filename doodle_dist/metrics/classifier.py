@@ -157,15 +157,16 @@ def reliability_picture(bins: Sequence[tuple[int, float, float]], error: float) 
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def confusion_picture(
-    matrix: NDArray[np.int64], categories: Sequence[str], named_up_to: int = 40
-) -> NDArray[np.uint8]:
+_NAMED_CATEGORIES = 40
+
+
+def confusion_picture(matrix: NDArray[np.int64], categories: Sequence[str]) -> NDArray[np.uint8]:
     """The matrix as an RGB picture [H, W, 3]: each row divided by its sum, names where there is room."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    few = len(categories) <= named_up_to
+    few = len(categories) <= _NAMED_CATEGORIES
     size = 2.5 + 0.28 * len(categories) if few else 9.0
     figure = Figure(figsize=(size, size), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)

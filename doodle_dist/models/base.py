@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from doodle_dist.config.model import Conditioning, CriticConfig, GeneratorConfig, HeadName
-from doodle_dist.models.layers import of_label
+from doodle_dist.models.layers import ConditionalBatchNorm2d, of_label
 
 
 class Generator(nn.Module):
@@ -51,6 +51,12 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         return self.layers(self.latent(z, y))
+
+
+def sees_label(generator: nn.Module) -> bool:
+    """Whether a generator is told the label at all: beside its latent, or in its norms."""
+    by_norms = any(isinstance(layer, ConditionalBatchNorm2d) for layer in generator.modules())
+    return by_norms or getattr(generator, "conditioning", "none") != "none"
 
 
 class Trunk(nn.Module):

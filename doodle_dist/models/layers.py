@@ -193,10 +193,15 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         totals = _sum_over_ranks(torch.cat([wide.sum(axes), count]))  # [C + 1]
         total = totals[-1].detach()
         mean = totals[:-1] / total
+        is_one = total <= 1  # value a channel, as above; asked without waiting for the device
+        if self.running_mean is not None:
+            mean = torch.where(is_one, self.running_mean, mean)
         centred = wide - mean.view(shape)
         # A second reduction rather than a sum of squares: E[x²] - E[x]² cancels in float32.
         variance = _sum_over_ranks(centred.square().sum(axes)) / total  # [C]
         self._track(mean.detach(), variance.detach(), total)
+        if self.running_var is not None:
+            variance = torch.where(is_one, self.running_var, variance)
         normal = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             normal = normal * self.weight.view(shape) + self.bias.view(shape)
@@ -205,11 +210,13 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
-        self.num_batches_tracked.add_(1)
-        weight = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.num_batches_tracked.add_(count > 1)
+        weight = 1.0 / max(1.0, float(self.num_batches_tracked)) if self.momentum is None else self.momentum
         with torch.no_grad():
             self.running_mean.lerp_(mean, weight)
-            self.running_var.lerp_(variance * count / (count - 1), weight)
+            # One value has no variance: 0 / 0 would stay in the statistics for good.
+            unbiased = torch.where(count > 1, variance * count / (count - 1), self.running_var)
+            self.running_var.lerp_(unbiased, weight)
 
 
 class GlobalBatchNorm1d(_GlobalBatchNorm, nn.BatchNorm1d):

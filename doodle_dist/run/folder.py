@@ -240,7 +240,12 @@ def print_run(run: str, *, as_json: bool) -> None:
     if figures:
         print("\nnewest figures")
         for name, value in sorted(figures.items()):
-            print(f"  {name:36}" + ("not finite" if value is None else f"{value:,.4f}"))
+            print(f"  {name:36}" + ("not finite" if value is None else _figure(value)))
+
+
+def _figure(value: float) -> str:
+    """Four decimals, or three digits of what they would round away: a learning rate, say."""
+    return f"{value:.3g}" if 0 < abs(value) < 0.01 else f"{value:,.4f}"
 
 
 def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

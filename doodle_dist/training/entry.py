@@ -5,11 +5,13 @@ Light to import: the driver and Ray Train's controller do, before the workers st
 
 # mypy: allow-subclassing-any
 
-from typing import TypedDict
+import threading
+from typing import Any, TypedDict
 
 import ray.train
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 
 from doodle_dist.errors import root_cause
 from doodle_dist.training.lease import Lease
@@ -31,6 +33,34 @@ def train_loop_per_worker(config: WorkerConfig) -> None:
     from doodle_dist.training.worker import work
 
     work(**config)
+
+
+class HandOver(WorkerGroupCallback):
+    """Ends workers that aren't handed their function in time, for which Ray Train would wait without end.
+
+    It lies in the object store of the driver's node. A worker's node asks the driver where, once, and where that
+    goes unanswered it waits for ever (Ray's pull request 59807, closed). Another start puts it there anew: the
+    driver makes one, as for a worker that died as it began.
+    """
+
+    def __init__(self, within_s: float = 120.0) -> None:
+        self.within_s = within_s
+        self.timer: threading.Timer | None = None
+
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        actors = [worker.actor for worker in worker_group.get_workers()]
+        self.timer = threading.Timer(self.within_s, self._end, args=(actors,))
+        self.timer.daemon = True
+        self.timer.start()
+
+    def after_worker_group_training_start(self, worker_group: Any) -> None:
+        if self.timer:
+            self.timer.cancel()
+
+    @staticmethod
+    def _end(actors: list[ActorHandle]) -> None:
+        for actor in actors:
+            ray.kill(actor)
 
 
 class TellFailures(ray.train.UserCallback):

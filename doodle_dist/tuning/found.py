@@ -125,8 +125,8 @@ def failures(record: SearchRecord) -> list[Failure]:
     ]
 
 
-def found_by(record: SearchRecord, top: int = 0) -> Found:
-    """The search's results, with the best ``top`` trials; 0 for all."""
+def found_by(record: SearchRecord) -> Found:
+    """The search's results, with all of its trials."""
     request, importance = record.request, importance_of(record, base_of(record))
     return Found(
         uri=record.uri,
@@ -139,7 +139,7 @@ def found_by(record: SearchRecord, top: int = 0) -> Found:
         trials=dict(Counter(trial.status for trial in record.trials.values())),
         drawings_seen=record.drawings_seen,
         elapsed_s=record.elapsed_s,
-        leaderboard=leaderboard(record, top),
+        leaderboard=leaderboard(record, top=0),
         failed=failures(record),
         importance=importance.shares,
         importance_drawings=importance.drawings,

@@ -118,18 +118,23 @@ def test_a_store_that_refuses_half_of_all_requests_for_long_is_still_written_and
 
 
 @pytest.mark.parametrize(
-    ("platform", "user", "said"),
-    [("darwin", 0, "--local"), ("linux", 1000, "root")],
+    ("platform", "user", "command", "said"),
+    [("darwin", 0, "list", "--local"), ("linux", 1000, "list", "root"), ("linux", 1000, "env", "root")],
 )
 def test_where_it_cannot_work_it_says_so_in_one_line(
-    platform: str, user: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    platform: str,
+    user: int,
+    command: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.syspath_prepend(str(HOSTS))
     hosts = importlib.import_module("hosts")
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(os, "geteuid", lambda: user)
     monkeypatch.setattr(hosts.shutil, "which", lambda name: f"/sbin/{name}")
-    monkeypatch.setattr(sys, "argv", ["hosts.py", "list"])
+    monkeypatch.setattr(sys, "argv", ["hosts.py", command])
     with pytest.raises(SystemExit) as stop:
         hosts.main()
     assert stop.value.code == 2

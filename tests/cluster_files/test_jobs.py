@@ -29,7 +29,7 @@ def bin_folder(tmp_path: Path) -> Path:
 
 
 def submitted(script: Path, bin_folder: Path, *arguments: str, **environ: str) -> list[str]:
-    """The arguments after `python -m`; that what comes before is right is checked here."""
+    """The arguments after `python -m`; that what comes before is right is checked here, ``environ`` with it."""
     environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "RAY_ADDRESS": "http://head:8265", **environ}
     done = subprocess.run(
         [str(script), *arguments], capture_output=True, text=True, env=environment, cwd=bin_folder, check=True
@@ -37,8 +37,9 @@ def submitted(script: Path, bin_folder: Path, *arguments: str, **environ: str) -
     said = done.stdout.splitlines()
     assert said[:3] == ["job", "submit", "--runtime-env"]
     assert Path(said[3]).samefile(ROOT / "jobs" / "runtime_env.yaml")
-    assert said[4:7] == ["--", "python", "-m"]
-    return said[7:]
+    before = ["--", "env", *(f"{name}={value}" for name, value in environ.items()), "python", "-m"]
+    assert said[4 : 4 + len(before)] == before
+    return said[4 + len(before) :]
 
 
 def test_there_is_a_script_and_a_manifest_for_each_job() -> None:
@@ -99,16 +100,13 @@ def test_options_alone_leave_the_preset_as_it_is(name: str, bin_folder: Path) ->
     assert submitted(script, bin_folder, "", *options) == [*MODULES[name].split(), *options]
 
 
-def test_data_and_storage_of_the_environment_are_handed_over_unless_given(bin_folder: Path) -> None:
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_data_and_storage_of_the_environment_go_along_as_that(script: Path, bin_folder: Path) -> None:
+    """As options they would take the place of a `--set data.uri=…`, or of a preset's own."""
     environ = {"DOODLE_DATA": "s3://b/data", "DOODLE_STORAGE": "s3://b/my runs"}
-    for name in ("train-gan", "train-classifier", "tune"):
-        script = ROOT / "jobs" / f"{name}.sh"
-        assert submitted(script, bin_folder, **environ)[2:] == [
-            "--data", "s3://b/data", "--storage", "s3://b/my runs",
-        ]  # fmt: skip
-        given = submitted(script, bin_folder, "cdcgan", "--data=s3://c", "--storage", "s3://d", **environ)
-        assert given[2:] == ["--data=s3://c", "--storage", "s3://d"]
-    assert submitted(ROOT / "jobs" / "prepare.sh", bin_folder, **environ) == MODULES["prepare"].split()
+    assert submitted(script, bin_folder, **environ) == MODULES[script.stem].split()
+    given = ["--set", "data.uri=s3://c", "--storage=s3://d"]
+    assert submitted(script, bin_folder, *given, **environ) == [*MODULES[script.stem].split(), *given]
 
 
 def test_without_an_address_a_script_says_so(bin_folder: Path) -> None:

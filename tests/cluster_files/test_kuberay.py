@@ -1,6 +1,7 @@
 """cluster/kuberay and jobs/rayjob: they pass the schemas, and are what they promise to be."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,13 @@ def test_workers_come_from_zero_and_only_the_gpu_group_has_gpus() -> None:
         assert ("nvidia.com/gpu" in limits) == (name == "gpu")
 
 
+def test_pods_ask_for_no_label_that_a_stock_cluster_s_nodes_lack() -> None:
+    """They would wait for such a node for ever: what they request, and the taint of GPU nodes, places them."""
+    for one in (*objects(BASE), *objects(GCS)):
+        for pod in pod_specs(one):
+            assert [key for key in pod.get("nodeSelector", {}) if not key.startswith("kubernetes.io/")] == []
+
+
 def size(text: str) -> int:
     units = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
     return int(text[:-2]) * units[text[-2:]] if text[-2:] in units else int(text)
@@ -117,12 +125,18 @@ def test_an_object_store_fits_in_shared_memory_and_that_in_the_pod() -> None:
         assert container["resources"]["requests"]["memory"] == container["resources"]["limits"]["memory"]
 
 
+def test_the_autoscaler_writes_its_log_where_the_head_reads_it() -> None:
+    """KubeRay gives its container the volume of this name, and makes another one where the pod has none."""
+    pod = by_kind(objects(BASE), "RayCluster")["spec"]["headGroupSpec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert {"name": "ray-logs", "mountPath": "/tmp/ray"} in container["volumeMounts"]
+
+
 def test_every_container_is_probed_and_unprivileged_and_no_secret_is_written_down() -> None:
     found = [*objects(BASE), *objects(GCS), *(one for path in RAY_JOBS for one in documents(path))]
     for one in found:
         for pod in pod_specs(one):
             assert pod["securityContext"]["runAsNonRoot"] is True
-            assert {c["name"] for c in pod["containers"]}
             for container in pod["containers"]:
                 assert container["securityContext"]["allowPrivilegeEscalation"] is False
                 assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
@@ -138,16 +152,20 @@ def test_every_container_is_probed_and_unprivileged_and_no_secret_is_written_dow
 
 
 def test_probes_ask_what_needs_no_token() -> None:
-    from ray.dashboard import http_server_agent
+    from ray.dashboard import http_server_agent, http_server_head
 
-    open_paths = Path(http_server_agent.__file__).read_text()
-    for one in objects(BASE):
-        for pod in pod_specs(one):
-            for container in pod["containers"]:
-                command = container["livenessProbe"].get("exec", {}).get("command", [""])[-1]
-                if "52365" in command:
-                    assert '"/api/local_raylet_healthz"' in open_paths
-                    assert "/api/local_raylet_healthz" in command
+    head = Path(http_server_head.__file__).read_text()
+    paths = re.search(r"public_exact_paths = \{(.*?)\}", head, re.DOTALL)
+    assert paths
+    without_token = {"52365": http_server_agent.PUBLIC_EXACT_PATHS, "8265": re.findall(r'"(/\S*)"', paths[1])}
+    asked = set()
+    for pod in pod_specs(by_kind(objects(BASE), "RayCluster")):
+        for container in pod["containers"]:
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                command = container[probe]["exec"]["command"][-1]
+                asked |= set(re.findall(r"localhost:(\d+)(/\S+)", command))
+    assert {port for port, _ in asked} == set(without_token)
+    assert all(path in without_token[port] for port, path in asked)
 
 
 def test_services_lead_to_their_pods() -> None:

@@ -1,6 +1,7 @@
 """cluster/aws.yaml and cluster/gcp.yaml against the schema that `ray up` itself checks."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,32 @@ def test_the_head_is_on_demand_and_idle_and_workers_are_spot_from_zero(path: Pat
 
 
 @CLOUDS
+def test_the_head_may_start_workers_and_workers_may_not(path: Path) -> None:
+    """Ray gives the head its rights only where the file names no role for it, or a role has to have them."""
+    types = config(path)["available_node_types"]
+    roles = {
+        name: str(one["node_config"].get("IamInstanceProfile") or one["node_config"].get("serviceAccounts"))
+        for name, one in types.items()
+    }
+    assert roles.pop("head") not in roles.values()
+    assert len(set(roles.values())) == 1
+
+
+@CLOUDS
+def test_every_node_has_an_image_of_its_own_choice_with_a_driver_for_torch(path: Path) -> None:
+    """Without one Ray's own takes its place, of Ubuntu 18.04; and PyPI's torch has been for CUDA 13 since 2.11."""
+    for one in config(path)["available_node_types"].values():
+        node = one["node_config"]
+        images = [
+            node.get("ImageId"),
+            *(disk["initializeParams"]["sourceImage"] for disk in node.get("disks", ())),
+        ]
+        assert any(images)
+        for driver in re.findall(r"nvidia-(\d+)", " ".join(filter(None, images))):
+            assert int(driver) >= 580
+
+
+@CLOUDS
 def test_every_node_starts_with_the_token_and_the_dashboard_listens_on_loopback(path: Path) -> None:
     one = config(path)
     head = " ".join(one["head_start_ray_commands"])
@@ -58,6 +85,11 @@ def test_every_node_starts_with_the_token_and_the_dashboard_listens_on_loopback(
     assert "--dashboard-host=127.0.0.1" in head
     assert "/home/ray/.ray/auth_token" in one["file_mounts"]
     assert "--num-cpus=0" in head
+
+
+def test_ray_down_leaves_nothing_that_costs() -> None:
+    """On AWS Ray would stop the head only; on Google Cloud it deletes it unless told otherwise."""
+    assert config(RAY_UP[0])["provider"]["cache_stopped_nodes"] is False
 
 
 def test_both_clouds_start_ray_alike() -> None:

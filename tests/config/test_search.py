@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from doodle_dist import cli
 from doodle_dist.config.load import ConfigError, load_experiment
 from doodle_dist.config.search import SearchConfig, experiment_with, load_search, search_names
 from doodle_dist.config.search_check import checked_space
@@ -330,3 +331,26 @@ def test_what_is_wrong_with_an_axis_table_is_said(tmp_path: Path) -> None:
 def test_a_range_without_an_end_is_no_draw(draw: str) -> None:
     with pytest.raises(ValueError, match="finite"):
         Draw.parse(draw)
+
+
+@pytest.mark.parametrize(
+    ("table", "code", "said"),
+    [
+        ('[search.space]\n"optim.generator.lr" = "loguniform(1e-3, 1e-2)"', 0, ""),
+        ('[search.space]\n"optim.generator.lr" = "loguniform(1e-2, 1e-3)"', 2, "an empty range"),
+        ('[search]\ndrawngs = 3\n[search.space]\nseed = "grid(0, 1)"', 2, "did you mean drawings?"),
+        ('[search.space]\n"optim.genrator.lr" = "uniform(0.1, 1)"', 2, "did you mean optim.generator"),
+        ("[search.space]\n\"gan.judge\" = \"choice('a', 'b')\"", 2, "gan.judge can't be an axis"),
+    ],
+)
+def test_a_preset_of_one_s_own_is_validated_with_its_search(
+    table: str, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'extends = "doodle-gan-small"\n{table}\n')
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["config", "validate", str(file)])
+    assert int(stop.value.code or 0) == code
+    out, err = capsys.readouterr()
+    assert (out == f"{file}: fine\n") is (code == 0)
+    assert said in err

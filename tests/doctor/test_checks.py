@@ -169,6 +169,21 @@ def test_gloo_on_loopback_fails_on_several_nodes_and_only_there() -> None:
     assert wrong(check(cluster(node(1), lost), load_experiment("doodle-gan-small"))) == []
 
 
+def test_ranks_with_shares_of_a_gpu_talk_through_gloo() -> None:
+    lost = node(2, hostname_address="127.0.1.1", nccl_ifname="eth0")
+    shares = load_experiment("doodle-gan-small", ["scaling.workers=2", "scaling.gpus_per_worker=0.5"])
+    findings = check(cluster(node(1), lost), shares)
+    assert wrong(findings) == [("error", "network")]
+    assert any("export GLOO_SOCKET_IFNAME=eth0" in one.mend for one in findings)
+
+
+def test_a_node_without_ranks_may_have_its_name_on_loopback() -> None:
+    head, lost = node(1, ray_cpus=0.0, hostname_address="127.0.1.1"), node(2, hostname_address="127.0.1.1")
+    assert wrong(check(cluster(head, node(2), node(3)), ON_CPUS)) == []
+    assert wrong(check(cluster(head, lost), ON_CPUS)) == [], "all ranks are on one node"
+    assert wrong(check(cluster(head, lost, node(3)), ON_CPUS)) == [("error", "network")]
+
+
 def test_the_interface_is_the_one_with_the_nodes_address() -> None:
     assert guess_interface(node(1)) == "eth0"
     assert guess_interface(node(1, address="192.168.0.9")) == ""

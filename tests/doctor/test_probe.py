@@ -1,9 +1,11 @@
 """What a node says of itself, tried on this one; and how a dashboard is met."""
 
 import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -32,6 +34,24 @@ def test_a_link_carries_bytes_and_a_closed_port_says_so() -> None:
     with socket.socket() as sock:  # bound and not listening: nobody else takes the port meanwhile
         sock.bind(("127.0.0.1", 0))
         assert "refused" in try_link("127.0.0.1", sock.getsockname()[1], 0.1)["error"]
+
+
+def test_a_slow_link_is_measured_and_not_called_broken() -> None:
+    def drain(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        seen = 0
+        with connection:
+            while block := connection.recv(1 << 16):
+                seen += len(block)
+                time.sleep(len(block) / 4e6)
+            connection.sendall(struct.pack("<Q", seen))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        threading.Thread(target=drain, args=(server,), daemon=True).start()
+        link = try_link("127.0.0.1", server.getsockname()[1], 0.05, timeout_s=0.2)
+    assert "error" not in link
+    assert 0 < link["bytes_per_s"] < 5e6
 
 
 def test_storage_is_written_read_and_left_as_it_was(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from doodle_dist import cli
 from doodle_dist.config.load import load_experiment
-from doodle_dist.evaluation.augment import run_experiment
+from doodle_dist.evaluation.augment import _refuse_unconditional, run_experiment
 from doodle_dist.evaluation.augment_drawings import Drawings
 from doodle_dist.evaluation.augment_folder import Folder
 from doodle_dist.evaluation.augment_request import Request, build_request, parse_ks, plan_jobs
@@ -150,6 +150,10 @@ def test_a_wrong_request_is_one_line(data: str, tmp_path: Path, changed: dict, s
     with pytest.raises(ValueError, match=said):
         run_experiment(request(data, tmp_path / "out", **changed))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_generator_whose_norms_see_the_category_can_be_asked_for_one() -> None:
+    _refuse_unconditional(load_experiment("sngan-proj-small"), ("cat", "dog"), 28, 1)
 
 
 def test_a_warm_up_made_for_a_longer_run_is_shortened(data: str, tmp_path: Path) -> None:

@@ -400,6 +400,15 @@ def test_requests_of_the_other_kind_are_refused(world: World, capsys: pytest.Cap
         evaluate_runs([world.gan], world.request, which="first")
 
 
+def test_runs_of_other_categories_are_refused_before_anything_is_measured(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_run(tmp_path / "fewer", "doodle-gan-small", ("cat", "dog"), data=world.data)
+    with pytest.raises(ValueError, match=r"draws other categories or shapes than .*: evaluate each"):
+        evaluate_runs([world.gan, str(tmp_path / "fewer")], world.request)
+    assert capsys.readouterr().err == "", "no drawing was read"
+
+
 # --- the command ----------------------------------------------------------------------------------------
 
 

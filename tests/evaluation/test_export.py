@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from doodle_dist.config.load import from_toml
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation import export
 from doodle_dist.evaluation.export import OPSETS, Exported, export_run
+from doodle_dist.evaluation.model_card import model_card
 from doodle_dist.run.snapshot import build_net, load_snapshot
 from tests.runs import save_run
 
@@ -152,6 +154,9 @@ def test_wrong_requests_are_one_line(runs: Path, tmp_path: Path) -> None:
         export_run(str(runs / "judge"), "pickle")
     with pytest.raises(ValueError, match="has no snapshot"):
         export_run(str(tmp_path), "safetensors")
+    with pytest.raises(ValueError, match=r"net\.onnx: --format is safetensors; give --format onnx, or"):
+        export_run(str(runs / "judge"), "safetensors", tmp_path / "net.onnx")
+    assert not (tmp_path / "net.onnx").exists()
 
 
 def test_the_card_names_data_metrics_licence_and_every_setting(tmp_path: Path) -> None:
@@ -193,3 +198,12 @@ def test_other_pictures_are_not_called_googles(tmp_path: Path) -> None:
     card = (tmp_path / "net.safetensors.md").read_text()
     assert "Google" not in card
     assert "under the licences of their makers" in card
+
+
+def test_the_card_of_a_net_for_colour_pictures_speaks_of_no_ink(runs: Path) -> None:
+    for name in ("gan", "judge"):
+        snapshot = load_snapshot(str(runs / name))
+        assert "white ink on black" in model_card(snapshot, "net", "safetensors", 18, 0.0)
+        card = model_card(replace(snapshot, channels=3), "net", "safetensors", 18, 0.0)
+        assert "in [-1, 1], RGB" in card
+        assert "ink" not in card.partition("## Trained on")[0]

@@ -230,6 +230,13 @@ def test_a_generator_s_figures_stand_beside_their_floors(gan: Path) -> None:
     assert f"from the top: {HOSTILE}, cat & dog." in page.section("Samples")
 
 
+def test_colour_pictures_are_no_white_ink(gan: Path) -> None:
+    assert "white ink on black" in document(gan).section("Samples")
+    colours = png(grid(np.full((6, 3, 28, 28), 9, np.uint8), columns=3))
+    (gan / "samples" / f"{2000:012d}.png").write_bytes(colours)
+    assert "white ink" not in document(gan).section("Samples")
+
+
 def test_failures_survived_and_what_the_run_cost(gan: Path) -> None:
     page = document(gan, price_per_hour=2.5)
     failures, cost = page.section("Failures"), page.section("Cost")
@@ -242,6 +249,26 @@ def test_failures_survived_and_what_the_run_cost(gan: Path) -> None:
     assert "CPU-hours9.000" in cost
     assert "wall time2:00:00" in cost
     assert "7.50, at 2.5 for an hour of a worker" in cost
+
+
+def test_a_run_that_was_told_to_stop_did_not_stop_itself_and_lost_nothing(classifier: Path) -> None:
+    events = [
+        {"at": 0, "event": "started", "drawings_seen": 0},
+        {"at": 60, "event": "checkpoint", "drawings_seen": 500},
+        {"at": 60, "event": "stopped", "drawings_seen": 500, "reason": "it was asked to"},
+    ]
+    (classifier / EVENTS).write_bytes(b"\n".join(map(orjson.dumps, events)))
+    page = document(classifier)
+    assert rows_of(page)["1"][0] == "stopped: it was asked to"
+    assert "The last start: stopped." in page.section("Failures")
+    assert "stopped itself" not in page.section("Failures")
+    events += [
+        {"at": 90, "event": "started", "drawings_seen": 500},
+        {"at": 150, "event": "finished", "drawings_seen": 1000},
+    ]
+    (classifier / EVENTS).write_bytes(b"\n".join(map(orjson.dumps, events)))
+    said = document(classifier).section("Failures")
+    assert "went on after 1 that were interrupted or failed. The last start: finished." in said
 
 
 def test_curves_are_those_of_the_metrics_log(gan: Path) -> None:

@@ -78,6 +78,20 @@ def test_json_is_an_object_a_line(run: Path, capsys: pytest.CaptureFixture[str])
     assert orjson.loads(line) == {"drawings_seen": 3000, "loss/critic": None, "total": 3000}
 
 
+def test_json_is_an_object_a_line_on_a_terminal_too(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which rich takes for one
+    monkeypatch.setenv("COLUMNS", "80")
+    figures = {f"optim/gradient_norm_max_{k}": 1.0 for k in range(9)}
+    log = MetricsLog(str(run), 0)
+    log.add(figures, 3000)
+    log.close()
+    watch_run(str(run), every_s=SOON, patience_s=20, as_json=True)
+    [line] = capsys.readouterr().out.splitlines()
+    assert orjson.loads(line) == figures | {"drawings_seen": 3000, "total": 3000}
+
+
 def test_a_figure_that_is_not_finite_is_left_out_of_the_line(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from doodle_dist.models import layers
 from doodle_dist.models.layers import (
     ConditionalBatchNorm2d,
     GlobalBatchNorm1d,
@@ -219,3 +220,20 @@ def test_a_last_step_of_one_row_trains() -> None:
     norm(x).sum().backward()
     assert norm.running_mean.equal(before)
     assert x.grad.isfinite().all()
+
+
+def test_a_last_step_of_one_row_trains_on_several_ranks_as_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a rank without rows: statistics that are taken from one value would be no numbers, for good."""
+
+    def outcome() -> dict[str, Tensor]:
+        norm, x = _norm(2), torch.randn(1, 4, generator=torch.Generator().manual_seed(3)).requires_grad_()
+        out = norm(x)
+        out.square().sum().backward()
+        assert x.grad is not None
+        return {"out": out.detach(), "grad_x": x.grad, **norm.state_dict()}
+
+    alone = outcome()
+    monkeypatch.setattr(layers.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(layers.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(layers, "_sum_over_ranks", lambda x: x)  # the other rank has nothing to add
+    torch.testing.assert_close(outcome(), alone)

@@ -9,6 +9,7 @@ from doodle_dist.config.load import load_experiment, preset_text
 from doodle_dist.config.model import AugmentConfig, ClassifierConfig, CriticConfig, GeneratorConfig
 from doodle_dist.losses import zero_centred_penalty
 from doodle_dist.models.augment import augment
+from doodle_dist.models.base import sees_label
 from doodle_dist.models.heads import Critic
 from doodle_dist.models.layers import GlobalBatchNorm1d, GlobalBatchNorm2d
 from doodle_dist.models.registry import (
@@ -233,6 +234,7 @@ def test_a_label_matters_to_a_generator_that_is_conditional(name: str, condition
     else:
         matters = conditioning != "none" or name == "sngan"
     assert torch.equal(generator(z, y), generator(z, y.roll(1))) is not matters
+    assert sees_label(generator) is matters
 
 
 @pytest.mark.parametrize("name", CRITICS)
