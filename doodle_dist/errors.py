@@ -18,7 +18,9 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         # Ray Train keeps each worker's own error, and why it lost one; Ray's task errors keep theirs as `cause`.
-        of_workers = list(getattr(error, "worker_failures", {}).values())
+        # Where one worker is lost, the others fail for want of it.
+        failures = getattr(error, "worker_failures", {}).values()
+        of_workers = sorted(failures, key=lambda one: not hasattr(one, "health_check_failure"))
         lost = getattr(error, "health_check_failure", None)
         error = (
             next(iter(of_workers), None) or lost or getattr(error, "cause", None) or error.__cause__ or error

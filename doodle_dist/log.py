@@ -65,6 +65,14 @@ def is_json() -> bool:
     return any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers)
 
 
+def say(text: str) -> None:
+    """A line of ours on stderr, for the person who started this; a JSON object where those are asked for."""
+    if is_json():
+        tell(text)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
 def tell(message: str, fields: Mapping[str, object] | None = None, level: int = logging.INFO) -> None:
     """A line of ours, with more fields."""
     logging.getLogger(LOGGER).log(level, message, extra={"fields": dict(fields or {})})

@@ -5,17 +5,18 @@ import math
 import os
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from types import FrameType
 
 import ray
 from ray.autoscaler.sdk import request_resources
 
 from doodle_dist.config.experiment import ROUNDING, Experiment, whole_workers
+from doodle_dist.log import say
 from doodle_dist.reading import who_reads
 
 # Ray Data's tasks need a CPU of their own beside the workers, or the workers wait for data for ever.
@@ -116,18 +117,20 @@ def _join_or_start(need: Need, local: bool, debug: bool, dashboard: bool) -> boo
         return False
     cores = os.cpu_count() or 1
     cpus = max(cores, math.ceil(need.on([{"CPU": cores}]).cpus - ROUNDING))
-    with _deaf_to_hangup():
+    # What is started here outlives the terminal: a run can be saved before it ends.
+    with _on_hangup(signal.SIG_IGN):
         ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
     return True
 
 
 @contextmanager
-def _deaf_to_hangup() -> Iterator[None]:
-    """What is started meanwhile outlives the terminal: a run can be saved before it ends."""
-    if threading.current_thread() is not threading.main_thread():
+def _on_hangup(do: Callable[[int, FrameType | None], object] | signal.Handlers) -> Iterator[None]:
+    """``do`` it where the terminal closes meanwhile; not under nohup, nor off the main thread, which alone may say."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         yield
         return
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, do)
     try:
         yield
     finally:
@@ -194,6 +197,7 @@ def nodes_of_cluster() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+@_on_hangup(signal.default_int_handler)  # as Ctrl-C: what was asked of an autoscaler is taken back
 def check_resources(need: Need, wait_s: float = 0.0) -> None:
     """Raise NotEnoughResourcesError where the cluster can't hold ``need``, after ``wait_s`` for an autoscaler."""
     deadline = time.monotonic() + wait_s
@@ -208,11 +212,7 @@ def check_resources(need: Need, wait_s: float = 0.0) -> None:
                 return
             if time.monotonic() >= deadline:
                 break
-            print(
-                f"waiting for an autoscaler: {need}; the cluster has {cpus:g} CPUs and {gpus:g} GPUs",
-                file=sys.stderr,
-                flush=True,
-            )
+            say(f"waiting for an autoscaler: {need}; the cluster has {cpus:g} CPUs and {gpus:g} GPUs")
             # An autoscaler adds nodes for what it is asked for, and for nothing else. A cluster holds one such request:
             # another run that waits replaces this one, and takes it back.
             asked = True

@@ -3,11 +3,9 @@
 Importing torch takes longer than all that is to be checked, and is done while Ray starts.
 """
 
-import errno
 import importlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,14 +20,17 @@ import ray
 from ray.exceptions import RayActorError
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.data import locations, storage_errors
+from doodle_dist.data import locations, storage
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.storage_errors import StorageError
-from doodle_dist.errors import WorkFailedError, one_line, root_cause
+from doodle_dist.errors import WorkFailedError
+from doodle_dist.log import say
 from doodle_dist.ray_cluster import check_resources, connect, need_of
+from doodle_dist.run.files import META
 from doodle_dist.training import progress
 from doodle_dist.training.begun import is_over
+from doodle_dist.training.checkpoint_store import stored_checkpoints
 from doodle_dist.training.lease import Lease, held
 from doodle_dist.training.plan import first_cursor, training_plan
 from doodle_dist.training.reservation import take_over
@@ -82,51 +83,66 @@ def train(
                     f"run {experiment.run} has seen the {total:,} drawings that it is to see: nothing is left to train"
                 )
             return _result(run_uri, total, was_asked=False)
-        scaling = experiment.scaling
+        _refuse_missing_runs(experiment, run_uri)
         need = need_of(experiment)
         with _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
             connect(need, local=local, debug=debug)
             check_resources(need, wait_s)
-        from ray.train import TrainingFailedError
-
-        from doodle_dist.run.folder import noted_reason
-
         board = progress.new_board()
         with progress.shown(board, quiet), asked_to_stop() as asked:
-            for failures in count():
-                ray_trainer = trainer(experiment, run_uri, board, lease=mine)
-                if scaling.is_elastic:
-                    take_over(run_uri, ray_trainer.train_run_context.run_id)
-                try:
-                    _fit(ray_trainer, board, asked, is_lost)
-                    break
-                except TrainingFailedError as error:
-                    if (
-                        died_as_it_began(error)
-                        and failures < experiment.train.max_failures
-                        and not asked.is_set()
-                    ):
-                        say("a worker died as it was told what to do; the workers start again")
-                        continue
-                    cause = root_cause(error)
-                    if getattr(cause, "errno", None) == errno.ENOSPC:
-                        cause = storage_errors.explain(run_uri, cause)
-                    reason = f"run {experiment.run} failed: {one_line(cause)}"
-                    with suppress(StorageError):
-                        reason = noted_reason(run_uri) or reason
-                    raise WorkFailedError(reason) from error
+            _run(experiment, run_uri, board, mine, asked, is_lost)
     with patience(TRAINING_PATIENCE_S):
         return _result(run_uri, total, was_asked=asked.is_set())
+
+
+def _run(
+    experiment: Experiment,
+    run_uri: str,
+    board: ray.actor.ActorHandle,
+    lease: Lease,
+    asked: "Asked",
+    is_lost: threading.Event,
+) -> None:
+    """Train; again where a worker died as it began. Raises WorkFailedError where the run doesn't end as it should."""
+    from ray.train import TrainingFailedError
+
+    from doodle_dist.run.folder import noted_reason
+    from doodle_dist.training.reasons import told
+
+    for failures in count():
+        ray_trainer = trainer(experiment, run_uri, board, lease=lease)
+        if experiment.scaling.is_elastic:
+            take_over(run_uri, ray_trainer.train_run_context.run_id)
+        try:
+            _fit(ray_trainer, board, asked, is_lost)
+            return
+        except TrainingFailedError as error:
+            may_try = failures < experiment.train.max_failures and not asked.is_set()
+            if may_try and died_as_it_began(error):
+                say("a worker died as it was told what to do; the workers start again")
+                continue
+            reason = f"run {experiment.run} failed: {told(error)}"
+            with suppress(StorageError):
+                reason = noted_reason(run_uri) or reason
+            raise WorkFailedError(reason) from error
+
+
+def _refuse_missing_runs(experiment: Experiment, run_uri: str) -> None:
+    """Raise ValueError where there is no run that this one needs: its workers would say so, once Ray has started."""
+    gan = experiment.gan
+    if experiment.task != "gan":
+        return
+    needed = {"gan.judge": gan.judge}
+    if gan.critic_from and not stored_checkpoints(run_uri):  # later its critic is the run's own
+        needed["gan.critic_from"] = gan.critic_from
+    for key, run in needed.items():
+        if run and not storage.list_files(run, (META,), recursive=True, missing_ok=True):
+            raise ValueError(f"{key}={locations.public(run)}: there is no run with a checkpoint")
 
 
 def died_as_it_began(error: BaseException) -> bool:
     """Whether a worker died just when its work was handed to it, which Ray Train takes for the end of the run."""
     return isinstance(getattr(error, "controller_failure", None), RayActorError)
-
-
-def say(text: str) -> None:
-    """A line for the person who started this."""
-    print(text, file=sys.stderr, flush=True)
 
 
 # Ray Train needs a few seconds to end its workers; `ray job stop` waits for 60 s where it is told to.
@@ -245,7 +261,6 @@ def _fit_into(ray_trainer: "TorchTrainer", fitting: "Future[None]") -> None:
 def _result(run_uri: str, total: int, *, was_asked: bool) -> TrainResult:
     """What a run that ended by itself, or was asked to, came to. Raises WorkFailedError where it went wrong."""
     from doodle_dist.run.folder import noted_reason
-    from doodle_dist.training.checkpoint_store import stored_checkpoints
 
     last = next(reversed(stored_checkpoints(run_uri)), None)
     if reason := noted_reason(run_uri):

@@ -20,6 +20,7 @@ from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.stream_plan import stream_categories
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import WorkFailedError
+from doodle_dist.log import say
 from doodle_dist.ray_cluster import (
     DATA_CPUS,
     Need,
@@ -109,7 +110,7 @@ def plan_search(
     base = build(overlay(experiment.model_dump(exclude_unset=True), ours))
     space = checked_space(config, base, fixed)
     if searcher == "random" and space.size is not None and trials > space.size:
-        train_driver.say(f"the grid has {space.size} points: as many trials, not {trials}")
+        say(f"the grid has {space.size} points: as many trials, not {trials}")
         trials = space.size
     search = Search(
         uri=locations.join(experiment.storage, experiment.run),
@@ -136,7 +137,7 @@ def tune(search: Search, options: Options) -> SearchRecord:
     """
     _refuse_population(search, options)
     refuse_another(search.uri, _request(search), options.resume)
-    with held(search.uri, train_driver.say) as (mine, is_lost):
+    with held(search.uri, say) as (mine, is_lost):
         try:
             return _search(search, options, mine, is_lost)
         except LeaseLostError:
@@ -185,7 +186,7 @@ def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Ev
     concurrent = places(resources, nodes_of_cluster(), most)
 
     def run(part: Search) -> SearchRecord:
-        ledger = Ledger(part.uri, _request(part), mine, train_driver.say)
+        ledger = Ledger(part.uri, _request(part), mine, say)
         follower = Follower(ledger, concurrent, resources, is_lost, quiet=options.quiet)
         try:
             run_search(part, ledger.record, follower, resources, concurrent, memory, mine)
@@ -208,7 +209,7 @@ def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Ev
             check(mine)
             storage.delete_prefix(again.uri)  # of fewer trials, whose best were others
         if not options.quiet:
-            train_driver.say(f"the best, {len(again.given)} times with seeds that the search has not used:")
+            say(f"the best, {len(again.given)} times with seeds that the search has not used:")
         confirmed = run(again)
         record.confirmed = confirmed_by(confirmed)
         record.cut_off = confirmed.interruptions
@@ -295,7 +296,7 @@ def print_found(record: SearchRecord, *, as_json: bool) -> None:
         report.write_report(record, record.uri)
     report.print_leaderboard(record, as_json=as_json)
     if record.was_stopped:
-        train_driver.say("stopped before its end; the same command goes on")
+        say("stopped before its end; the same command goes on")
     if record.cut_off:
         name = locations.basename(record.uri)
         raise WorkFailedError(f"search {name}: {record.cut_off}; the same command goes on with them")

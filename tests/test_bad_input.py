@@ -348,6 +348,16 @@ def test_training_on_a_spoilt_dataset_is_refused_before_it_starts(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("key", ["gan.judge", "gan.critic_from"])
+def test_a_run_that_training_needs_and_nobody_has_is_refused_before_it_starts(
+    doodle_dist: Command, dataset: Path, tmp_path: Path, key: str
+) -> None:
+    places = ["--data", dataset, "--storage", tmp_path / "runs"]
+    answer = doodle_dist("train", *places, "--set", f"{key}={tmp_path}/nowhere")
+    assert answer.code == 2
+    assert f"{key}={tmp_path}/nowhere: there is no run with a checkpoint" in answer.line
+
+
 def test_counts_that_were_altered_are_refused_where_they_are_needed(doodle_dist: Command, copy: Path) -> None:
     counts = copy / "train" / "group_counts.npy"
     counts.write_bytes(counts.read_bytes()[:-2] + b"\1\1")

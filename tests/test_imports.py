@@ -27,7 +27,7 @@ ALLOWED = {
     "pictures": set(),
     "progress_line": set(),
     "reading": set(),
-    "ray_cluster": {"config.experiment", "reading"},
+    "ray_cluster": {"config.experiment", "log", "reading"},
     "config": {"config", "reading"},
     "data": {"data", "errors", "reading"},
     # What the `data` commands do: they start Ray, and show drawings.

@@ -56,6 +56,22 @@ def test_asking_twice_writes_once(lines: io.StringIO) -> None:
     assert log.is_json()
 
 
+def test_what_a_person_is_told_is_a_line_of_json_too(lines: io.StringIO) -> None:
+    log.bind(run="judge")
+    log.say("stopping: the run is saved first")
+    said = orjson.loads(lines.getvalue())
+    assert (said["message"], said["level"], said["run"]) == (
+        "stopping: the run is saved first",
+        "info",
+        "judge",
+    )
+
+
+def test_without_json_it_is_told_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    log.say("stopping: the run is saved first")
+    assert capsys.readouterr().err == "stopping: the run is saved first\n"
+
+
 def test_the_variable_is_json_or_text() -> None:
     assert log.wants_json({"DOODLE_LOG": "json"})
     assert not log.wants_json({"DOODLE_LOG": "text"})

@@ -1,5 +1,7 @@
 """What a command says of a cluster that is too small for it, and how long it waits for one that grows."""
 
+import signal
+
 import pytest
 
 from doodle_dist import ray_cluster
@@ -58,6 +60,21 @@ def test_what_another_run_takes_back_is_asked_for_again(
 
     monkeypatch.setattr(ray_cluster, "request_resources", replaced_at_first)
     check_resources(Need(3, 1, 0), 2)
+
+
+def test_a_terminal_that_closes_takes_back_what_was_asked_for(
+    cluster: Autoscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need = Need(8, 1, 0)  # more than the cluster grows to
+    monkeypatch.setattr(ray_cluster.time, "sleep", lambda _: signal.raise_signal(signal.SIGHUP))
+    before = signal.signal(signal.SIGHUP, deaf := lambda *_: None)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            check_resources(need, 0.2)
+        assert signal.getsignal(signal.SIGHUP) is deaf
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert cluster.asked == [need.bundles, []]
 
 
 def test_without_waiting_nothing_is_asked_for(cluster: Autoscaler) -> None:

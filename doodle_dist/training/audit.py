@@ -112,7 +112,7 @@ class AuditResult:
 
 
 def check_audit(run_uri: str, split_key_ids: NDArray[np.uint64]) -> AuditResult:
-    """Check exactly-once against the key_ids of the training split (each as often as it is there)."""
+    """Check exactly-once against the key_ids of the training split, in which each is once (see data/shards.py)."""
     table = read_audit(run_uri)
     steps, epochs = table["step"].to_numpy(), table["epoch"].to_numpy()
     key_ids = table["key_id"].to_numpy()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from doodle_dist.config.experiment import Experiment
+from doodle_dist.data.categories import unknown_category
 from doodle_dist.models import augment
 from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.heads import Critic
@@ -45,7 +46,7 @@ class _Loss(nn.Module):
 class CriticTask:
     """See training/task.py for the contract. The label that the critic sees is 0, as a GAN of one category's.
 
-    Raises ValueError where pretraining.positive names no category of the data, or all of them.
+    Raises ValueError where pretraining.positive names what is no category of the data, none, or all of them.
     """
 
     def __init__(
@@ -63,6 +64,9 @@ class CriticTask:
         self.augment = experiment.model.augment
         self.device, self.world_size = device, world_size
         self.precision = Precision(experiment.precision, device)
+        for name in experiment.pretraining.positive:
+            if name not in data.categories:
+                raise ValueError(f"pretraining.positive: {unknown_category(name, data.categories)}")
         positive = [name in experiment.pretraining.positive for name in data.categories]
         if not any(positive) or all(positive):
             raise ValueError(

@@ -14,7 +14,6 @@ the highest number before a checkpoint is committed (Kleppmann, "How to do distr
 import hashlib
 import os
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import orjson
 
+from doodle_dist import log
 from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import StorageError
 
@@ -256,7 +256,7 @@ class _Heart(threading.Thread):
                 check(self.lease)
                 self._write(released=True)
             except (LeaseLostError, StorageError) as error:
-                print(f"warning: the run's lease was not given back: {error}", file=sys.stderr)
+                log.say(f"warning: the run's lease was not given back: {error}")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError
+from ray.exceptions import ActorUnavailableError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.live import Live
@@ -100,7 +100,7 @@ def _read(board: ActorHandle) -> tuple[dict[str, float], list[str]]:
     try:
         held: tuple[dict[str, float], list[str]] = ray.get(board.read.remote(), timeout=5)
         return held
-    except (GetTimeoutError, RayError):
+    except RayError:
         return {}, []
 
 
@@ -118,7 +118,8 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
             ending = over.wait(_POLL_S)
             figures, warnings = _read(board)
             for text in warnings:
-                console.print(f"warning: {text}", style="yellow", highlight=False, soft_wrap=True)
+                # As Text: a path in brackets, as gloo begins its errors with, is no markup of rich's.
+                console.print(Text(f"warning: {text}", "yellow"), soft_wrap=True)
             if "total" in figures:
                 if not began:
                     began, began_seen = time.monotonic(), figures["drawings_seen"]

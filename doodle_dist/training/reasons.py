@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import orjson
 
 from doodle_dist.data import locations, storage
-from doodle_dist.data.storage_errors import DamagedError
+from doodle_dist.data.storage_errors import DamagedError, StorageError
 from doodle_dist.errors import causes, one_line, root_cause
 from doodle_dist.run.folder import STOPPED
 
@@ -43,9 +43,11 @@ def forget_reason(run_uri: str) -> None:
 def reason_to_stop(error: BaseException) -> str:
     """Why a worker's error would meet the next start of the workers too; "" where that may well go better.
 
-    A file that is damaged, a disk of this node that is full, and what the driver found and this node does not.
+    A file that is damaged, a disk that is full, and what the driver found and this node does not.
     """
     for cause in causes(error):
+        if isinstance(cause, StorageError) and getattr(cause.__cause__, "errno", None) == errno.ENOSPC:
+            return f"{one_line(cause)} ({socket.gethostname()}): make room, and the same command goes on"
         # Itself about an error of the file's reader, and wrapped where it was met in a task of Ray Data.
         if isinstance(cause, DamagedError | NodeError):
             return one_line(cause)

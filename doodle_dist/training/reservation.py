@@ -8,7 +8,7 @@ lease, and the next holder of the lease gives back what is reserved under it.
 from contextlib import suppress
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 
 from doodle_dist.data import locations, storage
 from doodle_dist.training.lease import FOLDER
@@ -25,7 +25,7 @@ def take_over(run_uri: str, train_run_id: str) -> None:
     where = locations.join(run_uri, FOLDER, "reserved-by")
     if storage.exists(where):
         before = storage.read_bytes(where).decode()
-        with suppress(RayError, GetTimeoutError):  # it expires by itself, later
+        with suppress(RayError):  # it expires by itself, later
             coordinator = get_or_create_autoscaling_coordinator()
             ray.get(coordinator.cancel_request.remote(requester_id=f"train-{before}"), timeout=_ANSWER_S)
     storage.write_atomic(where, train_run_id.encode())

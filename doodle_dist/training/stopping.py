@@ -33,8 +33,9 @@ class Ranks(Protocol):
 class Lookout:
     """Called after every step, on every rank; tells all of them the same.
 
-    About once a second the ranks take one number from rank 0: whether to stop, and after how many steps to look
-    again. In between a call is a subtraction. ``could_grow`` says whether the run is about to be given more workers.
+    About once a second the ranks take four numbers from rank 0: whether to stop, whether to ask the cluster, whether
+    there is room for more workers (``could_grow``), and after how many steps to look again. In between a call is a
+    subtraction.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from ray.actor import ActorHandle
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from doodle_dist.config.experiment import DataConfig, Experiment, ScalingConfig
+from doodle_dist.config.experiment import DataConfig, Experiment
 from doodle_dist.config.load import to_toml
 from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.manifest import load_manifest
@@ -181,10 +181,6 @@ def prepare_run(
             _go_on(task, load_state(checkpoint, context.device), run_uri)
         else:
             task.begin()
-        # Of this start of the worker group: rank 0 looks, and tells the others.
-        attempt = (
-            context.agree(next_attempt(run_uri) if context.rank == 0 else 0) if experiment.data.audit else 0
-        )
         run = Run(
             task=task,
             config=experiment.train,
@@ -192,29 +188,28 @@ def prepare_run(
             uri=run_uri,
             total_drawings=total,
             experiment=experiment.model_dump(mode="json"),
-            meta={
-                "categories": list(categories),
-                "side": manifest.side,
-                "channels": manifest.channels,
-                "drawings": plan.rows,
-                "data": about_data(experiment.data.uri, manifest, plan.rows),
-            },
+            meta=about_data(experiment.data.uri, manifest, categories, plan.rows),
             held_out=lambda: held_out(experiment, manifest, context, memory),
             report_at=tuple(report_at),
             progress=progress,
             warn=warn,
             stop_at_failures=experiment.gan.failures.stop,
+            audit=_audit(run_uri, context) if experiment.data.audit else None,
             tensorboard=_tensorboard(run_uri, experiment, cursor) if context.rank == 0 else None,
-            audit=AuditWriter(run_uri, attempt, context.rank) if experiment.data.audit else None,
             metrics_log=MetricsLog(run_uri, cursor.drawings_seen, lease) if context.rank == 0 else None,
         )
         if run.metrics_log:
-            storage.write_atomic(locations.join(run_uri, CONFIG), to_toml(experiment).encode())
-            _note_start(run.metrics_log, experiment.scaling, context)
+            _note_start(run.metrics_log, run_uri, experiment, context)
     except BaseException:
         batches.close()
         raise
     return run, batches, cursor
+
+
+def _audit(run_uri: str, context: Context) -> AuditWriter:
+    """The audit of this start of the worker group: rank 0 looks which one it is, and tells the others."""
+    attempt = context.agree(next_attempt(run_uri) if context.rank == 0 else 0)
+    return AuditWriter(run_uri, attempt, context.rank)
 
 
 def _go_on(task: Task, state: dict[str, object], run_uri: str) -> None:
@@ -255,8 +250,10 @@ def _stream_from(
     )
 
 
-def _note_start(log: MetricsLog, scaling: ScalingConfig, context: Context) -> None:
-    device = context.device
+def _note_start(log: MetricsLog, run_uri: str, experiment: Experiment, context: Context) -> None:
+    """Write down with which settings, and on what, this start trains."""
+    storage.write_atomic(locations.join(run_uri, CONFIG), to_toml(experiment).encode())
+    scaling, device = experiment.scaling, context.device
     log.note(
         "started",
         workers=context.world_size,
@@ -289,13 +286,19 @@ def rasteriser_on(device: torch.device, plan: StreamPlan) -> Rasteriser | None:
     return draw
 
 
-def about_data(uri: str, manifest: Manifest, drawings: int) -> dict[str, object]:
-    """What a snapshot says of the dataset it was trained on, ``drawings`` of it."""
+def about_data(uri: str, manifest: Manifest, categories: tuple[str, ...], drawings: int) -> dict[str, object]:
+    """What a snapshot says of its pictures, and of the dataset that it was trained on, ``drawings`` of it."""
     return {
-        "uri": locations.public(uri),
-        "manifest_sha256": storage.sha256_of(locations.join(uri, MANIFEST)),
-        "sources": sorted({source.kind for source in manifest.sources}),
+        "categories": list(categories),
+        "side": manifest.side,
+        "channels": manifest.channels,
         "drawings": drawings,
+        "data": {
+            "uri": locations.public(uri),
+            "manifest_sha256": storage.sha256_of(locations.join(uri, MANIFEST)),
+            "sources": sorted({source.kind for source in manifest.sources}),
+            "drawings": drawings,
+        },
     }
 
 

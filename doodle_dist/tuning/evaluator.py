@@ -9,6 +9,7 @@ from doodle_dist.config.load import load_run
 from doodle_dist.data import locations, storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST
+from doodle_dist.log import say
 from doodle_dist.run.snapshot import complete_checkpoints
 from doodle_dist.training import lease
 from doodle_dist.training.lease import HeldError, newest_lease
@@ -65,9 +66,7 @@ def train_if_missing(
                 raise KeyboardInterrupt  # as if the search itself had been interrupted
         except HeldError:
             if not said:
-                train_driver.say(
-                    f"waiting for the evaluator, which another search trains: {newest_lease(uri)}"
-                )
+                say(f"waiting for the evaluator, which another search trains: {newest_lease(uri)}")
                 said = True
             _wait_while_held(uri)
         else:

@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from doodle_dist.errors import one_line, root_cause
 from doodle_dist.progress_line import duration
@@ -117,9 +118,7 @@ class Follower(Callback):
         self.ledger.trial_ended(number, status, reason)
         if reason:
             what = "was interrupted" if status == "interrupted" else "failed"
-            self.console.print(
-                f"trial {number} {what}: {reason}", style="yellow", highlight=False, soft_wrap=True
-            )
+            self.console.print(Text(f"trial {number} {what}: {reason}", "yellow"), soft_wrap=True)
 
     # --- what a person sees -----------------------------------------------------------------------------
 

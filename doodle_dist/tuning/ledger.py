@@ -6,7 +6,6 @@ state is written every few seconds, and is pickled.
 
 import math
 import statistics
-import sys
 import time
 from bisect import bisect_right
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from doodle_dist.data import locations, storage
 from doodle_dist.data.jsonl import LinesFile, read_lines
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.storage_errors import StorageError
+from doodle_dist.log import say
 from doodle_dist.training.lease import Lease, check
 
 LEDGER, REQUEST = "search.jsonl", "search.json"
@@ -268,10 +268,6 @@ def _apply(record: SearchRecord, entry: dict[str, Any]) -> None:
             trial.status, trial.reason = entry["status"], entry["reason"]
 
 
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 class Ledger:
     """Writes a search's record as it goes, and holds it: the driver's alone.
 
@@ -283,7 +279,7 @@ class Ledger:
         uri: str,
         request: Request,
         lease: Lease | None = None,
-        warn: Callable[[str], object] = _to_stderr,
+        warn: Callable[[str], object] = say,
     ) -> None:
         """Go on with the search at ``uri``, or begin it. Nothing is written to a store once ``lease`` is lost.
 

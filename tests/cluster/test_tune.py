@@ -27,7 +27,7 @@ from doodle_dist.errors import WorkFailedError
 from doodle_dist.training import lease
 from doodle_dist.training.lease import Lease
 from doodle_dist.tune import Options, plan_search, tune
-from doodle_dist.tuning import follow
+from doodle_dist.tuning import evaluator, follow, tuner
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import SearchRecord, read_search
 from tests.cluster.test_train import Command, children, kill_tree, name_of
@@ -125,14 +125,14 @@ def test_64_trials_of_asha_leave_nothing_behind(
     monkeypatch.setattr(follow, "_PLAIN_EVERY_S", 0.5)
     experiment, search = search_of(dataset, tmp_path, "many")
     before = objects()
-    record = tune(plan_search(experiment, search, trials=64), Options())
+    record = tune(plan_search(experiment, search, trials=64), Options(concurrent=2))
     assert sorted(record.trials) == list(range(64))
     ended = Counter(trial.status for trial in record.trials.values())
     assert ended["finished"] + ended["stopped"] == 64
     assert ended["stopped"] >= 16  # half at each of two rungs, were all judged at once
     assert left_behind() == (0, 0)
     assert objects() <= before + PARAMETERS
-    assert re.search(r"\d\d wait for one of 4 places of 1 CPU\b", capsys.readouterr().err)
+    assert re.search(r"\d\d wait for one of 2 places of 1 CPU\b", capsys.readouterr().err)
     for trial in record.trials.values():
         reached = [result.drawings_seen for result in trial.results]
         assert reached == [32, 64, 128][: len(reached)]
@@ -166,8 +166,9 @@ def test_the_best_are_trained_again_with_seeds_that_the_search_has_not_used(
 
 
 def test_trials_that_go_wrong_are_recorded_and_the_search_goes_on(
-    local_ray: None, dataset: str, tmp_path: Path
+    local_ray: None, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tuner, "_RETRIES", 1)  # of the one that dies, each in a new process
     experiment, search = search_of(
         dataset, tmp_path, "faults",
         "model.classifier.feature_dim=grid(8, 9, 10, 11, 12)",
@@ -318,8 +319,9 @@ def test_trials_of_several_workers_train_through_ray_train_and_are_stopped_too(
 
 
 def test_a_gan_is_judged_by_an_evaluator_that_the_search_trains_first(
-    local_ray: None, dataset: str, tmp_path: Path
+    local_ray: None, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(evaluator, "MOST_DRAWINGS", 640)
     experiment, search = search_of(dataset, tmp_path, "gan", preset="doodle-gan-small", drawings=64)
     record = tune(plan_search(experiment, search, trials=2), Options(quiet=True))
     assert record.objective == "judge/frechet_distance"

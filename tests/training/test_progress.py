@@ -79,6 +79,21 @@ def test_in_a_log_a_line_is_said_again_only_when_there_is_more_to_say(
     assert said == ["1,000", "2,000", "3,000"]
 
 
+def test_a_warning_is_said_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "worker 0 failed: [/pytorch/gloo/transport/tcp/pair.cc:547] Connection closed by peer [10.0.0.2]:39251"
+
+    class Over:
+        def wait(self, _: float) -> bool:
+            return True
+
+    monkeypatch.setattr(progress, "_read", lambda _: ({}, [said, "/data/[old]/run is damaged"]))
+    progress._follow(None, Over(), quiet=False)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"warning: {said}", "warning: /data/[old]/run is damaged"]
+
+
 def test_as_structured_logs_each_change_and_each_warning_is_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from ray.train.v2.api.exceptions import WorkerGroupError
 
-from doodle_dist.data.storage_errors import DamagedError, StorageError
+from doodle_dist.data.storage_errors import DamagedError, StorageError, errors_about
 from doodle_dist.run.folder import noted_reason
 from doodle_dist.training.reasons import (
     NodeError,
@@ -39,6 +40,12 @@ def test_damage_and_a_full_disk_stop_a_run_wherever_in_the_chain_they_are() -> N
     full = OSError(errno.ENOSPC, "No space left on device")
     for error in (full, wrapped(full)):
         assert reason_to_stop(error).startswith(f"no space left on {tempfile.gettempdir()} of ")
+
+
+def test_a_full_disk_that_the_run_lies_on_is_named_and_not_the_one_of_uploads() -> None:
+    with pytest.raises(StorageError) as error, errors_about("/runs/mine/audit/0.arrow"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert reason_to_stop(wrapped(error.value)).startswith("no space left on /runs/mine/audit/0.arrow (")
 
 
 def test_what_only_this_node_lacks_is_told_with_its_name_and_stops_the_run() -> None:
@@ -96,6 +103,13 @@ def test_a_lost_worker_is_told_by_why_it_was_lost() -> None:
         "The actor e7028b is unavailable: The actor is temporarily unavailable: RpcError: failed to connect …"
     )
     assert told(LostError(RuntimeError(said))) == "it can't be reached: its node is cut off or gone"
+
+
+def test_where_a_worker_is_lost_the_others_are_not_to_blame() -> None:
+    peer = RuntimeError("[/pytorch/gloo/pair.cc:547] Connection closed by peer [10.0.0.3]:39251")
+    lost = LostError(RuntimeError("The actor died because its node has died. Node Id: 95a1"))
+    assert told(WorkerGroupError("two failed", {0: peer, 1: lost})) == "its node has died. Node Id: 95a1"
+    assert told(WorkerGroupError("one failed", {0: peer})) == str(peer)
 
 
 def test_an_error_without_words_is_told_by_its_name() -> None:

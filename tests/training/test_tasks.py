@@ -30,6 +30,7 @@ from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput, T
 
 CPU = torch.device("cpu")
 LANES, ROWS = 4, 4
+LAST = 3  # the step that is short and uneven, as an epoch's last one is
 CATEGORIES = ("cat", "dog", "fish")
 
 NARROW = ["model.generator.width=8", "model.critic.width=8"]
@@ -128,15 +129,16 @@ def global_batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def part(step: int, rank: int = 0, world_size: int = 1) -> StepInput:
-    """A rank's part of a step. The lanes are uneven in the last step, as at the end of an epoch."""
+    """A rank's part of a step."""
     lanes = lanes_of_rank(rank, world_size, LANES)
+    sizes = [ROWS, ROWS, ROWS - 1, ROWS - 1] if step == LAST else [ROWS] * LANES
     pictures, labels = global_batch(step)
-    rows = slice(lanes.start * ROWS, lanes.stop * ROWS)
+    rows = [lane * ROWS + row for lane in lanes for row in range(sizes[lane])]
     return StepInput(
         images=pictures[rows],
         labels=labels[rows],
-        global_rows=LANES * ROWS,
-        random=LaneRandom(7, step, tuple((lane, ROWS) for lane in lanes), CPU),
+        global_rows=sum(sizes),
+        random=LaneRandom(7, step, tuple((lane, sizes[lane]) for lane in lanes), CPU),
     )
 
 
@@ -363,6 +365,10 @@ def test_a_pretrained_critic_is_where_a_gan_s_begins(tmp_path: Path) -> None:
         ).begin()
     with pytest.raises(ValueError, match="should name some of the data's"):
         build(experiment_for("critic", "pretraining.positive=[]"))
+    with pytest.raises(
+        ValueError, match=r"pretraining\.positive: unknown category 'dgo'; did you mean 'dog'"
+    ):
+        build(experiment_for("critic", 'pretraining.positive=["cat","dgo"]'))
 
 
 def test_every_weight_of_a_critic_that_is_pretrained_has_a_gradient() -> None:

@@ -132,6 +132,14 @@ def test_a_trial_that_was_interrupted_is_not_over_and_goes_on(tmp_path: Path) ->
     assert again.ledger.record.is_over
 
 
+def test_a_reason_in_brackets_is_told_as_it_is(tmp_path: Path) -> None:
+    follower, trial = follower_of(tmp_path, 1), _Trial(0, tmp_path)
+    follower.on_trial_start(0, [], trial)
+    reason = "[/pytorch/gloo/transport/tcp/pair.cc:547] Connection closed by peer"
+    follower.on_trial_error(1, [], trial.failed_with(of_workers(RuntimeError(reason))))
+    assert follower.ledger.record.trials[0].reason == reason
+
+
 @pytest.fixture
 def reported(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """What a trial reports, by itself and outside of a cluster."""
