@@ -116,10 +116,10 @@ def plan_line_chunks(source: Source, chunk_bytes: int, kind: Kind) -> list[Chunk
     uri, size = source.uri, source.size
     if chunk_bytes <= 0:
         raise ValueError(f"chunk_bytes is {chunk_bytes}, it must be positive")
-    if locations.is_gzip(uri):
+    # Without a size: it is empty, or lies on a web server that doesn't tell how long it is.
+    if locations.is_gzip(uri) or not size:
         return [Chunk(uri, 0, None, kind)]
-    starts = range(0, max(size, 1), chunk_bytes)
-    return [Chunk(uri, start, min(start + chunk_bytes, size), kind) for start in starts]
+    return [Chunk(uri, start, min(start + chunk_bytes, size), kind) for start in range(0, size, chunk_bytes)]
 
 
 def count_lines(data: bytes) -> int:

@@ -100,11 +100,13 @@ def prepare_dataset(
     began = time.perf_counter()
     with _bar(quiet=as_json) as bar:
         tasks: dict[str, TaskID] = {}
+        since: dict[str, float] = {}
 
         def show(stage: Stage) -> None:
             if stage.stage not in tasks:
                 tasks[stage.stage] = bar.add_task(stage.stage, total=None, rate="")
-            rate = stage.records / max(time.perf_counter() - began, 1e-9)
+                since[stage.stage] = time.perf_counter()
+            rate = stage.records / max(time.perf_counter() - since[stage.stage], 1e-9)
             bar.update(
                 tasks[stage.stage], completed=stage.done, total=stage.total, rate=f"{rate:,.0f} drawings/s"
             )
@@ -250,10 +252,10 @@ def _rasteriser(device: str) -> Callable[[NDArray[np.uint8], NDArray[np.int32], 
 
 def rasterize_file(file: str, output: Path, side: int, device: str = "cpu") -> None:
     """`data rasterize`: one file of drawings -> uint8 [N, side, side], bad records named on stderr."""
-    draw = _rasteriser(device)
-    sources = find_sources([file], warn=_say)
+    draw, name = _rasteriser(device), locations.public(file)
+    sources = find_sources([locations.absolute(file)], warn=_say)
     if sources[0].kind in PICTURES:
-        raise ValueError(f"{file} holds pictures already")
+        raise ValueError(f"{name} holds pictures already")
     # Pictures need no labels: a file may mix categories.
     categories = Categories(tuple(sorted({*OFFICIAL_345, *categories_of(sources).names})))
     rasters = []
@@ -272,7 +274,7 @@ def rasterize_file(file: str, output: Path, side: int, device: str = "cpu") -> N
                     rasters.append(draw(*binary_buffers(batch.strokes), side))
             first += lines
     if not rasters:
-        raise ValueError(f"{file} holds no drawings")
+        raise ValueError(f"{name} holds no drawings")
     with output.open("wb") as sink:  # np.save would add .npy to another name
         np.save(sink, np.concatenate(rasters))
     print(f"{output}: {sum(map(len, rasters)):,} drawings")

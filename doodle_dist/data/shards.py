@@ -169,6 +169,7 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
     if storage.exists(locations.join(request.to, MANIFEST)):
         manifest = load_manifest(request.to)
         if manifest.plan == fingerprint:
+            _clear_staging(request.to)  # a prepare that was cut off while it did may have left some of it
             return manifest
         raise ValueError(
             f"{request.to} already holds a dataset prepared from other sources or options; "
@@ -188,10 +189,17 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
         manifest = _finish(request, fingerprint, chunks, notes, runs)
         document = orjson.dumps(manifest.model_dump(), option=orjson.OPT_INDENT_2)
         storage.write_atomic(locations.join(request.to, MANIFEST), document)
-        storage.delete_prefix(exchange.staging)
+        _clear_staging(request.to)
     except StorageError as error:
         raise WorkFailedError(str(error)) from error
     return manifest
+
+
+def _clear_staging(to: str) -> None:
+    """Delete what a finished dataset has no more need of; it is as large as the dataset."""
+    staging = locations.join(to, STAGING)
+    if storage.exists(staging):  # a disk that may only be read refuses to delete what isn't there, too
+        storage.delete_prefix(staging)
 
 
 def _reading_tasks(size: int, chunk_bytes: int, cores: int) -> int:

@@ -236,7 +236,7 @@ def _refuse_same_ids(sources: Sequence[Source]) -> None:
 
 
 def _refuse_unused(options: PictureOptions, sources: Sequence[Source]) -> None:
-    first = sources[0].uri
+    first = locations.public(sources[0].uri)
     if options.class_names and not any(source.kind in ("idx", "cifar") for source in sources):
         raise ValueError(f"--class-names: only idx and CIFAR-10 files have numbered classes, not {first}")
     if any(source.kind == "image" for source in sources):

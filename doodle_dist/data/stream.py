@@ -120,6 +120,7 @@ def rank_batches(
     epoch: int = 0,
     consumed: int = 0,
     epochs: int | None = 1,
+    drawings: int | None = None,
     buffer_bytes: int = 512 << 20,
     threads: int = 1,
     memory: RowGroupsInMemory | None = None,
@@ -127,12 +128,13 @@ def rank_batches(
 ) -> RankBatches:
     """Batches of a rank from the cursor (epoch, drawings consumed of it) on, to the end of ``epochs``.
 
-    ``epochs=None`` goes on for ever. ``threads`` of this process rasterise, ahead of the consumer, by ``draw`` where
-    one is given. Rows come as ``plan.read`` says, or from ``memory``: the same batches. Raises ValueError where ranks,
-    lanes, batch and drawings don't fit.
+    ``epochs=None`` goes on for ever; with ``drawings``, an epoch ends with the step that has that many behind it.
+    ``threads`` of this process rasterise, ahead of the consumer, by ``draw`` where one is given. Rows come as
+    ``plan.read`` says, or from ``memory``: the same batches. Raises ValueError where ranks, lanes, batch and drawings
+    don't fit.
     """
     lanes = lanes_of_rank(rank, world_size, plan.lanes)
-    todo = windows(plan, len(lanes), epoch, consumed, epochs)
+    todo = windows(plan, len(lanes), epoch, consumed, epochs, drawings)
     return RankBatches(plan, lanes, todo, buffer_bytes, threads, memory, draw)
 
 

@@ -182,15 +182,24 @@ class Window:
 
 
 def windows(
-    plan: StreamPlan, rank_lanes: int, epoch: int, consumed: int, epochs: int | None
+    plan: StreamPlan,
+    rank_lanes: int,
+    epoch: int,
+    consumed: int,
+    epochs: int | None,
+    drawings: int | None = None,
 ) -> Iterator[Window]:
-    """The windows from a cursor on: to the end of epoch ``epochs - 1``, or for ever."""
+    """The windows from a cursor on: to the end of epoch ``epochs - 1``, or for ever.
+
+    Of each epoch those of its first ``drawings``; None: of all.
+    """
     while epochs is None or epoch < epochs:
         order = plan.order(epoch)
         length = max(1, plan.window_drawings // (rank_lanes * order.rows_per_lane_step))
+        steps = order.steps if drawings is None else min(-(-drawings // plan.global_batch), order.steps)
         first = order.step_at(consumed)
-        while first < order.steps:
-            stop = min(first + length, order.steps)
+        while first < steps:
+            stop = min(first + length, steps)
             yield Window(epoch, first, stop)
             first = stop
         epoch, consumed = epoch + 1, 0

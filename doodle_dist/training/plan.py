@@ -43,7 +43,8 @@ _HELD_OUT_ROWS = 512
 def held_out_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
     """The stream of the validation split, of which the first ``held_out_drawings`` are judged.
 
-    Its order depends on the experiment alone. Each of its lanes has one of those drawings at least.
+    Its order depends on the experiment alone. Each of its lanes has one of those drawings at least. Workers read them
+    themselves, whoever reads what they are trained on: they are few, and Ray Data's tasks take seconds to start.
     """
     data, wanted = experiment.data, experiment.train.held_out_drawings
     plan = plan_stream(
@@ -53,9 +54,8 @@ def held_out_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:
         categories=data.categories,
         global_batch=1,
         window_bytes=data.window_bytes,
-        read=data.read,
-        rasterize=data.rasterize,
-        task_cpus=task_cpus(experiment),
+        read="worker",
+        rasterize="worker" if data.rasterize == "tasks" else data.rasterize,
     )
     lanes = max(1, min(data.lanes, plan.rows, wanted))
     rows = min(max(_HELD_OUT_ROWS, experiment.train.global_batch), wanted)

@@ -309,18 +309,19 @@ def held_out(
 
     Nothing is read before the first batch is asked for. Who has enough of them closes it, and with it the stream.
     """
-    plan = held_out_plan(experiment, manifest)
+    plan, wanted = held_out_plan(experiment, manifest), experiment.train.held_out_drawings
     if plan.rows < context.world_size or plan.lanes < context.world_size:
         return  # on every rank alike: there isn't one for each
     batches = rank_batches(
         plan,
         rank=context.rank,
         world_size=context.world_size,
+        drawings=wanted,
         memory=memory,
         draw=rasteriser_on(context.device, plan),
     )
     try:
-        yield from first_drawings(plan, batches, experiment.train.held_out_drawings)
+        yield from first_drawings(plan, batches, wanted)
     finally:
         batches.close()
 

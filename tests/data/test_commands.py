@@ -1,7 +1,9 @@
 """The `data` commands' own requests, where no Ray is needed to refuse them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 
@@ -14,6 +16,7 @@ from doodle_dist.data.schema import Manifest, RejectsInfo, SplitInfo
 from doodle_dist.ray_cluster import Need, NotEnoughResourcesError
 from doodle_dist.train import with_absolute_locations
 from tests.datasets import prepare_here
+from tests.image_sets import noise, write_cifar, write_idx
 
 
 @pytest.mark.parametrize("to", ["", " "])
@@ -70,6 +73,18 @@ def test_a_file_of_two_categories_is_rasterised_whole(
     with pytest.raises(ValueError, match="no drawings"):
         commands.rasterize_file(str(file), tmp_path / "out", 28)
     assert {"cat", "dog"} <= set(seen[0].labels)
+
+
+@pytest.mark.parametrize("write", [write_cifar, write_idx])
+def test_pictures_in_the_working_directory_are_refused_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[..., Path]
+) -> None:
+    is_cifar = write is write_cifar
+    pixels = noise(10, 3, 32, 32) if is_cifar else noise(10, 28, 28)
+    file = write(tmp_path, "data_batch_1.bin" if is_cifar else "train", pixels, np.arange(10))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"^{file.name} holds pictures already$"):
+        commands.rasterize_file(file.name, tmp_path / "out.npy", 28)
 
 
 def test_a_dataset_whose_only_drawing_is_held_out_is_shown(tmp_path: Path) -> None:

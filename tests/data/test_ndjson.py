@@ -191,6 +191,14 @@ def test_empty_file(file: Path) -> None:
     assert [batch for chunk in chunks for batch in ndjson.read_chunk(chunk, CATEGORIES)] == []
 
 
+def test_a_file_whose_length_nobody_tells_is_read_to_its_end(file: Path) -> None:
+    """A web server may leave it out, and the length that storage then has is 0."""
+    file.write_bytes(b"".join(line(key_id=str(key)) + b"\n" for key in range(50)))
+    chunks = ndjson.plan_chunks(Source(str(file), 0, "ndjson"), 100)
+    keys = [key for chunk in chunks for b in ndjson.read_chunk(chunk, CATEGORIES) for key in b.key_id]
+    assert keys == list(range(50))
+
+
 def test_categories_that_are_not_wanted_are_skipped(file: Path) -> None:
     batch = read(file, line(word="owl") + b"\n" + line() + b"\n" + line(word="owl", key_id=-1) + b"\n")
     assert batch.line.tolist() == [1]

@@ -69,3 +69,16 @@ def test_the_same_prepare_goes_on_with_what_is_there(tmp_path: Path) -> None:
         prepare(request(tmp_path, 20))
     assert shard.stat().st_ino == before
     assert verify(str(tmp_path / "data")) == []
+
+
+def test_what_a_prepare_that_was_killed_at_its_very_end_left_is_deleted_by_the_next(tmp_path: Path) -> None:
+    """The manifest is there, and the exchange's files, as large as the dataset."""
+    write_drawings(tmp_path / "raw", {"cat": 200})
+    asked, staging = request(tmp_path, 5), tmp_path / "data" / "_staging"
+    with patch.object(shards, "_run_round", one_by_one):
+        with patch.object(shards.storage, "delete_prefix"):
+            manifest = prepare(asked)
+        assert list(staging.glob("*.arrow"))
+        assert prepare(asked) == manifest
+    assert not staging.exists()
+    assert verify(str(tmp_path / "data")) == []

@@ -210,3 +210,9 @@ def test_a_signed_url_of_a_gzip_file_is_unpacked(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(storage, "read_bytes", lambda *_: gzip.compress(b'{"word":"cat"}'))
     assert records.head(uri) == b'{"word":"cat"}'
     assert len(plan_line_chunks(records.Source(uri, 100, "ndjson"), 10, "ndjson")) == 1
+
+
+def test_an_option_that_a_signed_url_has_no_use_for_is_refused_without_its_signature() -> None:
+    found = [Source("https://host/cat.ndjson?X-Amz-Signature=abc", 10, "ndjson", ("cat",))]
+    with pytest.raises(ValueError, match=r"^--side 32: only folders of .*, not https://host/cat\.ndjson$"):
+        sources._refuse_unused(records.PictureOptions(side=32), found)

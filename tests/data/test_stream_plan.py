@@ -26,3 +26,17 @@ def test_windows_cover_the_steps_from_the_cursor_on(dataset: str) -> None:
     steps = plan.order(0).steps
     found = [(w.epoch, k) for w in windows(plan, 8, 0, 5 * 64, epochs=3) for k in range(w.first, w.stop)]
     assert found == [(0, k) for k in range(5, steps)] + [(e, k) for e in (1, 2) for k in range(steps)]
+
+
+def test_windows_end_with_the_step_of_the_last_drawing_that_is_wanted(dataset: str) -> None:
+    plan = train_plan(dataset)
+    steps = plan.order(0).steps
+
+    def found(drawings: int) -> list[tuple[int, int]]:
+        return [
+            (w.epoch, k) for w in windows(plan, 8, 0, 0, 2, drawings=drawings) for k in range(w.first, w.stop)
+        ]
+
+    assert found(128) == [(epoch, k) for epoch in (0, 1) for k in range(2)]
+    assert found(129) == [(epoch, k) for epoch in (0, 1) for k in range(3)]
+    assert found(10 * plan.rows) == [(epoch, k) for epoch in (0, 1) for k in range(steps)]

@@ -12,8 +12,9 @@ import torch
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_experiment
-from doodle_dist.data import storage
+from doodle_dist.data import storage, stream, stream_here
 from doodle_dist.data.manifest import load_manifest
+from doodle_dist.data.stream_plan import Window
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.training.checkpoint import save_checkpoint
 from doodle_dist.training.context import Alone
@@ -184,6 +185,21 @@ def test_the_drawings_to_judge_by_are_read_when_they_are_asked_for_and_no_longer
     assert len(reading()) > len(before)
     batches.close()
     assert reading() == before
+
+
+def test_what_is_judged_by_is_read_by_the_worker_and_no_more_of_it_than_is_wanted(
+    much_held_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipeline of Ray Data takes seconds to start, and would at every evaluation."""
+    read: list[Window] = []
+    really = stream_here.read_window
+    monkeypatch.setattr(stream_here, "read_window", lambda *given: read.append(given[2]) or really(*given))
+    monkeypatch.setattr(stream, "windows_read", None)
+    settings = ("data.read=tasks", "train.held_out_drawings=600")
+    experiment = experiment_for(much_held_out, "classifier-small", *settings)
+    batches = list(held_out(experiment, load_manifest(much_held_out), rank_of(0, 1), None))
+    assert sum(len(batch.labels) for batch in batches) == 600
+    assert max(window.stop for window in read) == 2, "of three steps of 512"
 
 
 def test_a_node_that_does_not_see_the_driver_s_folder_says_so(tmp_path: Path) -> None:
