@@ -3,8 +3,8 @@
 Each round runs every loader once, in a process of its own (loader_rows.py), in turns; ratios are taken inside a
 round, and their medians are what counts. Rates are to the consumer: with the torch loaders the one process that
 iterates, fed by a worker process a core; with ours and bare pyarrow a process a core, which is what training has.
-What one node's stream has of bare pyarrow is a matter of percents, which rounds minutes long can't tell: the same ranks
-take both by short turns.
+What our stream has of bare pyarrow is a matter of percents, which rounds minutes long can't tell: the same ranks take
+both by short turns.
 """
 
 import os
@@ -49,8 +49,9 @@ class LoadersBench(BaseModel):
     rounds: int
     workers: int
     results: list[LoaderResult]
-    of_bare: float  # ours over bare pyarrow and our rasteriser
-    # Read by the ranks themselves, the median of turns with bare pyarrow, and their range; None: an older run
+    # Ours over bare pyarrow and our rasteriser, the median of turns with it; in an older run of rounds
+    of_bare: float
+    # The same read by the ranks themselves, and the range of the turns; None: an older run
     here_of_bare: float | None = None
     here_of_bare_range: tuple[float, float] | None = None
     first_batch_s: float
@@ -127,19 +128,22 @@ def run(
         )
         for name, (what, strokes) in about.items()
     ]
-    print("ours, data.read=worker, and bare pyarrow in turns", file=sys.stderr, flush=True)
-    turns = _measure(IN_TURNS, folder, seconds / 6, workers)
-    if isinstance(turns, str):
-        raise RuntimeError(f"in turns: {turns}")
+    turns = {}
+    for name, ours in IN_TURNS.items():
+        print(f"{about[ours][0]}, and bare pyarrow in turns", file=sys.stderr, flush=True)
+        figures = _measure(name, folder, seconds / 6, workers)
+        if isinstance(figures, str):
+            raise RuntimeError(f"{name}: {figures}")
+        turns[ours] = figures
     rivals = [r.ours_over_it for r in results if r.from_strokes and r.name not in {*READS, BARE}]
     return LoadersBench(
         drawings=drawings,
         rounds=rounds,
         workers=workers,
         results=results,
-        of_bare=ours_over(BARE),
-        here_of_bare=turns["of_bare"],
-        here_of_bare_range=(turns["lowest"], turns["highest"]),
+        of_bare=turns[OURS]["of_bare"],
+        here_of_bare=turns[OURS_HERE]["of_bare"],
+        here_of_bare_range=(turns[OURS_HERE]["lowest"], turns[OURS_HERE]["highest"]),
         first_batch_s=median(OURS, "first_batch_s"),
         is_first_from_strokes=all(ratio > 1 for ratio in rivals if ratio is not None),
         machine=Machine.here(),
