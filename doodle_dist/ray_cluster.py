@@ -117,10 +117,20 @@ def _join_or_start(need: Need, local: bool, debug: bool, dashboard: bool) -> boo
         return False
     cores = os.cpu_count() or 1
     cpus = max(cores, math.ceil(need.on([{"CPU": cores}]).cpus - ROUNDING))
+    keep_idle_processes()
     # What is started here outlives the terminal: a run can be saved before it ends.
     with _on_hangup(signal.SIG_IGN):
         ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
     return True
+
+
+def keep_idle_processes() -> None:
+    """A Ray that is started after this keeps task processes that have nothing to do for a minute.
+
+    Of those that had nothing to do for a second it would keep no more than it has free CPUs: few, where workers have
+    the others. Ray Data's tasks come in bursts, and a process takes seconds of a core to start.
+    """
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
 
 
 @contextmanager

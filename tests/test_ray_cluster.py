@@ -1,5 +1,6 @@
 """What a command says of a cluster that is too small for it, and how long it waits for one that grows."""
 
+import os
 import signal
 
 import pytest
@@ -142,3 +143,14 @@ def test_ray_data_s_cpu_is_counted_where_its_tasks_ask_for_one() -> None:
     assert cpus("data.read=tasks") == cpus("data.rasterize=tasks") == (3, 3, 3)
     assert cpus("data.read=worker") == (2, 2, 2)
     assert asked("scaling.workers=4", "scaling.workers_min=2").cpus == 2
+
+
+def test_a_ray_that_is_started_here_keeps_idle_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a person has it otherwise."""
+    name, seen = "RAY_idle_worker_killing_time_threshold_ms", []
+    monkeypatch.setattr(ray_cluster.ray, "init", lambda **_: seen.append(os.environ[name]))
+    monkeypatch.setenv(name, "5000")
+    ray_cluster._join_or_start(DATA_ONLY, True, False, False)
+    monkeypatch.delenv(name)
+    ray_cluster._join_or_start(DATA_ONLY, True, False, False)
+    assert seen == ["5000", "60000"]

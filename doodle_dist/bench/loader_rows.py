@@ -326,6 +326,9 @@ def _ranks(folder: Path, workers: int) -> list[Any]:
     """Ranks on a Ray of their own, with as many CPUs as the others have processes, which go with this process."""
     import ray
 
+    from doodle_dist.ray_cluster import keep_idle_processes
+
+    keep_idle_processes()
     ray.init(
         address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
     )
