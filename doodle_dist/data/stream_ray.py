@@ -9,7 +9,7 @@ processes take seconds to start: meanwhile the rank reads the first steps by the
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -25,12 +25,14 @@ from doodle_dist.data.stream_rows import read_window
 if TYPE_CHECKING:
     import ray.data
 
-# One pipeline covers at most so many windows; a longer run chains pipelines, so that the driver of a
-# pipeline never holds the plan of fifty million drawings.
-WINDOWS_PER_PIPELINE = 1024
+# One pipeline covers at most so many windows; a longer run chains pipelines. Ray Data puts a read task into the object
+# store for each window before it reads any, in this process and with its interpreter: 1,024 took two to nine seconds.
+WINDOWS_PER_PIPELINE = 128
+# With so many windows left the next pipeline is started, so that its first window is there when they are used up.
+WINDOWS_LEFT = 4
 
-_hungry = threading.Event()  # set while a consumer in this process waits for a window
-_PAUSE_S = 0.05
+_hungry = threading.Event()  # set while a consumer in this process asks for a window
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.4
 
 
 class _Patience:
@@ -38,13 +40,18 @@ class _Patience:
 
     With its buffer full the loop polls without a pause: half a core, and the interpreter's lock, taken from
     the training that it feeds. It asks every ExecutionCallback at each turn; this one holds it until a
-    consumer is hungry, or a moment has passed.
+    consumer is hungry, or a moment has passed. A window that was taken makes room for a task, whose output the next
+    turns collect; after these there is nothing to do until the next is taken, so the moments grow.
     """
+
+    def __init__(self) -> None:
+        self._pause_s = _SHORTEST_PAUSE_S
 
     def before_execution_starts(self, executor: object) -> None: ...
 
     def on_execution_step(self, executor: object) -> None:
-        _hungry.wait(_PAUSE_S)
+        asked = _hungry.wait(self._pause_s)
+        self._pause_s = _SHORTEST_PAUSE_S if asked else min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
     def after_execution_succeeds(self, executor: object) -> None: ...
 
@@ -127,18 +134,23 @@ def windows_read(
 ) -> Iterator[tuple[Window, pa.Table]]:
     """Each window with its table: the first read here, the others through Ray Data, which starts meanwhile."""
     head, coming = head_of(plan, len(lanes), coming)
-    # Read first, a twentieth of a second, and not beside Ray Data's start, which has the interpreter for seconds.
+    # Read first, a twentieth of a second, and not beside Ray Data's start, which has the interpreter for a while.
     there = [(window, read_window(plan, lanes, window)) for window in head]
-    todo = list(islice(coming, WINDOWS_PER_PIPELINE))
-    blocks = _blocks(plan, lanes, todo, buffer_bytes)
-    first = readers.submit(next, blocks) if todo else None
-    yield from there
-    while todo:
-        for window in todo:
-            _hungry.set()
-            block = first.result() if first else next(blocks)
-            _hungry.clear()
-            first = None
-            yield window, block.combine_chunks()
+
+    def started() -> tuple[list[Window], Future[pa.Table], Iterator[pa.Table]]:
+        """The next pipeline: its windows, the first one's table, and the others' tables."""
         todo = list(islice(coming, WINDOWS_PER_PIPELINE))
         blocks = _blocks(plan, lanes, todo, buffer_bytes)
+        return todo, readers.submit(next, blocks, None), blocks
+
+    following = started()
+    yield from there
+    while following[0]:
+        todo, first, blocks = following
+        for number, window in enumerate(todo):
+            _hungry.set()
+            block = next(blocks) if number else first.result()
+            _hungry.clear()
+            if number == max(len(todo) - WINDOWS_LEFT, 0):
+                following = started()
+            yield window, block.combine_chunks()
