@@ -5,17 +5,14 @@ in a window (see order.py) and hand the drawings on in the order of their steps,
 processes take seconds to start: meanwhile the rank reads the first steps by the same arithmetic.
 """
 
-# mypy: allow-subclassing-any
-
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.stream_pictures import rasterized
@@ -67,49 +64,27 @@ def nodes_with_cores() -> int:
     return sum(node["Alive"] and node["Resources"].get("CPU", 0.0) > 0 for node in ray.nodes())
 
 
-def number_source(count: int) -> "ray.data.Datasource":
-    """The numbers 0 to count - 1 as a datasource, column ``id``, a block each.
-
-    `ray.data.range`, but that its tasks may ask for less than a CPU.
-    """
-    from ray.data import Datasource, ReadTask
-    from ray.data.block import BlockMetadata
-
-    class Numbers(Datasource):
-        def estimate_inmemory_data_size(self) -> int:
-            return 8 * count
-
-        def get_read_tasks(
-            self, parallelism: int, per_task_row_limit: int | None = None, **_: object
-        ) -> list[ReadTask]:
-            about = BlockMetadata(num_rows=1, size_bytes=8, exec_stats=None, input_files=None)
-            return [ReadTask(lambda k=k: [pa.table({"id": [k]})], about) for k in range(count)]
-
-    return Numbers()
-
-
 def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: int) -> "ray.data.Dataset":
     import ray.data
 
     in_task = plan.rasterize == "tasks"
 
-    def read(ids: dict[str, NDArray[np.int64]]) -> pa.Table:
-        tables = []
+    def read(asked: pa.Table) -> pa.Table:
+        (numbers,) = asked.to_pylist()  # a block holds one window
+        window = Window(**numbers)
         with patience(TRAINING_PATIENCE_S):
-            for window in (todo[int(i)] for i in ids["id"]):
-                table = read_window(plan, lanes, window)
-                tables.append(rasterized(plan, table, window.epoch) if in_task else table)
-        return pa.concat_tables(tables)
+            table = read_window(plan, lanes, window)
+        return rasterized(plan, table, window.epoch) if in_task else table
 
-    # Both stages ask for the same resources, so that Ray Data runs them as one task. Where CPUs don't say how many
-    # may run at once, it is two: one reads while the other's window is used.
-    at_once = None if plan.task_cpus else 2
-    dataset = ray.data.read_datasource(
-        number_source(len(todo)),
-        override_num_blocks=len(todo),
+    items = [asdict(window) for window in todo]
+    # Where CPUs don't say how many may run at once, it is two: one reads while the other's window is used.
+    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        read,
+        batch_size=None,
+        batch_format="pyarrow",
         num_cpus=plan.task_cpus,
-        concurrency=at_once,
-    ).map_batches(read, batch_size=None, num_cpus=plan.task_cpus, concurrency=at_once)
+        concurrency=None if plan.task_cpus else 2,
+    )
     # A window stays one block, and Ray Data reckons with its size when it asks how many tasks the buffer holds.
     longest = max(len(lanes) * plan.order(0).rows_per_lane_step, plan.window_drawings)
     dataset.context.target_max_block_size = round(1.2 * longest * plan.bytes_of_drawing)
