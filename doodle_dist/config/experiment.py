@@ -36,7 +36,8 @@ class DataConfig(Section):
         50 << 20,
         ge=1,
         le=100 << 20,
-        description="drawings (strokes, or pixels) that are read at once, 131,072 of them at most",
+        description="drawings (strokes, or pixels) that are read at once; 131,072 of them at most where the "
+        "worker reads or they lie in an object store",
     )
     read: Read = Field(
         "auto",

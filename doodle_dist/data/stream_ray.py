@@ -86,7 +86,7 @@ def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: 
         concurrency=None if plan.task_cpus else 2,
     )
     # A window stays one block, and Ray Data reckons with its size when it asks how many tasks the buffer holds.
-    longest = max(len(lanes) * plan.order(0).rows_per_lane_step, plan.window_drawings)
+    longest = max(len(lanes) * plan.order(0).rows_per_lane_step, plan.window_drawings) * _windows_as_one(plan)
     dataset.context.target_max_block_size = round(1.2 * longest * plan.bytes_of_drawing)
     options = dataset.context.execution_options
     options.preserve_order = True
@@ -94,6 +94,30 @@ def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: 
     dataset.context.enable_progress_bars = False
     dataset.context.custom_execution_callback_classes = [_Patience]
     return dataset
+
+
+def _windows_as_one(plan: StreamPlan) -> int:
+    """How many neighbouring windows a task reads as one: as many as ``window_bytes`` hold.
+
+    Some 25 ms of what a window costs Ray Data don't depend on how much it holds. From an object store they stay as they
+    are, since there it is worth more that several tasks wait for its answers at once.
+    """
+    drawings = plan.window_bytes // plan.bytes_of_drawing
+    return 1 if "://" in plan.uri else max(1, drawings // max(1, plan.window_drawings))
+
+
+def _joined(coming: Iterator[Window], most: int) -> Iterator[Window]:
+    """The windows, neighbours of an epoch as one, up to ``most`` of them."""
+    held, count = next(coming, None), 1
+    if held is None:
+        return
+    for window in coming:
+        if count < most and (held.epoch, held.stop) == (window.epoch, window.first):
+            held, count = Window(held.epoch, held.first, window.stop), count + 1
+        else:
+            yield held
+            held, count = window, 1
+    yield held
 
 
 def _blocks(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: int) -> Iterator[pa.Table]:
@@ -109,6 +133,7 @@ def windows_read(
 ) -> Iterator[tuple[Window, pa.Table]]:
     """Each window with its table: the first read here, the others through Ray Data, which starts meanwhile."""
     head, coming = head_of(plan, len(lanes), coming)
+    coming = _joined(coming, _windows_as_one(plan))
     # Read first, a twentieth of a second, and not beside Ray Data's start, which has the interpreter for a while.
     there = [(window, read_window(plan, lanes, window)) for window in head]
 

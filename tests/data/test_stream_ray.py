@@ -35,6 +35,7 @@ def test_pipelines_are_short_and_the_next_one_starts_before_one_ends(
     monkeypatch.setattr(stream_ray, "head_of", lambda plan, lanes, coming: ([], coming))
     monkeypatch.setattr(stream_ray, "WINDOWS_PER_PIPELINE", 5)
     monkeypatch.setattr(stream_ray, "WINDOWS_LEFT", 2)
+    monkeypatch.setattr(stream_ray, "_windows_as_one", lambda plan: 1)
     coming = (Window(0, k, k + 1) for k in range(count))
     for window, table in stream_ray.windows_read(None, range(1), coming, 0, AtOnce()):  # type: ignore[arg-type]
         assert table["id"].to_pylist() == [window.first]
@@ -61,3 +62,11 @@ def test_the_loop_turns_less_and_less_often_until_a_window_is_asked_for(
     for _ in range(8):
         patience.on_execution_step(None)
     assert pauses == [0.05, 0.1, 0.2, 0.4, 0.4, 0.4, 0.05, 0.1]
+
+
+def test_neighbouring_windows_of_an_epoch_are_read_as_one() -> None:
+    apart = [Window(0, 0, 2), Window(0, 2, 4), Window(0, 4, 5), Window(1, 0, 2), Window(1, 2, 4)]
+    assert list(stream_ray._joined(iter(apart), 1)) == apart
+    assert list(stream_ray._joined(iter(apart), 2)) == [Window(0, 0, 4), Window(0, 4, 5), Window(1, 0, 4)]
+    assert list(stream_ray._joined(iter(apart), 9)) == [Window(0, 0, 5), Window(1, 0, 4)]
+    assert list(stream_ray._joined(iter(()), 2)) == []
