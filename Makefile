@@ -28,8 +28,8 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# A file's tests stay together, which share a Ray and datasets, and in the order of their names: the long ones come
-# first. JOBS: how many files at a time.
+# A file's tests stay together, which share a Ray and datasets, and in the order of their names, but for the longest
+# (tests/conftest.py): the long ones come first. JOBS: how many files at a time.
 JOBS ?= 2
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 unit: $(READY)

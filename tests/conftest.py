@@ -1,11 +1,19 @@
 """Fixtures for all tests."""
 
 import os
+import tempfile
 
 # Before anything imports torch: tests run side by side, and threads that wait for each other's cores cost tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray Train looks every two seconds whether its workers are done: for runs as short as these, oftener.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+# A folder of the tests' own for Ray, by a short name, since sockets lie in it. In the usual one `ray start` may have
+# noted a cluster that has been killed since: Ray Train's cleaner of placement groups asks for that one, and each run
+# waits 12 s for the cleaner at its end.
+os.environ.setdefault("RAY_TMPDIR", os.path.join(tempfile.gettempdir(), "ray-tests"))
+# A process less for each run: no node of these is about to be taken away (in `make faults` one is). Commands that have
+# a process of their own keep it: AS_TYPED of tests/cluster/test_train.py.
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,9 +30,23 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["tests.s3"]
 
+# Nobody reads here what Ray's workers print. Its log monitor looks for new files ten times a second, and through all
+# that it knows; a session has hundreds: 3 to 5 % of a core.
+os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "1")
+os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "600")
+
 # How long an example takes says more of what else the machine does than of the code.
 settings.register_profile("doodle_dist", deadline=None)
 settings.load_profile("doodle_dist")
+
+
+LONGEST = Path(__file__).parent / "cluster" / "test_tune.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file comes first in its folder: while one process has it, the other has all others of that."""
+    folders = list(dict.fromkeys(item.path.parent for item in items))
+    items.sort(key=lambda item: (folders.index(item.path.parent), item.path != LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,14 @@
-"""The package's modules, and what each imports of the others."""
+"""The package's modules, and what each imports of the others: each file read once, for hundreds of tests."""
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "doodle_dist"
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Names without ``doodle_dist.``, and files."""
     return {
@@ -16,6 +18,7 @@ def modules() -> dict[str, Path]:
     }
 
 
+@cache
 def imports_of(file: Path) -> set[str]:
     """Every name that a file imports, in functions too, but not where it is only run as a program."""
     found = set()

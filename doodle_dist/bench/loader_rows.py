@@ -323,15 +323,21 @@ def _drawn(batches: Iterator[tuple[Tensor, Tensor]], seconds: float) -> float:
 
 
 def _ranks(folder: Path, workers: int) -> list[Any]:
-    """Ranks on a Ray of their own, with as many CPUs as the others have processes, which go with this process."""
+    """Ranks on a Ray of their own, with as many CPUs as the others have processes, which go with this process; on the
+    Ray that is there, where one is."""
     import ray
 
     from doodle_dist.ray_cluster import keep_idle_processes
 
-    keep_idle_processes()
-    ray.init(
-        address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-    )
+    if not ray.is_initialized():
+        keep_idle_processes()
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     actor: Any = ray.remote(num_cpus=0)(_Rank)
     ranks = [actor.remote(str(folder / "prepared"), workers, rank) for rank in range(workers)]
     ray.get([one.__ray_ready__.remote() for one in ranks])

@@ -1,11 +1,13 @@
 """The benches of prepare and of the stream, small: what they report is what was done, by all that they count."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from doodle_dist.bench import ingest, prepare
 from doodle_dist.data.manifest import load_manifest
+from doodle_dist.data.stream_plan import plan_stream
 from tests.conftest import write_drawings
 from tests.datasets import prepare_here
 
@@ -17,6 +19,8 @@ def test_a_stream_is_held_against_the_rasteriser_alone(
 ) -> None:
     for name, value in {"_ROUNDS": 1, "_SECONDS": 0.3, "_WARM_UP_S": 0.1, "_GLOBAL_BATCH": 64}.items():
         monkeypatch.setattr(ingest, name, value)
+    # Four tasks that read at once, and not eight: each is a process that starts.
+    monkeypatch.setattr(ingest, "plan_stream", partial(plan_stream, task_cpus=1.0))
     data = prepare_here(tmp_path, {"cat": 700, "dog": 700}, (100.0, 0.0, 0.0))
     found = ingest.measure(data, workers=2)
     assert found.drawings == 1400

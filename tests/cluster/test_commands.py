@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.cluster.test_train import doodle_dist, kill_tree
+from tests.cluster.test_train import AS_TYPED, doodle_dist, kill_tree
 from tests.datasets import prepare_here
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -51,7 +51,7 @@ def head(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     command[0] = str(Path(sys.executable).parent / "ray")
     log = (tmp_path / "head.log").open("wb")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    there = os.environ | environ | {"DOODLE_DATA": str(dataset), "PATH": path}
+    there = os.environ | environ | AS_TYPED | {"DOODLE_DATA": str(dataset), "PATH": path}
     process = subprocess.Popen(command, stdout=log, stderr=log, env=there, start_new_session=True)
     try:
         deadline = time.monotonic() + 90
@@ -74,7 +74,8 @@ def head(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
 
 
 def test_with_no_ray_started_and_no_preset(dataset: Path, tmp_path: Path) -> None:
-    environ = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"DOODLE_DATA": str(dataset)}
+    environ = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    environ |= AS_TYPED | {"DOODLE_DATA": str(dataset)}
     done = subprocess.run(
         [sys.executable, "-m", "doodle_dist.train", *SHORT],
         capture_output=True, text=True, timeout=200, env=environ, cwd=tmp_path, check=False,

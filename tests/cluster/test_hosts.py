@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from doodle_dist.data import filesystems, storage
+from doodle_dist.data import filesystems, retry, storage
 from doodle_dist.data.retry import patience
 from doodle_dist.data.storage_errors import StorageError
 from tests.s3 import S3Server, free_port
@@ -107,9 +107,11 @@ def test_faults_are_what_was_asked_for_and_end(proxied: tuple[Proxied, str]) -> 
 
 @pytest.mark.slow
 def test_a_store_that_refuses_half_of_all_requests_for_long_is_still_written_and_read(
-    proxied: tuple[Proxied, str],
+    proxied: tuple[Proxied, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, bucket = proxied
+    # A read is refused eight times in a row in one of ten of these tests: pauses of half a minute. Twelve end patience.
+    monkeypatch.setattr(retry, "_LONGEST_PAUSE_S", 0.25)
     proxy.set(errors=0.5)
     with patience(60):
         for number in range(30):  # a hundred requests: more than a client's budget of retries

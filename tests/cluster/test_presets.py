@@ -1,4 +1,4 @@
-"""Every preset, made narrow and short, trains under Ray Train with two workers, resumes, and its snapshot works.
+"""Every preset, made narrow and short, trains with two workers of Ray Train, resumes with one, and its snapshot works.
 
 On real data: Google's bitmaps, strokes, MNIST and a CIFAR-10 folder; Fashion-MNIST and CUB-200-2011 on files of
 the official layout that the test makes. `make presets` runs all of them, `make test` two.
@@ -147,7 +147,7 @@ def test_a_preset_trains_resumes_and_is_used(
     experiment = load_experiment(preset, [*WIDTHS[task], *small])
     name = f"{preset}-resumed" if resumes else preset
     lengths = (6 * BATCH, 10 * BATCH) if resumes else (10 * BATCH,)
-    for drawings in lengths:
+    for workers, drawings in zip((2, 1), lengths, strict=False):
         options = {
             "data.uri": _prepared(folder, kind, shared_data),
             "data.lanes": 4,
@@ -157,7 +157,7 @@ def test_a_preset_trains_resumes_and_is_used(
             "train.log_every_drawings": BATCH,
             "train.checkpoint_every_drawings": 3 * BATCH,
             "train.held_out_drawings": 64,
-            "scaling.workers": 2,
+            "scaling.workers": workers,
             "storage": str(folder / "runs"),
             "run": name,
         }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import ray
 
 from doodle_dist.data import storage
 from doodle_dist.evaluation.audit_check import check_run
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 def command(dataset: str, runs: str, workers: str, drawings: int) -> list[str]:
     places = ["--data", dataset, "--storage", runs, "--run", "asked"]
     length = f"--set=train.drawings={drawings}"
-    return ["train", "classifier-small", "--local", "--workers", workers, *places, *TINY, length]
+    return ["train", "classifier-small", "--workers", workers, *places, *TINY, length]
 
 
 def wait_for_a_checkpoint(uri: str, log: Path, process: subprocess.Popen[bytes]) -> None:
@@ -39,8 +40,10 @@ def wait_for_a_checkpoint(uri: str, log: Path, process: subprocess.Popen[bytes])
 
 
 def test_from_and_to_s3_it_is_stopped_goes_on_and_is_damaged(
-    s3_env: S3Server, s3_bucket: str, tmp_path: Path, here: Command
+    s3_env: S3Server, s3_bucket: str, tmp_path: Path, here: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By a driver of its own on the Ray that is there, as a person's on a cluster."""
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     write_drawings(tmp_path / "raw", {"cat": 700, "dog": 500})
     data, runs, log = f"{s3_bucket}/data", f"{s3_bucket}/runs", tmp_path / "log"
     uri, bucket = f"{runs}/asked", s3_env.root / s3_bucket.removeprefix("s3://")

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 
 import orjson
@@ -150,7 +151,7 @@ def test_the_best_are_trained_again_with_seeds_that_the_search_has_not_used(
         drawings=64, confirm=2, confirm_seeds=2,
     )  # fmt: skip
     plan = plan_search(experiment, search, trials=4)
-    record = tune(plan, Options(quiet=True, concurrent=2))
+    record = tune(plan, Options(quiet=True, concurrent=1))
     assert record.trials[0].settings["optim.classifier.lr"] == experiment.optim.classifier.lr  # type: ignore[union-attr]
     finalists = [trial.number for trial, _ in record.by_objective()[:2]]
     assert sorted(record.confirmed) == sorted(finalists)
@@ -161,7 +162,7 @@ def test_the_best_are_trained_again_with_seeds_that_the_search_has_not_used(
     assert record.best is not None
     means = record.confirmations()
     assert means[record.best[0].number][0] == min(mean for mean, _ in means.values())
-    again = tune(plan, Options(quiet=True, resume=True, concurrent=2))
+    again = tune(plan, Options(quiet=True, resume=True, concurrent=1))
     assert again.confirmed == record.confirmed
 
 
@@ -211,7 +212,7 @@ def test_a_population_takes_over_what_is_better_and_goes_on_where_it_was_told_to
 ) -> None:
     experiment, search = search_of(
         dataset, tmp_path, "pbt", "optim.classifier.lr=loguniform(1e-6, 1e-1)",
-        scheduler="pbt", drawings=320, perturb_every=32,
+        scheduler="pbt", drawings=256, perturb_every=32,
     )  # fmt: skip
     at_once: list[int] = []
     monkeypatch.setattr(Follower, "show", lambda follower: at_once.append(len(follower.running)))
@@ -236,7 +237,7 @@ def test_a_population_takes_over_what_is_better_and_goes_on_where_it_was_told_to
     assert sorted(record.trials) == list(range(5))
     for trial in record.trials.values():
         assert trial.status == "finished"
-        assert trial.results[-1].drawings_seen >= 320
+        assert trial.results[-1].drawings_seen >= 256
         assert all(1e-6 <= result.settings["optim.classifier.lr"] <= 1e-1 for result in trial.results)
         had = len(first.trials[trial.number].results)
         last, *more = trial.results[had - 1 :]
@@ -269,7 +270,7 @@ def test_a_search_that_another_driver_takes_over_ends_and_says_who_has_it(
         lambda: storage.write_atomic(theirs.uri, lease._as_json(theirs)),
     )
     with pytest.raises(WorkFailedError, match="search taken was taken over by process 4711 on far-away"):
-        tune(plan_search(experiment, search, trials=200), Options(quiet=True, concurrent=2))
+        tune(plan_search(experiment, search, trials=200), Options(quiet=True, concurrent=1))
     assert lease.newest_lease(uri) == theirs
     assert left_behind() == (0, 0)
 
@@ -333,12 +334,22 @@ def test_a_gan_is_judged_by_an_evaluator_that_the_search_trains_first(
 TRIALS = 8
 
 
-def search_command(dataset: str, runs: str, *more: str) -> list[str]:
+def search_command(dataset: str, runs: str, space: Path, *more: str) -> list[str]:
     sets = [argument for setting in TINY for argument in ("--set", setting)]
     return [
-        "tune", "classifier-small", "--trials", str(TRIALS), "--concurrent", "2", "--drawings", "800", "--local",
-        "--data", dataset, "--storage", runs, "--run", "cut", *sets, *more,
+        "tune", "classifier-small", "--trials", str(TRIALS), "--concurrent", "2", "--drawings", "800",
+        "--space", str(space), "--data", dataset, "--storage", runs, "--run", "cut", *sets, *more,
     ]  # fmt: skip
+
+
+def space_that_confirms(best: int, folder: Path) -> Path:
+    """The space of classifiers in a file, with so many of the best trained again, once each."""
+    shipped = resources.files("doodle_dist.config") / "searches" / "classifier.toml"
+    file = folder / "space.toml"
+    file.write_text(
+        shipped.read_text().replace("[search]\n", f"[search]\nconfirm = {best}\nconfirm_seeds = 1\n")
+    )
+    return file
 
 
 @contextmanager
@@ -373,7 +384,8 @@ def check_none_ran_twice(uri: str, over: dict[int, tuple[str, int]]) -> None:
 
 
 def test_a_killed_search_goes_on_with_the_same_command(dataset: str, tmp_path: Path, here: Command) -> None:
-    command, uri = search_command(dataset, str(tmp_path)), str(tmp_path / "cut")
+    space = space_that_confirms(0, tmp_path)  # the best are trained again in another test
+    command, uri = search_command(dataset, str(tmp_path), space, "--local"), str(tmp_path / "cut")
     with running_until(command, tmp_path / "log", uri, over=3) as driver:
         kill_tree(driver)
         over = ended(read_search(uri))
@@ -384,9 +396,12 @@ def test_a_killed_search_goes_on_with_the_same_command(dataset: str, tmp_path: P
 
 
 def test_a_search_in_an_object_store_by_optuna_stops_when_it_is_told_to_and_goes_on(
-    dataset: str, s3_bucket: str, tmp_path: Path, here: Command
+    dataset: str, s3_bucket: str, tmp_path: Path, here: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = search_command(dataset, s3_bucket, "--search", "optuna", "--json")
+    """By a driver of its own on the Ray that is there, as a person's on a cluster."""
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+    space = space_that_confirms(1, tmp_path)
+    command = search_command(dataset, s3_bucket, space, "--search", "optuna", "--json")
     uri, log = f"{s3_bucket}/cut", tmp_path / "log"
     with running_until(command, log, uri, over=3) as driver:
         driver.send_signal(signal.SIGTERM)
