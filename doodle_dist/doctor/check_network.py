@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.doctor.check_room import ranks_on
 from doodle_dist.doctor.facts import ClusterFacts, NodeFacts
 from doodle_dist.doctor.findings import Finding
 from doodle_dist.doctor.sizes import MIB, as_rate
@@ -15,10 +14,11 @@ SLOW_LINK_BYTES_PER_S = 100 * MIB
 
 def check_interfaces(facts: ClusterFacts, experiment: Experiment) -> Iterator[Finding]:
     """Which interface gloo or NCCL will use where ranks may be, and whether the other nodes can reach it."""
-    nodes = [node for node in facts.nodes if ranks_on(node, experiment)]
-    if len({node.address for node in nodes}) < 2 or experiment.scaling.workers < 2:
+    scaling = experiment.scaling
+    nodes = [node for node in facts.nodes if scaling.workers_on(node.ray_cpus, node.ray_gpus)]
+    if len({node.address for node in nodes}) < 2 or scaling.workers < 2:
         return
-    backend = experiment.scaling.backend
+    backend = scaling.backend
     variable = f"{backend.upper()}_SOCKET_IFNAME"
     for node in nodes:
         guess = guess_interface(node)
