@@ -89,11 +89,22 @@ def _end(job: Job) -> None:
     job.submit().succeeded()
 
 
+def _on_two_nodes(submit: Submit) -> tuple[Job, dict[str, int]]:
+    """An elastic run with a worker on each node, and a checkpoint of theirs.
+
+    It may begin with one: a node that the row before has killed has only just come back.
+    """
+    job = submit(**ELASTIC)
+    wait_for(lambda: len(train_workers()) == 2, "a worker on each node", 120)
+    job.wait_for_checkpoint(after=3000)
+    kept = job.wait_for_the_next_checkpoint()
+    assert len(train_workers()) == 2
+    return job, kept
+
+
 def test_node_killed_and_started_elastic(submit: Submit, row: Row) -> None:
     """One node of two killed, and one added later: elastic, `--workers 1:2`."""
-    job = submit(**ELASTIC)
-    kept = job.wait_for_checkpoint(after=3000)
-    assert len(train_workers()) == 2, "a worker on each node"
+    job, kept = _on_two_nodes(submit)
     node = next(iter(train_workers()))
     row.strike()
     command("kill", node)
@@ -143,9 +154,7 @@ def test_growth_saves_first(submit: Submit, row: Row) -> None:
 
 def test_node_killed_as_another_is_added(submit: Submit, row: Row) -> None:
     """One node of two killed, and another added at the same time: elastic, `--workers 1:2`."""
-    job = submit(**ELASTIC)
-    kept = job.wait_for_checkpoint(after=3000)
-    assert len(train_workers()) == 2, "a worker on each node"
+    job, kept = _on_two_nodes(submit)
     node = next(iter(train_workers()))
     row.strike()
     command("kill", node)
