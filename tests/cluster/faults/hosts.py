@@ -256,10 +256,11 @@ class Job:
         """How many workers an attempt had."""
         return len(list(self.folder.glob(f"audit/attempt-{attempt:04d}/rank-*")))
 
-    def check(self, kept: dict[str, int], attempts: int = 2) -> None:
+    def check(self, kept: dict[str, int], attempts: int = 2, before: int = 1) -> None:
         """Exactly once, to the end, in ``attempts`` starts or more; and no checkpoint lost.
 
-        ``kept`` was registered when the fault struck: nothing may have been begun from before it after that.
+        ``kept`` was registered when the fault struck, after ``before`` starts: nothing may have been begun from before
+        it after that.
         """
         audit = check_run(self.uri)
         assert audit.problems == ()
@@ -269,7 +270,7 @@ class Job:
         assert final == self.registered()["drawings_seen"] == audit.rows
         starts = self.attempt_starts()
         assert len(starts) >= attempts, starts
-        assert all(step >= kept["step"] for step in list(dict(sorted(starts.items())).values())[1:]), (
+        assert all(step >= kept["step"] for step in list(dict(sorted(starts.items())).values())[before:]), (
             starts,
             kept,
         )
