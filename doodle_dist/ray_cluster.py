@@ -103,12 +103,11 @@ def connect(need: Need, *, local: bool, debug: bool = False, dashboard: bool = F
 
 def _join_or_start(need: Need, local: bool, debug: bool, dashboard: bool) -> bool:
     """True where a Ray was started here."""
-    quiet = {"log_to_driver": debug, "logging_level": "INFO" if debug else "ERROR"}
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     if not local and (address := _started_cluster()):
         _refuse_dead_address(address)
         try:
-            ray.init(address=address, **quiet)
+            ray.init(address=address, **_quiet(debug))
         except ConnectionError:
             raise ValueError(
                 f"the Ray cluster at {address} does not let us in; is it up, and are RAY_AUTH_MODE and the "
@@ -117,20 +116,24 @@ def _join_or_start(need: Need, local: bool, debug: bool, dashboard: bool) -> boo
         return False
     cores = os.cpu_count() or 1
     cpus = max(cores, math.ceil(need.on([{"CPU": cores}]).cpus - ROUNDING))
-    keep_idle_processes()
     # What is started here outlives the terminal: a run can be saved before it ends.
     with _on_hangup(signal.SIG_IGN):
-        ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **quiet)
+        start_ray(cpus, debug=debug, dashboard=dashboard)
     return True
 
 
-def keep_idle_processes() -> None:
-    """A Ray that is started after this keeps task processes that have nothing to do for a minute.
+def _quiet(debug: bool) -> dict[str, bool | str]:
+    return {"log_to_driver": debug, "logging_level": "INFO" if debug else "ERROR"}
+
+
+def start_ray(cpus: int, *, debug: bool = False, dashboard: bool = False) -> None:
+    """Start a Ray of this process's own, which keeps task processes that have nothing to do for a minute.
 
     Of those that had nothing to do for a second it would keep no more than it has free CPUs: few, where workers have
     the others. Ray Data's tasks come in bursts, and a process takes seconds of a core to start.
     """
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
+    ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **_quiet(debug))
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def _host_environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "RAY_TRAIN_V2_ENABLED": "1",
         "RAY_JOB_STOP_WAIT_TIME_S": "60",
-        "RAY_idle_worker_killing_time_threshold_ms": "60000",  # see ray_cluster.keep_idle_processes
+        "RAY_idle_worker_killing_time_threshold_ms": "60000",  # see ray_cluster.start_ray
     }
 
 

@@ -276,11 +276,9 @@ def run(
 
 
 def _start_ray(workers: int) -> None:
-    from doodle_dist.ray_cluster import quiet_ray_data
+    from doodle_dist.ray_cluster import quiet_ray_data, start_ray
 
-    ray.init(
-        address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-    )
+    start_ray(workers)
     quiet_ray_data()
 
 

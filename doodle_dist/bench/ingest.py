@@ -24,7 +24,7 @@ from doodle_dist.data.schema import binary_buffers
 from doodle_dist.data.stream import CHUNK_DRAWINGS, rank_batches
 from doodle_dist.data.stream_plan import StreamPlan, plan_stream
 from doodle_dist.data.stream_rows import packed_drawings
-from doodle_dist.ray_cluster import keep_idle_processes
+from doodle_dist.ray_cluster import start_ray
 
 _ROUNDS, _SECONDS, _WARM_UP_S = 3, 8.0, 5.0
 _GLOBAL_BATCH = 1024
@@ -90,10 +90,7 @@ def measure(uri: str, workers: int) -> Ingest:
 
 def main(uris: list[str], workers: int, output: Path | None) -> None:
     """Measure each dataset and print a table."""
-    keep_idle_processes()
-    ray.init(
-        address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-    )
+    start_ray(workers)
     results = [measure(locations.absolute(uri), workers) for uri in uris]
     table = Table("data", "drawings", "rasteriser alone /s", "to the workers /s", "ratio", "first batch s")
     for r in results:

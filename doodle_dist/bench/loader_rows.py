@@ -327,17 +327,10 @@ def _ranks(folder: Path, workers: int) -> list[Any]:
     Ray that is there, where one is."""
     import ray
 
-    from doodle_dist.ray_cluster import keep_idle_processes
+    from doodle_dist.ray_cluster import start_ray
 
     if not ray.is_initialized():
-        keep_idle_processes()
-        ray.init(
-            address="local",
-            num_cpus=workers,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        start_ray(workers)
     actor: Any = ray.remote(num_cpus=0)(_Rank)
     ranks = [actor.remote(str(folder / "prepared"), workers, rank) for rank in range(workers)]
     ray.get([one.__ray_ready__.remote() for one in ranks])

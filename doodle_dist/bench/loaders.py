@@ -173,11 +173,9 @@ def main(
 def _lay_out(folder: Path, drawings: int, categories: int, real: Path, workers: int) -> dict[str, str]:
     import ray
 
-    from doodle_dist.ray_cluster import quiet_ray_data
+    from doodle_dist.ray_cluster import quiet_ray_data, start_ray
 
-    ray.init(
-        address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-    )
+    start_ray(workers)
     quiet_ray_data()
     try:
         return lay_out(folder, drawings, categories, real)

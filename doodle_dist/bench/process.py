@@ -10,7 +10,6 @@ each in a process of its own, on the same made-up drawings.
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from doodle_dist.bench.commands import output_of
 from doodle_dist.bench.machine import Machine, write_result
 from doodle_dist.config.load import load_experiment
 
@@ -98,7 +98,7 @@ def training(preset: str, data: Path, folder: Path, drawings: int, log_every: in
     command += ["--data", str(data), "--storage", str(folder), "--run", "process"]
     for setting in settings:
         command += ["--set", setting]
-    _run(command)
+    output_of(command)
     logs = [
         line
         for line in map(json.loads, (folder / "process" / "metrics.jsonl").read_text().splitlines())
@@ -122,14 +122,6 @@ def wall_times(folder: Path, tag: str) -> dict[int, float]:
     }
 
 
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        raise RuntimeError(f"{' '.join(command)} failed: {said[-1] if said else done.returncode}")
-    return done.stdout
-
-
 def measure(preset: str, data: Path, folder: Path, seconds: float, rounds: int) -> ProcessTimes:
     """Both in turns, about ``seconds`` each; ``folder`` is for this preset's runs alone."""
     experiment = load_experiment(preset, [])
@@ -140,7 +132,7 @@ def measure(preset: str, data: Path, folder: Path, seconds: float, rounds: int) 
     plain, trained, waits, drawings = [], [], [], 0
     for k in range(rounds):
         command = [sys.executable, "-m", "doodle_dist.bench.process", preset, str(data), str(seconds)]
-        plain.append(float(_run(command).splitlines()[-1]))
+        plain.append(float(output_of(command).splitlines()[-1]))
         log_every = max(experiment.train.global_batch, round(plain[0]))  # about a second
         drawings = round(seconds * plain[0]) + 2 * log_every
         rate, wait = training(preset, data, folder / f"{k}", drawings, log_every)
@@ -167,8 +159,8 @@ def main(presets: list[str], seconds: float, rounds: int, output: Path | None) -
         raw, data = where / "raw", where / "data"
         cli = [sys.executable, "-m", "doodle_dist.cli"]
         synth = f"data synth --drawings {_DRAWINGS} --categories {_CATEGORIES} --to {raw}"
-        _run([*cli, *synth.split()])
-        _run([*cli, *f"data prepare --local --source {raw} --to {data}".split()])
+        output_of([*cli, *synth.split()])
+        output_of([*cli, *f"data prepare --local --source {raw} --to {data}".split()])
         for number, preset in enumerate(presets or PRESETS):
             # A preset may be a file anywhere: its name is no name for a folder of ours.
             results.append(measure(preset, data, where / f"runs-{number}", seconds, rounds))

@@ -6,7 +6,6 @@ in processes of their own, with made-up drawings prepared before.
 """
 
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,8 +15,8 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from doodle_dist.bench.commands import output_of
 from doodle_dist.bench.machine import Machine, write_result
-from doodle_dist.errors import WorkFailedError
 
 _PRESET, _DRAWINGS, _CATEGORIES = "doodle-gan-small", 4_000, 4
 HELP_BAR_S, FIRST_STEP_BAR_S, OVER_FLOOR_S = 0.4, 12.0, 2.0
@@ -68,12 +67,9 @@ def _command(*arguments: str) -> list[str]:
 
 
 def _run(command: list[str]) -> float:
-    """The time (of the clock) at which a command was begun. Raises WorkFailedError with the last that it said."""
+    """The time (of the clock) at which a command was begun, once it has ended. Raises WorkFailedError."""
     began = time.time()
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-        raise WorkFailedError(f"{said[-1]} (of {' '.join(command[1:])})")
+    output_of(command)
     return began
 
 

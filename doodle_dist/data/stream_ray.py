@@ -22,8 +22,8 @@ from doodle_dist.data.stream_rows import read_window
 if TYPE_CHECKING:
     import ray.data
 
-# One pipeline covers at most so many windows; a longer run chains pipelines. Ray Data puts a read task into the object
-# store for each window before it reads any, in this process and with its interpreter: 1,024 took two to nine seconds.
+# One pipeline covers at most so many windows; a longer run chains pipelines. Ray Data puts each window into the object
+# store before it reads any, in this process and with its interpreter: 1,024 read tasks took two to nine seconds.
 WINDOWS_PER_PIPELINE = 128
 # With so many windows left the next pipeline is started, so that its first window is there when they are used up.
 WINDOWS_LEFT = 4

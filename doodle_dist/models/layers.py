@@ -199,9 +199,9 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         centred = wide - mean.view(shape)
         # A second reduction rather than a sum of squares: E[x²] - E[x]² cancels in float32.
         variance = _sum_over_ranks(centred.square().sum(axes)) / total  # [C]
-        self._track(mean.detach(), variance.detach(), total)
         if self.running_var is not None:
             variance = torch.where(is_one, self.running_var, variance)
+        self._track(mean.detach(), variance.detach(), total)
         normal = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             normal = normal * self.weight.view(shape) + self.bias.view(shape)
@@ -214,9 +214,8 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         weight = 1.0 / max(1.0, float(self.num_batches_tracked)) if self.momentum is None else self.momentum
         with torch.no_grad():
             self.running_mean.lerp_(mean, weight)
-            # One value has no variance: 0 / 0 would stay in the statistics for good.
-            unbiased = torch.where(count > 1, variance * count / (count - 1), self.running_var)
-            self.running_var.lerp_(unbiased, weight)
+            # Of one value it is the running one itself; 0 / 0 would stay in the statistics for good.
+            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), weight)
 
 
 class GlobalBatchNorm1d(_GlobalBatchNorm, nn.BatchNorm1d):

@@ -50,7 +50,7 @@ def test_both_are_measured_in_turns(
     tiny: str, dataset: str, tmp_path: Path, here: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The training on the Ray that is there: it starts no other for so little."""
-    alone = process._run
+    alone = process.output_of
 
     def run(command: list[str]) -> str:
         if "train" not in command:
@@ -59,7 +59,7 @@ def test_both_are_measured_in_turns(
         assert answer.returncode == 0, answer.stderr
         return answer.stdout
 
-    monkeypatch.setattr(process, "_run", run)
+    monkeypatch.setattr(process, "output_of", run)
     found = measure(tiny, Path(dataset), tmp_path, 1.0, 1)
     assert found.batch == 64
     assert found.training_per_s > 0
