@@ -9,3 +9,5 @@ STATE, CURSOR = "state.pt", "cursor.json"
 # A checkpoint's folder in storage is one once this file is there, which is written last and deleted first; those of a
 # release that didn't commit have other names (training/checkpoint_store.py).
 COMMIT, COMMITTED_NAME = "commit.json", re.compile(r"checkpoint_\d{12}_f\d+_[0-9a-f]{8}")
+# Beside the checkpoints: which start of a run's workers may write them.
+WORKERS = "workers.json"

@@ -5,7 +5,11 @@
         commit.json                                    written last: every file's size and SHA-256
 
 A folder without commit.json is no checkpoint: it is never read, and swept when the next one is committed. No two
-writers ever write one folder, as each has a number of its own.
+writers ever write one folder, as each has a number of its own. The lease says which driver may write a run, and
+
+    <run>/workers.json                                 which of its starts of the workers
+
+so that what was cut off and replaced, and still runs, neither commits nor sweeps.
 """
 
 import hashlib
@@ -24,12 +28,16 @@ import orjson
 from doodle_dist.data import locations, storage
 from doodle_dist.data.retry import patience
 from doodle_dist.data.storage_errors import DamagedError, StorageError, patiently
-from doodle_dist.run.files import COMMIT, COMMITTED_NAME, CURSOR, META, STATE
+from doodle_dist.run.files import COMMIT, COMMITTED_NAME, CURSOR, META, STATE, WORKERS
 from doodle_dist.training.lease import Lease, LeaseLostError, check
 
 T = TypeVar("T")
 
 COMMIT_VERSION = 1
+
+
+class SupersededError(Exception):
+    """The run's workers were started again, elsewhere: nothing more may be written by these."""
 
 
 @dataclass(frozen=True)
@@ -285,6 +293,15 @@ class CheckpointStore:
     def __init__(self, run_uri: str, keep: int, lease: Lease | None, warn: Callable[[str], object]) -> None:
         self.run_uri, self.keep, self.lease, self.warn = run_uri, keep, lease, warn
         self.asked, self.is_failing = 0, False
+        self.start = b""
+
+    def begin(self) -> None:
+        """From now on no earlier start of the workers commits anything. Call it before looking what to resume from.
+
+        Raises StorageError.
+        """
+        self.start = orjson.dumps({"start": uuid.uuid4().hex})
+        storage.write_atomic(locations.join(self.run_uri, WORKERS), self.start)
 
     def new_name(self, drawings_seen: int) -> str:
         """The folder of the next checkpoint, and that there is one: what can't be stored may give way to it."""
@@ -297,19 +314,22 @@ class CheckpointStore:
             self.warn(f"{name} could not be stored before the next one came; training goes on")
             return False
         try:
-            store(folder, locations.join(self.run_uri, name), self._check_lease)
-        except (StorageError, LeaseLostError, OSError) as error:
+            store(folder, locations.join(self.run_uri, name), self._check_writer)
+        except (StorageError, LeaseLostError, SupersededError, OSError) as error:
             self.is_failing = True
             self.warn(f"{name} was not stored: {error}; training goes on")
             return False
         self.is_failing = False
         try:
-            self._check_lease()
+            self._check_writer()
             prune(self.run_uri, self.keep)
-        except (StorageError, LeaseLostError, OSError) as error:
+        except (StorageError, LeaseLostError, SupersededError, OSError) as error:
             self.warn(f"{name} was stored, and older ones not deleted: {error}; the next one tries again")
         return True
 
-    def _check_lease(self) -> None:
+    def _check_writer(self) -> None:
+        """Raise LeaseLostError or SupersededError where another one writes the run by now."""
         if self.lease is not None:
             check(self.lease)
+        if self.start and storage.read_bytes(locations.join(self.run_uri, WORKERS)) != self.start:
+            raise SupersededError(f"the workers of {locations.public(self.run_uri)} were started again since")

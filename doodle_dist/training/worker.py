@@ -68,6 +68,8 @@ def work(
     # would start the workers anew, to the same end. What one rank alone may meet, a file that can't be read
     # say, is raised: were it noted only, the others would wait for that rank.
     try:
+        if context.rank == 0:
+            context.store.begin()
         with latest_checkpoint(run_uri, context.rank, context.agree, warn) as folder:
             run, batches, cursor = prepare_run(
                 resolved,

@@ -8,7 +8,7 @@ import torch
 
 from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.storage_errors import StorageError
-from doodle_dist.run.files import COMMIT
+from doodle_dist.run.files import COMMIT, STATE
 from doodle_dist.training import checkpoint_store
 from doodle_dist.training.checkpoint import load_cursor, save_checkpoint
 from doodle_dist.training.checkpoint_store import (
@@ -243,6 +243,47 @@ def test_nothing_is_committed_once_the_lease_is_lost(tmp_path: Path) -> None:
     assert "taken over by" in warned[0]
     assert stored_checkpoints(run) == []
     assert not storage.exists(locations.join(run, name, COMMIT))
+
+
+def test_nothing_is_committed_or_swept_by_workers_that_were_replaced(run_uri: str, tmp_path: Path) -> None:
+    warned: list[str] = []
+    cut_off, new = (CheckpointStore(run_uri, 1, None, warned.append) for _ in range(2))
+    cut_off.begin()
+    assert cut_off.store(local(tmp_path / "a", 100), cut_off.new_name(100), cut_off.asked)
+    new.begin()
+    half_written = locations.join(run_uri, new.new_name(150), STATE)
+    storage.write_atomic(half_written, b"not yet all of it")
+    assert not cut_off.store(local(tmp_path / "b", 200), cut_off.new_name(200), cut_off.asked)
+    (warning,) = warned
+    assert "started again" in warning
+    assert storage.exists(half_written)
+    assert [one.drawings_seen for one in stored_checkpoints(run_uri)] == [100]
+    assert new.store(local(tmp_path / "c", 150), new.new_name(150), new.asked)
+    assert [one.drawings_seen for one in stored_checkpoints(run_uri)] == [150]
+    assert not storage.exists(half_written)
+
+
+def test_workers_that_are_replaced_while_they_commit_sweep_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, warned = str(tmp_path / "run"), []
+    cut_off, new = (CheckpointStore(run, 1, None, warned.append) for _ in range(2))
+    cut_off.begin()
+    half_written = locations.join(run, new.new_name(150), STATE)
+    really_write = storage.write_atomic
+
+    def replaced_after(uri: str, data: bytes) -> None:
+        really_write(uri, data)
+        if locations.basename(uri) == COMMIT:
+            new.begin()
+            really_write(half_written, b"not yet all of it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_atomic", replaced_after)
+        assert cut_off.store(local(tmp_path / "a", 100), cut_off.new_name(100), cut_off.asked)
+    (warning,) = warned
+    assert "older ones not deleted" in warning
+    assert storage.exists(half_written)
 
 
 def test_a_checkpoint_that_is_swept_while_it_is_listed_is_none(
