@@ -72,7 +72,7 @@ def bench_full_size(
 
 @app.command("loaders")
 def bench_loaders(
-    drawings: Annotated[int, typer.Option(min=10_000)] = 262_144,
+    drawings: Annotated[int, typer.Option(min=10_000)] = 1_048_576,
     categories: Annotated[int, typer.Option(min=1, max=345)] = 340,
     real: BenchReal = Path("../shared/data/simplified"),
     folder: Annotated[Path | None, typer.Option(help="where to work (default: a temporary folder)")] = None,

@@ -27,7 +27,7 @@ PROBE_BYTES = 16 << 20
 _ANSWER_S = 180.0  # importing torch from a cold network disk takes a minute
 _LINK_S = 0.5
 _MOST_FULLY_LINKED = 6
-_PINGS = 7
+_PINGS, _PING_S = 7, 20.0
 _HEAD = "node:__internal_head__"
 
 
@@ -47,8 +47,8 @@ def collect(need: Need, *, storage_uri: str, data_uri: str, wait_s: float) -> Cl
     silent: dict[str, str] = {}
     with _probes() as probes:
         answers = _ask({node: actor.describe.remote() for node, actor in probes.items()}, silent)
-        heard = {node: actor for node, actor in probes.items() if node in answers}
-        clocks = {node: _clock(actor) for node, actor in heard.items()}
+        clocks = _clocks({node: actor for node, actor in probes.items() if node in answers}, silent)
+        heard = {node: probes[node] for node in clocks}
         stored, error_here = _try_storage(heard, storage_uri)
         read = _ask(
             {n: a.try_data.remote(data_uri, PROBE_BYTES) for n, a in heard.items()} if data_uri else {}
@@ -111,12 +111,23 @@ def _ask(questions: dict[str, ray.ObjectRef], why: dict[str, str] | None = None)
     return answers
 
 
+def _clocks(probes: dict[str, ActorHandle], why: dict[str, str]) -> dict[str, tuple[float, float]]:
+    """`_clock` of each node, one after another. ``why`` is told the reasons of those that don't answer any more."""
+    found = {}
+    for node, actor in probes.items():
+        try:
+            found[node] = _clock(actor)
+        except RayError as error:
+            why[node] = one_line(root_cause(error))
+    return found
+
+
 def _clock(actor: ActorHandle) -> tuple[float, float]:
     """(offset, error) of a node's clock in seconds, from the quickest of some questions, as NTP does."""
     best = (float("inf"), 0.0)
     for _ in range(_PINGS):
         asked = time.time()
-        there = ray.get(actor.now.remote())
+        there = ray.get(actor.now.remote(), timeout=_PING_S)
         heard = time.time()
         best = min(best, (heard - asked, there - (asked + heard) / 2))
     round_trip, offset = best

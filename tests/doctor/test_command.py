@@ -6,16 +6,19 @@ from pathlib import Path
 
 import orjson
 import pytest
+import ray
 
 from doodle_dist import cli
 from doodle_dist.config.load import load_experiment, planned
-from doodle_dist.doctor import command
+from doodle_dist.doctor import collect, command
 from doodle_dist.doctor.command import examine
 from doodle_dist.ray_cluster import Need
 from tests.datasets import prepare_here
 from tests.s3 import free_port
 
 pytestmark = pytest.mark.cluster
+
+really_ask = collect._clock
 
 
 def test_a_real_ray_is_examined(local_ray: None, tmp_path: Path) -> None:
@@ -46,6 +49,20 @@ def test_a_real_ray_is_examined(local_ray: None, tmp_path: Path) -> None:
     too_many = load_experiment("doodle-gan-small", [*settings, "scaling.workers=8"])
     findings, _ = examine(too_many, local=False, wait_s=0)
     assert [one.about for one in findings if one.level == "error"] == ["resources", "data"]
+
+
+def test_a_node_that_dies_while_it_is_examined_is_named(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "_clock", lambda actor: ray.kill(actor) or really_ask(actor))
+    findings, facts = examine(
+        load_experiment("doodle-gan-small", [f"storage={tmp_path / 'runs'}"]), local=False, wait_s=0
+    )
+    assert facts is not None
+    assert facts.nodes == ()
+    [why] = facts.silent_nodes.values()
+    assert "died" in why or "kill" in why
+    assert any(one.level == "error" and why in one.says for one in findings)
 
 
 def test_an_elastic_run_needs_the_least_of_its_workers(
