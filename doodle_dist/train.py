@@ -32,7 +32,7 @@ from doodle_dist.training import progress
 from doodle_dist.training.begun import is_over
 from doodle_dist.training.checkpoint_store import stored_checkpoints
 from doodle_dist.training.lease import Lease, held
-from doodle_dist.training.plan import first_cursor, training_plan
+from doodle_dist.training.plan import first_cursor, training_plan, with_absolute_locations
 from doodle_dist.training.reservation import take_over
 
 if TYPE_CHECKING:
@@ -273,19 +273,6 @@ def _result(run_uri: str, total: int, *, was_asked: bool) -> TrainResult:
         )
     stopped_at = seen if seen < total else None
     return TrainResult(run_uri, last.metrics() if last else {}, last.uri if last else None, stopped_at)
-
-
-def with_absolute_locations(experiment: Experiment) -> Experiment:
-    """Local paths made absolute: workers have other working directories."""
-    runs = {"judge": experiment.gan.judge, "critic_from": experiment.gan.critic_from}
-    runs = {key: locations.absolute(run) if run else "" for key, run in runs.items()}
-    return experiment.model_copy(
-        update={
-            "storage": locations.absolute(experiment.storage),
-            "data": experiment.data.model_copy(update={"uri": locations.absolute(experiment.data.uri)}),
-            "gan": experiment.gan.model_copy(update=runs),
-        }
-    )
 
 
 ELASTIC_START_S = 15.0

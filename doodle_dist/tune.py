@@ -9,7 +9,6 @@ import orjson
 import ray
 import torch
 
-from doodle_dist import train as train_driver
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, build, overlay
 from doodle_dist.config.search import SearchConfig
@@ -32,7 +31,7 @@ from doodle_dist.ray_cluster import (
 from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.training.gan_judge import Judge
 from doodle_dist.training.lease import Lease, LeaseLostError, check, held, newest_lease
-from doodle_dist.training.plan import held_out_plan, training_plan
+from doodle_dist.training.plan import held_out_plan, training_plan, with_absolute_locations
 from doodle_dist.tuning import evaluator, report
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import (
@@ -94,15 +93,20 @@ def plan_search(
     if searcher == "optuna" and config.scheduler == "pbt":
         raise ConfigError("--search optuna has no use with --scheduler pbt, which changes settings by itself")
     check_overrides(fixed)
-    experiment = train_driver.with_absolute_locations(experiment)
+    experiment = with_absolute_locations(experiment)
     manifest = load_manifest(experiment.data.uri)
     check_files(experiment.data.uri, manifest)
     training_plan(experiment, manifest)
     config = with_objective(config, experiment, manifest)
     ours: dict[str, object] = {"train.drawings": config.drawings}
     if config.objective.startswith(JUDGED):
+        categories = stream_categories(manifest, experiment.data.categories)
+        if len(categories) < 2:
+            raise ConfigError(
+                f"{config.objective} is measured by a classifier of the dataset's categories, which learns nothing of "
+                "a single one: search on two or more"
+            )
         if experiment.gan.judge:
-            categories = stream_categories(manifest, experiment.data.categories)
             shape = (manifest.side, manifest.channels)
             Judge(load_snapshot(experiment.gan.judge), categories, shape, torch.device("cpu"))
         else:

@@ -153,3 +153,10 @@ def test_the_drawings_at_most_have_those_of_the_confirmation(
     plan = plan_search(experiment, SearchConfig.model_validate(table), trials=2)
     driver.print_plan(plan, Options(), as_json=True)
     assert orjson.loads(capsys.readouterr().out)["drawings_at_most"] == (2 + 2 * 2) * plan.config.drawings
+
+
+def test_a_search_of_one_category_has_nothing_to_judge_by(tmp_path: Path) -> None:
+    data = prepare_here(tmp_path, {"cat": 60}, (60.0, 30.0, 10.0))
+    experiment = load_run("doodle-gan-small", (), {"data.uri": data})
+    with pytest.raises(ConfigError, match="learns nothing of a single one"):
+        plan_search(experiment, load_search("doodle-gan-small", experiment), trials=4)

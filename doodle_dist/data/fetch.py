@@ -83,6 +83,15 @@ class _TryAgainError(Exception):
         self.pause_s = pause_s
 
 
+class _NothingLeftError(_TryAgainError):
+    """HTTP 416: there is nothing where it was asked for. ``total``: the file's length, where the server says it."""
+
+    def __init__(self, error: urllib.error.HTTPError) -> None:
+        super().__init__(f"HTTP {error.code} {error.reason}")
+        total = error.headers.get("Content-Range", "").rpartition("/")[2]
+        self.total = int(total) if total.isdigit() else None
+
+
 class _StoppedError(Exception):
     """Another file failed, or the person pressed Ctrl-C."""
 
@@ -252,6 +261,19 @@ class _Work:
             self.count(part.stat().st_size)
 
     def receive(self, url: str, part: Path, remote: _Remote) -> None:
+        """As `append`; where the server has nothing after ``part``, that is whole, or is begun anew."""
+        try:
+            self.append(url, part, remote)
+        except _NothingLeftError as error:
+            have = part.stat().st_size
+            if error.total == have:
+                return
+            self.count(-have)
+            with storage_errors.errors_about(str(part)):
+                part.write_bytes(b"")
+            raise
+
+    def append(self, url: str, part: Path, remote: _Remote) -> None:
         """Append to ``part`` what is missing. Raises _TryAgainError where the connection ends too early."""
         have = part.stat().st_size
         if have and have == remote.size:
@@ -325,7 +347,9 @@ def _request(
             raise StorageError(f"{where} not found") from None
         if error.code in (401, 403):
             raise StorageError(f"{where}: the server refused it (HTTP {error.code})") from None
-        if error.code in (408, 416, 425, 429) or error.code >= 500:
+        if error.code == 416:
+            raise _NothingLeftError(error) from None
+        if error.code in (408, 425, 429) or error.code >= 500:
             raise _TryAgainError(f"HTTP {error.code} {error.reason}", _retry_after(error.headers)) from None
         raise StorageError(f"{where}: HTTP {error.code} {error.reason}") from None
     except urllib.error.URLError as error:

@@ -6,15 +6,27 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from types import ModuleType
 from typing import Any
 
 import orjson
 
 from doodle_dist.data import binary, bitmaps, cifar, idx, images, kaggle, locations, ndjson, raw, storage
+from doodle_dist.data.blocks import line_blocks
 from doodle_dist.data.categories import NAMED_LISTS, OFFICIAL_345, Categories, unknown_category
 from doodle_dist.data.labelled import check_names
-from doodle_dist.data.records import PICTURES, Batch, Chunk, Kind, PictureOptions, Source, category_of, head
+from doodle_dist.data.records import (
+    HEAD_BYTES,
+    PICTURES,
+    Batch,
+    Chunk,
+    Kind,
+    PictureOptions,
+    Source,
+    category_of,
+    head,
+)
 
 SUFFIXES: dict[str, Kind] = {
     ".ndjson": "ndjson",
@@ -168,7 +180,7 @@ def _look_at(entry: storage.FileEntry, options: PictureOptions) -> Source:
     category: Any = None
     if kind == "ndjson":
         # Simplified and raw ndjson have the same name; their first drawing tells them apart.
-        record = _first_record(head(entry.uri))
+        record = _first_record(head(entry.uri)) or _first_long_record(entry.uri)
         category = record.get("word")
         if _is_raw(record.get("drawing")):
             kind = "raw"
@@ -186,6 +198,17 @@ def _first_record(head: bytes) -> dict[str, Any]:
         except orjson.JSONDecodeError:
             continue
         if isinstance(record, dict) and "drawing" in record:
+            return record
+    return {}
+
+
+def _first_long_record(uri: str) -> dict[str, Any]:
+    """The first drawing of a file whose head doesn't hold a whole one: of its first two blocks of whole lines.
+
+    Two, since the first may hold nothing but bad lines.
+    """
+    for block in islice(line_blocks(Chunk(uri, 0, None, "ndjson"), HEAD_BYTES), 2):
+        if record := _first_record(block.data):
             return record
     return {}
 

@@ -91,7 +91,7 @@ def run_experiment(request: Request) -> Findings:
 
 def _prepared(request: Request) -> _World:
     check_numbers(request)
-    uri = locations.absolute(request.gan.data.uri)
+    uri = request.gan.data.uri
     manifest = load_manifest(uri)
     categories = tuple(sorted(request.gan.data.categories or manifest.categories))
     _refuse_unconditional(request.gan, categories, manifest.side, manifest.channels)

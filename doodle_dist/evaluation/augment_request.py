@@ -9,6 +9,7 @@ from doodle_dist.config.model import AugmentConfig
 from doodle_dist.data import locations
 from doodle_dist.evaluation.augment_folder import cell_name
 from doodle_dist.evaluation.augment_results import ARMS, Arm
+from doodle_dist.training.plan import with_absolute_locations
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def build_request(
                     f"{option} seed: each repetition has a seed of its own, and --seeds says how many"
                 )
     given = {"train.drawings": gan_drawings} | ({"data.uri": data} if data else {})
-    gan = load_run(gan_preset, overrides, given)
+    gan = with_absolute_locations(load_run(gan_preset, overrides, given))
     classifier = load_experiment(
         classifier_preset, [*classifier_overrides, f"train.drawings={classifier_drawings}"]
     )

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from doodle_dist.metrics.moments import Gaussian, Moments
 
+_PART_ROWS = 1024
+
 
 def conditional_accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share of generated pictures whose requested category the classifier reads. logits [N, K], labels [N]."""
@@ -13,7 +15,14 @@ def conditional_accuracy(logits: Tensor, labels: Tensor) -> float:
 
 def mean_pairwise_distance(features: Tensor) -> float:
     """Mean Euclidean distance over all pairs of rows of features [N, F], N >= 2."""
-    return float(torch.pdist(features.double()).mean())
+    parts = features.double().split(_PART_ROWS)
+    total = torch.zeros((), dtype=torch.float64, device=features.device)
+    # A part at a time: the N² / 2 distances of a large category would not fit.
+    for number, part in enumerate(parts):
+        total += torch.pdist(part).sum()
+        for later in parts[number + 1 :]:
+            total += torch.cdist(part, later).sum()
+    return float(total) / (len(features) * (len(features) - 1) / 2)
 
 
 def diversity_ratios(
@@ -37,3 +46,12 @@ def gaussian_of(features: Tensor) -> Gaussian:
     moments = Moments(features.shape[1], device=features.device)
     moments.add(features, torch.zeros(len(features), dtype=torch.int64, device=features.device))
     return moments.gaussian()
+
+
+def weighted_gaussian(features: Tensor, weights: Tensor) -> Gaussian:
+    """As `gaussian_of`, where row i of features [N, F] counts ``weights[i]`` >= 0; equal ones give the same."""
+    rows, shares = features.double(), weights.double() / weights.double().sum()
+    mean = shares @ rows
+    centred = rows - mean
+    covariance = (centred.T * shares) @ centred / (1 - shares.square().sum())
+    return Gaussian(len(rows), mean, covariance)

@@ -128,10 +128,11 @@ def _shift(x: Tensor, shifts: Tensor, most: int) -> Tensor:
 def _affine(x: Tensor, matrices: Tensor, shifts: Tensor) -> Tensor:
     """Turn and scale about the centre, then move: output at p is input at M⁻¹ (p - shift), bilinear."""
     size = shifts.new_tensor([x.shape[3], x.shape[2]])
-    inverse = torch.linalg.inv(matrices)
-    offset = -inverse @ (shifts * 2 / size)[:, :, None]  # in affine_grid's units, where a side is 2
-    grid = F.affine_grid(torch.cat([inverse, offset], dim=2), list(x.shape), align_corners=False)
-    return F.grid_sample(x - BLANK, grid, align_corners=False) + BLANK
+    with torch.autocast(x.device.type, enabled=False):  # bfloat16's places are hundredths of a pixel apart
+        inverse = torch.linalg.inv(matrices)
+        offset = -inverse @ (shifts * 2 / size)[:, :, None]  # in affine_grid's units, where a side is 2
+        grid = F.affine_grid(torch.cat([inverse, offset], dim=2), list(x.shape), align_corners=False)
+        return F.grid_sample(x - BLANK, grid, align_corners=False) + BLANK
 
 
 def _cutout(x: Tensor, augmentation: Augmentation, side: int) -> Tensor:

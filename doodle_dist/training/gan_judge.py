@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from doodle_dist.metrics.gan import conditional_accuracy, diversity_ratios, gaussian_of
+from doodle_dist.metrics.gan import conditional_accuracy, diversity_ratios, weighted_gaussian
 from doodle_dist.metrics.moments import Gaussian, Moments, frechet
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.run.snapshot import Snapshot
@@ -53,9 +53,11 @@ class Judge:
             logits.append(self.classifier.head(seen))  # without dropout, as in evaluation mode
         fake = torch.cat(features)
         ratios = list(diversity_ratios(fake, labels, self.real.features, self.real.labels).values())
+        # The samples have equal shares of all categories, the held-out drawings have their own.
+        shares = torch.bincount(self.real.labels, minlength=len(self.categories))
         scalars = {
             "judge/conditional_accuracy": conditional_accuracy(torch.cat(logits), labels),
-            "judge/frechet_distance": frechet(gaussian_of(fake), self.real.gaussian),
+            "judge/frechet_distance": frechet(weighted_gaussian(fake, shares[labels]), self.real.gaussian),
         }
         if ratios:
             scalars["judge/diversity_ratio"] = sum(ratios) / len(ratios)

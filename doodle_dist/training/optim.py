@@ -56,6 +56,12 @@ class Optimizer:
         self.inner.load_state_dict(state)
         for group, settings in zip(self.inner.param_groups, own, strict=True):
             group.update(settings)
+            if (
+                "alpha" in group and group["momentum"]
+            ):  # RMSprop makes its buffer in the first step of all, or never
+                for parameter in group["params"]:
+                    if moments := self.inner.state.get(parameter):
+                        moments.setdefault("momentum_buffer", torch.zeros_like(parameter))
 
 
 def _marks(group: dict[str, object]) -> set[str]:

@@ -1,12 +1,26 @@
-"""The streams that an experiment asks for. Without torch, so that a driver can check it at once."""
+"""Where an experiment's data lie, and the streams that it asks for. Without torch: a driver can check it at once."""
 
 from dataclasses import replace
 
 from doodle_dist.config.experiment import Experiment
+from doodle_dist.data import locations
 from doodle_dist.data.schema import Manifest
 from doodle_dist.data.stream_plan import TASK_CPUS, StreamPlan, plan_stream, stream_categories
 from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.training.cursor import Cursor
+
+
+def with_absolute_locations(experiment: Experiment) -> Experiment:
+    """Local paths made absolute: workers have other working directories."""
+    runs = {"judge": experiment.gan.judge, "critic_from": experiment.gan.critic_from}
+    runs = {key: locations.absolute(run) if run else "" for key, run in runs.items()}
+    return experiment.model_copy(
+        update={
+            "storage": locations.absolute(experiment.storage),
+            "data": experiment.data.model_copy(update={"uri": locations.absolute(experiment.data.uri)}),
+            "gan": experiment.gan.model_copy(update=runs),
+        }
+    )
 
 
 def training_plan(experiment: Experiment, manifest: Manifest) -> StreamPlan:

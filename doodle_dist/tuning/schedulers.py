@@ -4,7 +4,9 @@ No time budget: a trial that was slow because its node was would be judged by th
 """
 
 from collections.abc import Iterable
+from typing import Any
 
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from doodle_dist.config.search import SearchConfig
@@ -13,7 +15,23 @@ from doodle_dist.tuning.trial import DRAWINGS
 
 
 class _Asha(ASHAScheduler):
-    """Asynchronous successive halving (Li et al. 2020, algorithm 2) that knows what earlier attempts found."""
+    """Asynchronous successive halving (Li et al. 2020, algorithm 2) that knows what earlier attempts found.
+
+    A trial that comes to its end ends by itself, its last lines written: none is stopped there.
+    """
+
+    def __init__(self, search: SearchConfig, **settings: object) -> None:
+        super().__init__(
+            **settings,
+            max_t=search.drawings + 1,
+            grace_period=search.first_rung,
+            reduction_factor=search.reduction,
+        )
+        self.whole_trial = search.drawings
+
+    def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
+        action: str = super().on_trial_result(tune_controller, trial, result)
+        return TrialScheduler.CONTINUE if result.get(DRAWINGS, 0) >= self.whole_trial else action
 
     def remember(self, trials: Iterable[TrialRecord]) -> None:
         """Enter what trials reported before the search was cut off: they count at their rungs."""
@@ -40,10 +58,7 @@ def build_scheduler(name: str, search: SearchConfig, earlier: Iterable[TrialReco
     """The scheduler of a search, asha or none. ``earlier`` are the trials that are not run again."""
     by = {"time_attr": DRAWINGS, "metric": search.objective, "mode": search.mode}
     if name == "asha":
-        # One more than the end, so that a trial that gets there ends by itself, with its last report written.
-        asha = _Asha(
-            **by, max_t=search.drawings + 1, grace_period=search.first_rung, reduction_factor=search.reduction
-        )
+        asha = _Asha(search, **by)
         asha.remember(earlier)
         return asha
     return FIFOScheduler()

@@ -27,7 +27,7 @@ from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.storage_errors import DamagedError, StorageError
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import one_line
-from doodle_dist.training.checkpoint_store import fetch, new_name, read_commit, store
+from doodle_dist.training.checkpoint_store import fetch, new_name, read_commit, store, stored_checkpoints
 from doodle_dist.training.context import Alone
 from doodle_dist.training.lease import Lease, LeaseLostError, check
 from doodle_dist.training.loop import StoppedError, train
@@ -148,7 +148,9 @@ class _TrialContext(Alone):
         super().__init__(torch.device("cuda" if ray.get_gpu_ids() else "cpu"))
         self.number, self.run_uri, self.job = number, run_uri, job
         self.copied = start if start is not None and start.trial != number else None
-        self.mine = [start.uri] if start is not None and start.trial == number else []
+        # Those that an earlier start has left, too; the one that is gone on from last, since it goes last.
+        own = [start.uri] if start is not None and start.trial == number else []
+        self.mine = [one.uri for one in stored_checkpoints(run_uri) if one.uri not in own] + own
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
         """Store the checkpoint, and hand its pointer and the objective over. Raises ValueError where the

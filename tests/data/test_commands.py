@@ -14,7 +14,7 @@ from doodle_dist.data.commands import fetch_files, prepare_dataset, synthesize_f
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.schema import Manifest, RejectsInfo, SplitInfo
 from doodle_dist.ray_cluster import Need, NotEnoughResourcesError
-from doodle_dist.train import with_absolute_locations
+from doodle_dist.training.plan import with_absolute_locations
 from tests.datasets import prepare_here
 from tests.image_sets import noise, write_cifar, write_idx
 

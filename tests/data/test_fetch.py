@@ -30,7 +30,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.statuses: list[int] = []  # what the next requests get instead of an answer
         self.headers: dict[str, str] = {}
         self.ranges = True
-        self.with_etag = True
+        self.with_etag = self.with_length = True
         self.corrupt = 0  # how many of the next bodies have a wrong byte
         self.seen: list[tuple[str, str, str | None]] = []
         self.base_url = f"http://127.0.0.1:{self.server_port}/full"
@@ -61,6 +61,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if server.ranges and "Range" in self.headers and self.headers.get("If-Range", etag) == etag:
             begin = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
         body = data[begin:]
+        if begin and not body:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(data)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.send_response(206 if begin else 200)
         if begin:
             self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
@@ -68,7 +74,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("ETag", etag)
         self.send_header("x-goog-hash", "crc32c=AAAAAA==")
         self.send_header("x-goog-hash", f"md5={base64.b64encode(hashlib.md5(data).digest()).decode()}")
-        for name, value in ({"Content-Length": str(len(body))} | server.headers).items():
+        length = {"Content-Length": str(len(body))} if server.with_length else {"Connection": "close"}
+        for name, value in (length | server.headers).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":
@@ -283,3 +290,13 @@ def test_wrong_requests(tmp_path: Path) -> None:
         fetch([], "raw", str(tmp_path))
     with pytest.raises(ValueError, match="read-only"):
         fetch(["cat"], "raw", "https://host/x")
+
+
+@pytest.mark.parametrize("part", [CAT, CAT + b"more than there is"])
+def test_a_whole_part_of_a_file_of_unknown_length_is_taken(full: Server, tmp_path: Path, part: bytes) -> None:
+    full.with_length = False
+    (tmp_path / "cat.ndjson.part").write_bytes(part)
+    (tmp_path / "cat.ndjson.part.version").write_text(f'"{hashlib.md5(CAT).hexdigest()}"')
+    fetch(["cat"], "simplified", str(tmp_path), base_url=full.base_url)
+    assert names(tmp_path) == ["cat.ndjson"]
+    assert (tmp_path / "cat.ndjson").read_bytes() == CAT

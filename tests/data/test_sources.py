@@ -16,7 +16,7 @@ from doodle_dist.data.categories import (
     nearest,
     parse_categories,
 )
-from doodle_dist.data.records import Chunk, Source, category_of
+from doodle_dist.data.records import HEAD_BYTES, Chunk, Source, category_of
 from doodle_dist.data.storage_errors import StorageError
 from tests.image_sets import write_idx
 
@@ -216,3 +216,18 @@ def test_an_option_that_a_signed_url_has_no_use_for_is_refused_without_its_signa
     found = [Source("https://host/cat.ndjson?X-Amz-Signature=abc", 10, "ndjson", ("cat",))]
     with pytest.raises(ValueError, match=r"^--side 32: only folders of .*, not https://host/cat\.ndjson$"):
         sources._refuse_unused(records.PictureOptions(side=32), found)
+
+
+@pytest.mark.parametrize("before", ["", "no json\n"])
+@pytest.mark.parametrize("suffix", [".ndjson", ".ndjson.gz"])
+def test_a_first_drawing_longer_than_the_head_says_what_it_is(folder: Path, before: str, suffix: str) -> None:
+    stroke = [[k % 300 for k in range(300_000)], [k % 200 for k in range(300_000)], list(range(300_000))]
+    for kind, drawing in (("raw", [stroke]), ("ndjson", [stroke[:2]])):
+        line = json.dumps(
+            {"word": "owl", "countrycode": "DE", "recognized": True, "key_id": "1", "drawing": drawing}
+        )
+        assert len(line) > 16 * HEAD_BYTES  # so much of a .gz is unpacked at once
+        text = f"{before}{line}\n".encode()
+        (folder / f"cat{suffix}").write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
+        (source,) = sources.find_sources([str(folder)])
+        assert (source.kind, source.categories) == (kind, ("owl",))

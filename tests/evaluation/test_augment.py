@@ -119,6 +119,15 @@ def test_ks_are_read_in_any_order() -> None:
             parse_ks(text)
 
 
+def test_the_runs_that_a_gan_takes_are_found_from_other_working_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = request("prepared", tmp_path / "out", overrides=["gan.judge=runs/judge"])
+    assert here.gan.gan.judge == str(tmp_path / "runs" / "judge")
+    assert here.gan.data.uri == str(tmp_path / "prepared")
+
+
 def request(data: str, out: Path, gan: str = "doodle-gan-small", **changed: object) -> Request:
     fields = {"classifier_drawings": 64, "gan_drawings": 64, "data": data, "out": str(out)}
     classifier = str(changed.pop("classifier", "classifier-small"))

@@ -1,5 +1,7 @@
 """A generator's figures in features: closed forms, and the two ends of each scale."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from doodle_dist.metrics.gan import (
     diversity_ratios,
     gaussian_of,
     mean_pairwise_distance,
+    weighted_gaussian,
 )
 from doodle_dist.metrics.moments import frechet
 
@@ -81,3 +84,31 @@ def test_conditional_accuracy_is_chance_for_shuffled_labels() -> None:
     assert conditional_accuracy(logits, labels) == 1.0
     assert conditional_accuracy(logits, shuffled) == pytest.approx(0.1, abs=0.02)
     assert conditional_accuracy(logits, (labels + 1) % 10) == 0.0
+
+
+def test_a_large_category_is_not_held_as_all_its_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = normal(2500, 8, 0)
+    expected = float(torch.pdist(x).mean())
+    held: list[int] = []
+    for name in ("pdist", "cdist"):
+        real = getattr(torch, name)
+
+        def measured(*parts: torch.Tensor, real: Callable[..., torch.Tensor] = real) -> torch.Tensor:
+            found = real(*parts)
+            held.append(found.numel())
+            return found
+
+        monkeypatch.setattr(torch, name, measured)
+    assert mean_pairwise_distance(x) == pytest.approx(expected, rel=1e-12)
+    assert max(held) < 0.5 * sum(held)
+    assert sum(held) == 2500 * 2499 / 2
+    assert mean_pairwise_distance(torch.ones(1500, 8)) == 0
+
+
+def test_rows_that_count_twice_are_as_if_they_were_there_twice() -> None:
+    x, weights = normal(400, 5, 0), torch.arange(400) % 3
+    found, expected = weighted_gaussian(x, weights), gaussian_of(x.repeat_interleave(weights, 0))
+    torch.testing.assert_close(found.mean, expected.mean)
+    torch.testing.assert_close(found.covariance, expected.covariance, rtol=0.005, atol=0.005)
+    equal, plain = weighted_gaussian(x, torch.full((400,), 7)), gaussian_of(x)
+    torch.testing.assert_close(equal.covariance, plain.covariance)

@@ -122,3 +122,11 @@ def test_colour_changes_brightness_saturation_and_contrast_as_far_as_diffaugment
     assert float(saturation.max()) == pytest.approx(2.0, abs=0.01)
     untouched = augment.augment(x, AugmentConfig(color=True, probability=0.0), seeded(1))
     torch.testing.assert_close(untouched, x)
+
+
+def test_autocast_does_not_coarsen_where_a_picture_is_turned_to() -> None:
+    config = AugmentConfig(rotate_deg=10, scale_log=0.1)
+    x, drawn = pictures(), augment.draw(16, config, seeded())
+    plain = augment.apply(x, drawn, config)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(augment.apply(x, drawn, config), plain)

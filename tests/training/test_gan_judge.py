@@ -103,3 +103,17 @@ def test_a_judge_of_other_pictures_is_refused(tmp_path: Path, shape: tuple[int, 
     )
     with pytest.raises(ValueError, match=said):
         Judge(load_snapshot(str(tmp_path)), ("cat", "dog"), shape, CPU)
+
+
+def test_categories_of_unlike_sizes_count_as_they_do_among_the_real_drawings(
+    judge: Callable[[], Judge],
+) -> None:
+    cat, dog = pictures(600, 0), pictures(600, 1, scale=0.3)
+    real = torch.cat([cat, cat, cat, dog])
+    labels = torch.tensor([0, 1]).repeat_interleave(torch.tensor([1800, 600]))
+    batch = StepInput(real, labels, 2400, LaneRandom(0, 0, ((0, 2400),), CPU))
+    found = judge().figures(_Fixed(torch.cat([cat, dog])), numbers, [batch])["judge/frechet_distance"]
+    features = judge().classifier.features
+    equal_shares = frechet(gaussian_of(features(torch.cat([cat, dog]))), gaussian_of(features(real)))
+    assert equal_shares > 0.1
+    assert found < 0.01 * equal_shares

@@ -35,3 +35,19 @@ def test_moments_of_another_optimiser_are_refused(had: str, asked: str) -> None:
     with pytest.raises(ValueError, match=f"{asked} can't go on with the moments of another"):
         Optimizer(net, OptimizerConfig(name=asked, lr=0.1)).load_state_dict(before.state_dict())
     Optimizer(net, OptimizerConfig(name=had, lr=0.2)).load_state_dict(before.state_dict())
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
+def test_momentum_may_begin_after_a_resume(name: str) -> None:
+    net = nn.Linear(3, 1)
+    config = OptimizerConfig(name=name, lr=0.1, beta1=0.0)
+    before = Optimizer(net, config)
+    before.descend(net(torch.ones(2, 3)).sum(), Clock(0, 0, 100), 1)
+    after = Optimizer(net, config.model_copy(update={"beta1": 0.5}))
+    after.load_state_dict(before.state_dict())
+    moved = []
+    for step in (1, 2):
+        at = net.bias.detach().clone()
+        after.descend(net(torch.ones(2, 3)).sum(), Clock(step, 2 * step, 100), 1)
+        moved.append(float((net.bias.detach() - at).abs()))
+    assert all(distance > 0 for distance in moved)
