@@ -89,7 +89,7 @@ audit: $(TOOLS)
 # The inner loop: nothing that starts a cluster or takes long.
 quick: $(READY)
 	$(BIN)/ruff check .
-	$(PYTEST) -q -m 'not cluster and not slow and not presets and not faults'
+	$(PYTEST) -q --hypothesis-profile=quick -m 'not cluster and not slow and not presets and not faults'
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

@@ -37,6 +37,7 @@ os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "600")
 
 # How long an example takes says more of what else the machine does than of the code.
 settings.register_profile("doodle_dist", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=25)
 settings.load_profile("doodle_dist")
 
 
@@ -82,21 +83,13 @@ def write_drawings(folder: Path, counts: dict[str, int], first_key: int = 1) -> 
 
 def start_ray(*, dashboard: bool, environ: dict[str, str]) -> None:
     """A Ray of four CPUs, on fewer cores on purpose; ``environ`` is its workers'."""
-    import ray
-
-    from doodle_dist.ray_cluster import quiet_ray_data
+    from doodle_dist import ray_cluster
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environ.items():
             patch.setenv(name, value)
-        ray.init(
-            address="local",
-            num_cpus=4,
-            include_dashboard=dashboard,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
-    quiet_ray_data()
+        ray_cluster.start_ray(4, dashboard=dashboard)
+    ray_cluster.quiet_ray_data()
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,12 @@
-"""The package's modules, and what each imports of the others: each file read once, for hundreds of tests."""
+"""The package's modules, and what each imports of the others: each file read once."""
 
 import ast
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "doodle_dist"
+# Where imports can stand: in no expression.
+_BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
 
 
 @cache
@@ -21,22 +22,19 @@ def modules() -> dict[str, Path]:
 @cache
 def imports_of(file: Path) -> set[str]:
     """Every name that a file imports, in functions too, but not where it is only run as a program."""
-    found = set()
-    for node in _nodes(ast.parse(file.read_text())):
+    found: set[str] = set()
+    todo: list[ast.AST] = [ast.parse(file.read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
+            continue
+        todo += [one for one in ast.iter_child_nodes(node) if isinstance(one, _BLOCKS)]
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
-
-
-def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
-            continue
-        yield node
-        yield from _nodes(node)
 
 
 def ours(file: Path) -> set[str]:

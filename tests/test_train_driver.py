@@ -78,6 +78,7 @@ def _at_the_terminal() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_what_is_said_after_a_terminal_has_closed_goes_nowhere(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     child = subprocess.Popen(

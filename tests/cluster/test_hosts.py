@@ -88,7 +88,7 @@ def test_faults_are_what_was_asked_for_and_end(proxied: tuple[Proxied, str]) -> 
     assert proxy.status() == 503
     proxy.set(errors=0.5)
     answers = [proxy.status() for _ in range(200)]
-    assert 60 < answers.count(503) < 140  # beyond six standard deviations
+    assert 60 < answers.count(503) < 140  # more than five standard deviations
     assert set(answers) == {503, sound}
     proxy.set(drop=1.0)
     with pytest.raises(OSError, match=r"reset|closed"):

@@ -18,17 +18,6 @@ from doodle_dist.config.load import (
 )
 
 
-@pytest.mark.parametrize("name", preset_names())
-def test_every_preset_is_valid_and_says_how_it_is_run(name: str) -> None:
-    experiment = load_experiment(name)
-    assert experiment.preset == name
-    from doodle_dist.config.load import preset_text
-
-    head = "".join(line for line in preset_text(name).splitlines(True) if line.startswith("#"))
-    assert "doodle-dist train" in head
-    assert "Hardware" in head
-
-
 @pytest.mark.parametrize(
     ("text", "key", "value"),
     [

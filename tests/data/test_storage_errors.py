@@ -63,12 +63,10 @@ def test_missing_bucket(s3_env: object) -> None:
     assert not storage.exists("s3://nobucket/x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "silent",
-    [
-        pytest.param(False, id="nothing listens"),
-        pytest.param(True, id="accepts no more connections", marks=pytest.mark.slow),
-    ],
+    [pytest.param(False, id="nothing listens"), pytest.param(True, id="accepts no more connections")],
 )
 def test_unreachable_endpoint_is_reported_soon(
     s3_env: object, monkeypatch: pytest.MonkeyPatch, silent: bool

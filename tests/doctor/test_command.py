@@ -124,19 +124,18 @@ def test_a_job_examines_for_the_run_that_was_asked_for_here(
     assert examined.data.uri == "s3://b/here"
 
 
-def test_a_wrong_request_is_one_line(tmp_path: Path) -> None:
+def test_a_wrong_request_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, said in (
         (["no-such-preset"], "preset 'no-such-preset' is unknown"),
         (["--set", "scaling.tempo=1"], "scaling.tempo"),
         (["--address", f"http://127.0.0.1:{free_port()}"], "takes no job"),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "doodle_dist.doctor", *arguments],
-            capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == 2
-        assert said in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["doctor", *arguments])
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert len(error.strip().splitlines()) == 1
 
 
 def test_the_dataset_is_that_of_the_options_else_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

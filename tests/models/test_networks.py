@@ -152,11 +152,12 @@ def test_the_doodle_nets_have_the_size_meant_for_a_gpu() -> None:
     ],
 )
 def test_batch_norm_is_the_published_one(name: str, eps: float, momentum: float) -> None:
-    for network in (generator_for(name), critic_for(name)):
-        for layer in network.modules():
-            if isinstance(layer, GlobalBatchNorm1d | GlobalBatchNorm2d):
-                assert layer.eps == eps
-                assert layer.momentum == pytest.approx(momentum)
+    layers = [*generator_for(name).modules(), *critic_for(name).modules()]
+    norms = [layer for layer in layers if isinstance(layer, GlobalBatchNorm1d | GlobalBatchNorm2d)]
+    assert norms
+    for layer in norms:
+        assert layer.eps == eps
+        assert layer.momentum == pytest.approx(momentum)
 
 
 def test_cdcgan_starts_as_published() -> None:

@@ -291,18 +291,19 @@ def test_wider_random_numbers_belong_to_lanes_too() -> None:
     assert torch.equal(together[4:], LaneRandom(0, 5, ((1, 3),), CPU).times(2).normal(4))
 
 
-def test_a_generator_update_comes_after_its_critic_updates_and_leaves_the_critic_alone() -> None:
+def test_a_generator_update_comes_after_its_critic_updates() -> None:
     task = build(experiment_for("cdcgan-small"))
     for step in range(4):
         before = weights(task)
         figures = task.step(part(step), Clock(step, step * 16, 1000))
         moved = {
-            name.partition(".")[0] for name, t in weights(task).items() if not torch.equal(t, before[name])
+            name.partition(".")[0]
+            for name, t in weights(task).items()
+            # Running statistics move with every forward.
+            if not ("running" in name or "num_batches" in name or torch.equal(t, before[name]))
         }
         assert ("loss/generator" in figures) == (step % 2 == 1)
-        assert ("generator" in moved) == (
-            step % 2 == 1
-        ) or "generator" in moved  # running statistics move too
+        assert ("generator" in moved) == (step % 2 == 1)
         assert "critic" in moved
         assert ("ema" in moved) == (step % 2 == 1)
 
