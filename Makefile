@@ -49,7 +49,7 @@ presets: $(READY)
 	$(BIN)/pytest -n 2 tests/cluster/test_presets.py -m 'presets or not presets'
 
 # The fault table: several hosts on this machine (Linux, root), broken in turn. Prints the times to recover.
-# An hour and ten minutes; DOODLE_SOAK_MINUTES shortens the soak.
+# An hour to an hour and ten minutes; DOODLE_SOAK_MINUTES shortens the soak.
 faults: $(READY)
 	$(BIN)/pytest -m faults tests/cluster/faults
 
