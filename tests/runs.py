@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from doodle_dist.config.load import load_experiment
-from doodle_dist.data import storage
+from doodle_dist.data import locations, storage
 from doodle_dist.run.snapshot import build_net
 from doodle_dist.training.checkpoint import save_checkpoint
+from doodle_dist.training.checkpoint_store import new_name, store
 from doodle_dist.training.cursor import Cursor
 
 SMALL = {
@@ -42,6 +43,28 @@ def save_run(
         meta={"categories": list(categories), "side": 28, "channels": 1, "metrics": metrics},
     )
     return folder
+
+
+def local_checkpoint(folder: Path, seen: int, score: float | None = None) -> Path:
+    """A checkpoint's folder as the loop leaves it."""
+    folder.mkdir(parents=True)
+    metrics = {"drawings_seen": float(seen)} | ({} if score is None else {"score": score})
+    save_checkpoint(
+        folder,
+        state={"w": torch.arange(1000)},
+        cursor=Cursor(0, 10, drawings_seen=seen),
+        snapshot={"w": torch.zeros(3)},
+        experiment={},
+        meta={"metrics": metrics},
+    )
+    return folder
+
+
+def stored_checkpoint(run_uri: str, tmp_path: Path, seen: int, score: float | None = None) -> str:
+    """A committed checkpoint of the run; its URI."""
+    uri = locations.join(run_uri, new_name(seen, 1))
+    store(local_checkpoint(tmp_path / locations.basename(uri), seen, score), uri)
+    return uri
 
 
 def sweep_before_reading(checkpoint: str, file: str, monkeypatch: pytest.MonkeyPatch) -> None:

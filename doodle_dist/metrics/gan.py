@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from doodle_dist.metrics.moments import Gaussian, Moments
+from doodle_dist.metrics.moments import Gaussian
 
 _PART_ROWS = 1024
 
@@ -41,16 +41,11 @@ def diversity_ratios(
     return ratios
 
 
-def gaussian_of(features: Tensor) -> Gaussian:
-    """The Gaussian fitted to features [N, F], N >= 2."""
-    moments = Moments(features.shape[1], device=features.device)
-    moments.add(features, torch.zeros(len(features), dtype=torch.int64, device=features.device))
-    return moments.gaussian()
-
-
-def weighted_gaussian(features: Tensor, weights: Tensor) -> Gaussian:
-    """As `gaussian_of`, where row i of features [N, F] counts ``weights[i]`` >= 0; equal ones give the same."""
-    rows, shares = features.double(), weights.double() / weights.double().sum()
+def gaussian_of(features: Tensor, weights: Tensor | None = None) -> Gaussian:
+    """The Gaussian fitted to features [N, F], N >= 2. Row i counts ``weights[i]`` >= 0; None: all the same."""
+    rows = features.double()
+    shares = rows.new_ones(len(rows)) if weights is None else weights.double()
+    shares = shares / shares.sum()
     mean = shares @ rows
     centred = rows - mean
     covariance = (centred.T * shares) @ centred / (1 - shares.square().sum())

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from doodle_dist.metrics.gan import conditional_accuracy, diversity_ratios, weighted_gaussian
+from doodle_dist.metrics.gan import conditional_accuracy, diversity_ratios, gaussian_of
 from doodle_dist.metrics.moments import Gaussian, Moments, frechet
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.run.snapshot import Snapshot
@@ -57,7 +57,7 @@ class Judge:
         shares = torch.bincount(self.real.labels, minlength=len(self.categories))
         scalars = {
             "judge/conditional_accuracy": conditional_accuracy(torch.cat(logits), labels),
-            "judge/frechet_distance": frechet(weighted_gaussian(fake, shares[labels]), self.real.gaussian),
+            "judge/frechet_distance": frechet(gaussian_of(fake, shares[labels]), self.real.gaussian),
         }
         if ratios:
             scalars["judge/diversity_ratio"] = sum(ratios) / len(ratios)

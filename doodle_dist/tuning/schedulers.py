@@ -20,10 +20,12 @@ class _Asha(ASHAScheduler):
     A trial that comes to its end ends by itself, its last lines written: none is stopped there.
     """
 
-    def __init__(self, search: SearchConfig, **settings: object) -> None:
+    def __init__(self, search: SearchConfig) -> None:
         super().__init__(
-            **settings,
-            max_t=search.drawings + 1,
+            time_attr=DRAWINGS,
+            metric=search.objective,
+            mode=search.mode,
+            max_t=search.drawings,
             grace_period=search.first_rung,
             reduction_factor=search.reduction,
         )
@@ -56,9 +58,8 @@ def report_at(search: SearchConfig, scheduler: str) -> tuple[int, ...]:
 
 def build_scheduler(name: str, search: SearchConfig, earlier: Iterable[TrialRecord] = ()) -> TrialScheduler:
     """The scheduler of a search, asha or none. ``earlier`` are the trials that are not run again."""
-    by = {"time_attr": DRAWINGS, "metric": search.objective, "mode": search.mode}
     if name == "asha":
-        asha = _Asha(search, **by)
+        asha = _Asha(search)
         asha.remember(earlier)
         return asha
     return FIFOScheduler()

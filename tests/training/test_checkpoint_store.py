@@ -4,13 +4,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-import torch
 
 from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.run.files import COMMIT, STATE
 from doodle_dist.training import checkpoint_store
-from doodle_dist.training.checkpoint import load_cursor, save_checkpoint
+from doodle_dist.training.checkpoint import load_cursor
 from doodle_dist.training.checkpoint_store import (
     CheckpointStore,
     latest_checkpoint,
@@ -20,7 +19,7 @@ from doodle_dist.training.checkpoint_store import (
 )
 from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.lease import Lease, LeaseLostError
-from tests.runs import sweep_before_reading
+from tests.runs import local_checkpoint, stored_checkpoint, sweep_before_reading
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -28,28 +27,6 @@ def run_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "local":
         return str(tmp_path / "runs" / "mine")
     return request.getfixturevalue("s3_bucket") + "/runs/mine"
-
-
-def local(folder: Path, seen: int, score: float | None = None) -> Path:
-    """A checkpoint's folder as the loop leaves it."""
-    folder.mkdir(parents=True)
-    metrics = {"drawings_seen": float(seen)} | ({} if score is None else {"score": score})
-    save_checkpoint(
-        folder,
-        state={"w": torch.arange(1000)},
-        cursor=Cursor(0, 10, drawings_seen=seen),
-        snapshot={"w": torch.zeros(3)},
-        experiment={},
-        meta={"metrics": metrics},
-    )
-    return folder
-
-
-def write(run_uri: str, tmp_path: Path, seen: int, score: float | None = None) -> str:
-    """A committed checkpoint of the run; its URI."""
-    uri = locations.join(run_uri, new_name(seen, 1))
-    store(local(tmp_path / locations.basename(uri), seen, score), uri)
-    return uri
 
 
 def resumed(run_uri: str) -> tuple[int | None, list[str]]:
@@ -78,7 +55,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
 ) -> None:
     assert resumed(run_uri) == (None, [])
     for seen in (100, 200):
-        newest = write(run_uri, tmp_path, seen)
+        newest = stored_checkpoint(run_uri, tmp_path, seen)
     assert resumed(run_uri) == (200, [])
     damage(locations.join(newest, "state.pt"))
     seen, warned = resumed(run_uri)
@@ -92,8 +69,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
 
 def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(run_uri: str, tmp_path: Path) -> None:
     """However often it is asked to: what may be mended by hand is still there."""
-    truncate(locations.join(write(run_uri, tmp_path, 100), "state.pt"))
-    alter(locations.join(write(run_uri, tmp_path, 200), "state.pt"))
+    truncate(locations.join(stored_checkpoint(run_uri, tmp_path, 100), "state.pt"))
+    alter(locations.join(stored_checkpoint(run_uri, tmp_path, 200), "state.pt"))
     for _ in range(2):
         with pytest.raises(ValueError, match=r"no checkpoint of .* is whole .*state\.pt"):
             resumed(run_uri)
@@ -117,7 +94,7 @@ def test_a_lease_is_looked_at_again_after_a_store_was_away(
 
     monkeypatch.setattr(storage, "write_atomic", away)
     with pytest.raises(LeaseLostError):
-        store(local(tmp_path / "one", 100), locations.join(run_uri, new_name(100, 1)), look)
+        store(local_checkpoint(tmp_path / "one", 100), locations.join(run_uri, new_name(100, 1)), look)
     assert looks == [0, 1]
     assert stored_checkpoints(run_uri) == []
 
@@ -126,7 +103,7 @@ def test_a_lease_is_looked_at_again_after_a_store_was_away(
 def test_what_a_kill_leaves_of_an_upload_is_never_read_and_is_swept(
     run_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
-    write(run_uri, tmp_path, 100)
+    stored_checkpoint(run_uri, tmp_path, 100)
     really_write, count = storage.write_atomic, [0]
 
     def killed(uri: str, data: bytes) -> None:
@@ -138,10 +115,10 @@ def test_what_a_kill_leaves_of_an_upload_is_never_read_and_is_swept(
     with monkeypatch.context() as patch:
         patch.setattr(storage, "write_atomic", killed)
         with pytest.raises(KeyboardInterrupt):
-            write(run_uri, tmp_path, 200)
+            stored_checkpoint(run_uri, tmp_path, 200)
     assert resumed(run_uri) == (100, [])
     assert [one.drawings_seen for one in stored_checkpoints(run_uri)] == [100]
-    write(run_uri, tmp_path, 300)
+    stored_checkpoint(run_uri, tmp_path, 300)
     checkpoint_store.prune(run_uri, keep=5)
     left = {file.uri.rsplit("/", 2)[1] for file in storage.list_files(run_uri, recursive=True)}
     assert left == {one.name for one in stored_checkpoints(run_uri)}
@@ -151,7 +128,7 @@ def test_what_a_kill_leaves_of_an_upload_is_never_read_and_is_swept(
 def test_the_best_and_the_latest_are_kept(run_uri: str, tmp_path: Path) -> None:
     scores = {100: 0.5, 200: 0.9, 300: 0.7, 400: 0.9, 500: 0.1, 600: None}
     for seen, score in scores.items():
-        write(run_uri, tmp_path, seen, score)
+        stored_checkpoint(run_uri, tmp_path, seen, score)
     checkpoint_store.prune(run_uri, keep=2)
     assert [one.drawings_seen for one in stored_checkpoints(run_uri)] == [200, 400, 600]
 
@@ -172,7 +149,7 @@ def test_a_checkpoint_lists_no_more_the_longer_a_run_has_been(
     for round_ in range(1, 5):
         for k in range(10):  # what a run leaves beside its checkpoints
             storage.write_atomic(locations.join(run_uri, "samples", f"{round_}-{k}.png"), b"picture")
-        write(run_uri, tmp_path, round_ * 100)
+        stored_checkpoint(run_uri, tmp_path, round_ * 100)
         listed.clear()
         checkpoint_store.prune(run_uri, 1)
         seen_at.append(sum(listed))
@@ -184,9 +161,9 @@ def test_checkpoints_of_a_release_that_did_not_commit_are_gone_on_from_and_left_
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
-    local(run / "checkpoint_2026-01-01_00-00-00.000001", 100)
+    local_checkpoint(run / "checkpoint_2026-01-01_00-00-00.000001", 100)
     assert resumed(str(run)) == (100, [])
-    write(str(run), tmp_path / "new", 200)
+    stored_checkpoint(str(run), tmp_path / "new", 200)
     checkpoint_store.prune(str(run), keep=1)
     assert [one.drawings_seen for one in stored_checkpoints(str(run))] == [100, 200]
 
@@ -203,11 +180,11 @@ def test_a_store_that_fails_is_a_warning_and_the_next_checkpoint_is_stored(
     with monkeypatch.context() as patch:
         patch.setattr(storage, "write_atomic", refused)
         name = here.new_name(100)
-        assert not here.store(local(tmp_path / "a", 100), name, here.asked)
+        assert not here.store(local_checkpoint(tmp_path / "a", 100), name, here.asked)
     (warning,) = warned
     assert name in warning
     assert "refused the key" in warning
-    assert here.store(local(tmp_path / "b", 200), here.new_name(200), here.asked)
+    assert here.store(local_checkpoint(tmp_path / "b", 200), here.new_name(200), here.asked)
     assert resumed(run) == (200, [])
 
 
@@ -226,7 +203,7 @@ def test_a_store_that_is_away_for_a_moment_is_tried_again(
         really_fsync(number)
 
     monkeypatch.setattr(checkpoint_store.storage.os, "fsync", flaky)
-    assert here.store(local(tmp_path / "a", 100), here.new_name(100), here.asked)
+    assert here.store(local_checkpoint(tmp_path / "a", 100), here.new_name(100), here.asked)
     assert warned == []
     assert resumed(run) == (100, [])
 
@@ -239,7 +216,7 @@ def test_nothing_is_committed_once_the_lease_is_lost(tmp_path: Path) -> None:
     assert "_f0001_" in name
     taken = Lease(run, 2, host="far-away", machine="another boot")
     storage.write_atomic(taken.uri, orjson.dumps({"fence": 2, "host": "far-away", "token": taken.token}))
-    assert not here.store(local(tmp_path / "a", 100), name, here.asked)
+    assert not here.store(local_checkpoint(tmp_path / "a", 100), name, here.asked)
     assert "taken over by" in warned[0]
     assert stored_checkpoints(run) == []
     assert not storage.exists(locations.join(run, name, COMMIT))
@@ -249,16 +226,16 @@ def test_nothing_is_committed_or_swept_by_workers_that_were_replaced(run_uri: st
     warned: list[str] = []
     cut_off, new = (CheckpointStore(run_uri, 1, None, warned.append) for _ in range(2))
     cut_off.begin()
-    assert cut_off.store(local(tmp_path / "a", 100), cut_off.new_name(100), cut_off.asked)
+    assert cut_off.store(local_checkpoint(tmp_path / "a", 100), cut_off.new_name(100), cut_off.asked)
     new.begin()
     half_written = locations.join(run_uri, new.new_name(150), STATE)
     storage.write_atomic(half_written, b"not yet all of it")
-    assert not cut_off.store(local(tmp_path / "b", 200), cut_off.new_name(200), cut_off.asked)
+    assert not cut_off.store(local_checkpoint(tmp_path / "b", 200), cut_off.new_name(200), cut_off.asked)
     (warning,) = warned
     assert "started again" in warning
     assert storage.exists(half_written)
     assert [one.drawings_seen for one in stored_checkpoints(run_uri)] == [100]
-    assert new.store(local(tmp_path / "c", 150), new.new_name(150), new.asked)
+    assert new.store(local_checkpoint(tmp_path / "c", 150), new.new_name(150), new.asked)
     assert [one.drawings_seen for one in stored_checkpoints(run_uri)] == [150]
     assert not storage.exists(half_written)
 
@@ -280,7 +257,7 @@ def test_workers_that_are_replaced_while_they_commit_sweep_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(storage, "write_atomic", replaced_after)
-        assert cut_off.store(local(tmp_path / "a", 100), cut_off.new_name(100), cut_off.asked)
+        assert cut_off.store(local_checkpoint(tmp_path / "a", 100), cut_off.new_name(100), cut_off.asked)
     (warning,) = warned
     assert "older ones not deleted" in warning
     assert storage.exists(half_written)
@@ -289,7 +266,7 @@ def test_workers_that_are_replaced_while_they_commit_sweep_nothing(
 def test_a_checkpoint_that_is_swept_while_it_is_listed_is_none(
     run_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    swept, kept = write(run_uri, tmp_path, 10), write(run_uri, tmp_path, 20)
+    swept, kept = stored_checkpoint(run_uri, tmp_path, 10), stored_checkpoint(run_uri, tmp_path, 20)
     sweep_before_reading(swept, COMMIT, monkeypatch)
     assert [one.uri for one in stored_checkpoints(run_uri)] == [kept]
 
@@ -299,7 +276,7 @@ def test_a_checkpoint_that_many_wait_behind_gives_way(tmp_path: Path) -> None:
     here = CheckpointStore(run_uri, 3, None, said.append)
     names = [here.new_name(seen) for seen in (10, 20, 30, 40)]
     for number, name in enumerate(names, start=1):
-        here.store(local(tmp_path / name, 10 * number), name, number)
+        here.store(local_checkpoint(tmp_path / name, 10 * number), name, number)
     assert [one.drawings_seen for one in stored_checkpoints(run_uri)] == [20, 30, 40]
     (warning,) = said
     assert names[0] in warning
@@ -316,11 +293,11 @@ def test_a_prune_that_fails_is_no_failed_checkpoint(tmp_path: Path, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(storage, "delete_prefix", refused)
         for seen in (100, 200):
-            assert here.store(local(tmp_path / str(seen), seen), here.new_name(seen), here.asked)
+            assert here.store(local_checkpoint(tmp_path / str(seen), seen), here.new_name(seen), here.asked)
     (warning,) = warned
     assert "was stored, and older ones not deleted" in warning
     assert "permission denied" in warning
     assert not here.is_failing
     assert resumed(run) == (200, [])
-    assert here.store(local(tmp_path / "300", 300), here.new_name(300), here.asked)
+    assert here.store(local_checkpoint(tmp_path / "300", 300), here.new_name(300), here.asked)
     assert [one.drawings_seen for one in stored_checkpoints(run)] == [300]

@@ -55,7 +55,7 @@ def test_asha_lets_a_first_bad_trial_pass_only_where_nothing_is_known() -> None:
 
 
 @pytest.mark.parametrize("overshoot", [0, 48])
-def test_asha_lets_a_trial_at_its_end_end_by_itself_and_remembers_it(overshoot: int) -> None:
+def test_asha_lets_a_trial_at_its_end_end_by_itself(overshoot: int) -> None:
     search = load_search("doodle-gan-small", BASE)
     before = [TrialRecord(n, {}, [Result(search.drawings, 1.0 + n, 0.0, {})], "finished") for n in range(8)]
     scheduler, trial = build_scheduler("asha", search, before), SimpleNamespace(trial_id="t")
