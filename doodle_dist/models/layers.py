@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from doodle_dist.models.grouped_conv import GroupedConv2d
+
 
 def fraction_of(side: int, parts: int) -> int:
     """A part of the side, where a network starts or ends. Raises ValueError where it isn't whole."""
@@ -66,7 +68,8 @@ def conv(
 ) -> nn.Conv2d:
     """Convolution with "same" padding (even kernels: half the kernel less one) and weights of std
     gain / sqrt(fan in) (He et al. 2015, eq. 10)."""
-    layer = nn.Conv2d(channels_in, channels_out, kernel, stride, (kernel - 1) // 2, groups=groups, bias=bias)
+    kind = GroupedConv2d if groups > 1 else nn.Conv2d
+    layer = kind(channels_in, channels_out, kernel, stride, (kernel - 1) // 2, groups=groups, bias=bias)
     initialise_normal(layer, gain / math.sqrt(channels_in // groups * kernel**2))
     return layer
 

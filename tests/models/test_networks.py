@@ -10,6 +10,7 @@ from doodle_dist.config.model import AugmentConfig, ClassifierConfig, CriticConf
 from doodle_dist.losses import zero_centred_penalty
 from doodle_dist.models.augment import augment
 from doodle_dist.models.base import sees_label
+from doodle_dist.models.doodle import DoodleCritic
 from doodle_dist.models.heads import Critic
 from doodle_dist.models.layers import GlobalBatchNorm1d, GlobalBatchNorm2d
 from doodle_dist.models.registry import (
@@ -419,3 +420,13 @@ def test_weights_in_place_of_labels_are_the_label_at_the_ends_and_change_smoothl
         way = net(z[:1].expand(65, -1), torch.cat([1 - t, t, 0 * t], dim=1))
     jumps = (way[1:] - way[:-1]).abs().amax()
     assert 0 < jumps < 0.5 * (way[-1] - way[0]).abs().amax()
+
+
+def test_the_basis_of_a_doodle_critic_is_a_convolution_over_the_whole_picture() -> None:
+    critic = DoodleCritic(CriticConfig(name="doodle", width=8, feature_dim=8), num_categories=3)
+    y = torch.zeros(2, dtype=torch.int64)
+    seen: list[Tensor] = []
+    critic.features.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    critic.stages[-1].register_forward_hook(lambda _, __, x: seen.append(critic.basis(x).flatten(1)))
+    critic(torch.randn(2, 1, 28, 28), y)
+    torch.testing.assert_close(*seen)
