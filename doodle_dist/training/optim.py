@@ -62,6 +62,11 @@ class Optimizer:
                 for parameter in group["params"]:
                     if moments := self.inner.state.get(parameter):
                         moments.setdefault("momentum_buffer", torch.zeros_like(parameter))
+        # A fused step goes through memory as it lies, and what another device has saved may lie otherwise.
+        for parameter, moments in self.inner.state.items():
+            for name, moment in moments.items():
+                if torch.is_tensor(moment) and moment.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter).copy_(moment)
 
 
 def _marks(group: dict[str, object]) -> set[str]:

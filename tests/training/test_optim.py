@@ -1,5 +1,7 @@
 """An optimiser that goes on from a checkpoint: moments of before, settings of now."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -51,3 +53,23 @@ def test_momentum_may_begin_after_a_resume(name: str) -> None:
         after.descend(net(torch.ones(2, 3)).sum(), Clock(step, 2 * step, 100), 1)
         moved.append(float((net.bias.detach() - at).abs()))
     assert all(distance > 0 for distance in moved)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
+def test_moments_lie_in_memory_as_the_weights_do_wherever_they_come_from(name: str) -> None:
+    """Those of a GPU lie channels last: a fused step goes through memory, and would give weights another's moments."""
+    torch.manual_seed(0)
+    config = OptimizerConfig(name=name, lr=0.1, beta1=0.5, schedule="constant", warmup_drawings=0)
+    nets = [nn.Conv2d(4, 8, 3) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    nets[1].to(memory_format=torch.channels_last)
+    x = torch.randn(2, 4, 8, 8)
+    first, second = (Optimizer(net, config) for net in nets)
+    first.descend(nets[0](x).square().sum(), Clock(0, 0, 100), 1)
+    nets[1].load_state_dict(nets[0].state_dict())
+    second.load_state_dict(deepcopy(first.state_dict()))
+    for net, optimizer in zip(nets, (first, second), strict=True):
+        optimizer.descend(net(x).square().sum(), Clock(1, 2, 100), 1)
+    torch.testing.assert_close(nets[1].weight, nets[0].weight)
+    for moment in second.inner.state[nets[1].weight].values():
+        assert moment.dim() == 0 or moment.stride() == nets[1].weight.stride()
