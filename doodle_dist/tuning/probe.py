@@ -5,6 +5,7 @@ import torch
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.stream_plan import stream_categories
+from doodle_dist.schedules import critic_updates_before
 from doodle_dist.training.context import Alone
 from doodle_dist.training.task import Clock, LaneRandom, StepInput
 from doodle_dist.training.worker import build_task
@@ -21,7 +22,12 @@ def peak_gpu_bytes(experiment: Experiment, device: torch.device) -> int:
         experiment.train.global_batch,
         experiment.train.total_drawings(manifest.splits["train"].rows),
     )
-    for step in range(_STEPS):
+    steps = list(range(_STEPS))
+    if (
+        experiment.task == "gan"
+    ):  # and the generator's first update, which may be a hundred of the critic's away
+        steps.append(critic_updates_before(experiment.gan.updates, 0) - 1)
+    for step in steps:
         batch = StepInput(
             images=torch.rand(rows, manifest.channels, manifest.side, manifest.side, device=device) * 2 - 1,
             labels=torch.arange(rows, device=device) % len(categories),
