@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -68,3 +69,14 @@ def test_data_rasterize_names_the_compiler_too(
     monkeypatch.delenv("CC", raising=False)
     with pytest.raises(ValueError, match=r"--device cuda: .*C compiler.*allowed: cpu"):
         rasterize_file("drawings.ndjson", tmp_path / "out.npy", 28, "cuda")
+
+
+def test_bench_raster_has_no_row_of_a_gpu_where_triton_cannot_start(
+    raster_cuda: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from doodle_dist.bench.raster import measure_gpu
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    assert measure_gpu(np.zeros(0, np.uint8), np.zeros(1, np.int32)) is None
