@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import gc
 import os
 import tempfile
 
@@ -12,10 +13,10 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 # waits 12 s for the cleaner at its end.
 os.environ.setdefault("RAY_TMPDIR", os.path.join(tempfile.gettempdir(), "ray-tests"))
 # A process less for each run: no node of these is about to be taken away (in `make faults` one is). Commands that have
-# a process of their own keep it: AS_TYPED of tests/cluster/test_train.py.
+# a process of their own keep it: AS_TYPED of tests/cluster/test_commands.py.
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,17 @@ os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "600")
 settings.register_profile("doodle_dist", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=25)
 settings.load_profile("doodle_dist")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Python's garbage collector rests meanwhile, and leaves what was imported alone afterwards: it all stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 LONGEST = Path(__file__).parent / "cluster" / "test_tune.py"

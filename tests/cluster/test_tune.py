@@ -212,7 +212,7 @@ def test_a_population_takes_over_what_is_better_and_goes_on_where_it_was_told_to
 ) -> None:
     experiment, search = search_of(
         dataset, tmp_path, "pbt", "optim.classifier.lr=loguniform(1e-6, 1e-1)",
-        scheduler="pbt", drawings=256, perturb_every=32,
+        scheduler="pbt", drawings=160, perturb_every=32,
     )  # fmt: skip
     at_once: list[int] = []
     monkeypatch.setattr(Follower, "show", lambda follower: at_once.append(len(follower.running)))
@@ -220,7 +220,7 @@ def test_a_population_takes_over_what_is_better_and_goes_on_where_it_was_told_to
     plan, uri = plan_search(experiment, search, trials=5), str(tmp_path / "pbt")
     once(
         uri,
-        lambda record: sum(len(trial.results) for trial in record.trials.values()) >= 12,
+        lambda record: sum(len(trial.results) for trial in record.trials.values()) >= 8,
         lambda: os.kill(os.getpid(), signal.SIGTERM),
     )
     first = tune(plan, Options(quiet=True, concurrent=2))
@@ -233,11 +233,11 @@ def test_a_population_takes_over_what_is_better_and_goes_on_where_it_was_told_to
     assert max(at_once) == 2, "as many as there are places, though the cluster has more CPUs"
     assert left_behind() == (0, 0)
     copies = [r for trial in record.trials.values() for r in trial.results if r.copied_from is not None]
-    assert len(copies) >= 3
+    assert len(copies) >= 3, [len(trial.results) for trial in record.trials.values()]
     assert sorted(record.trials) == list(range(5))
     for trial in record.trials.values():
         assert trial.status == "finished"
-        assert trial.results[-1].drawings_seen >= 256
+        assert trial.results[-1].drawings_seen >= 160
         assert all(1e-6 <= result.settings["optim.classifier.lr"] <= 1e-1 for result in trial.results)
         had = len(first.trials[trial.number].results)
         last, *more = trial.results[had - 1 :]
@@ -325,14 +325,14 @@ def test_a_gan_is_judged_by_an_evaluator_that_the_search_trains_first(
 ) -> None:
     monkeypatch.setattr(evaluator, "MOST_DRAWINGS", 640)
     experiment, search = search_of(dataset, tmp_path, "gan", preset="doodle-gan-small", drawings=64)
-    record = tune(plan_search(experiment, search, trials=2), Options(quiet=True))
+    record = tune(plan_search(experiment, search, trials=2), Options(quiet=True, concurrent=1))
     assert record.objective == "judge/frechet_distance"
     assert record.best is not None
     assert record.best[1].objective > 0
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("evaluator-")]
 
 
-TRIALS = 8
+TRIALS = 6
 
 
 def search_command(dataset: str, runs: str, space: Path, *more: str) -> list[str]:
@@ -384,13 +384,17 @@ def check_none_ran_twice(uri: str, over: dict[int, tuple[str, int]]) -> None:
         assert ended(record)[number] == (status, results)
 
 
-def test_a_killed_search_goes_on_with_the_same_command(dataset: str, tmp_path: Path, here: Command) -> None:
+def test_a_killed_search_goes_on_with_the_same_command(
+    dataset: str, tmp_path: Path, here: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its driver, on the Ray that is there; tests/cluster/test_train.py kills a Ray too."""
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     space = space_that_confirms(0, tmp_path)  # the best are trained again in another test
-    command, uri = search_command(dataset, str(tmp_path), space, "--local"), str(tmp_path / "cut")
-    with running_until(command, tmp_path / "log", uri, over=3) as driver:
+    command, uri = search_command(dataset, str(tmp_path), space), str(tmp_path / "cut")
+    with running_until(command, tmp_path / "log", uri, over=2) as driver:
         kill_tree(driver)
         over = ended(read_search(uri))
-    assert 3 <= len(over) < TRIALS, (tmp_path / "log").read_text()
+    assert 2 <= len(over) < TRIALS, (tmp_path / "log").read_text()
     done = here(*command, "--resume")
     assert done.returncode == 0, done.stderr
     check_none_ran_twice(uri, over)
@@ -404,18 +408,19 @@ def test_a_search_in_an_object_store_by_optuna_stops_when_it_is_told_to_and_goes
     space = space_that_confirms(1, tmp_path)
     command = search_command(dataset, s3_bucket, space, "--search", "optuna", "--json")
     uri, log = f"{s3_bucket}/cut", tmp_path / "log"
-    with running_until(command, log, uri, over=3) as driver:
+    with running_until(command, log, uri, over=2) as driver:
         driver.send_signal(signal.SIGTERM)
         assert driver.wait(60) == 130, log.read_text()
     assert "stopped before its end; the same command goes on" in log.read_text()
     assert "Traceback" not in log.read_text()
     over = ended(read_search(uri))
-    assert 3 <= len(over) < TRIALS
+    assert 2 <= len(over) < TRIALS
     assert storage.exists(f"{uri}/report.html"), "what it had found"
 
     done = here(*command)
     assert done.returncode == 0, done.stderr
     check_none_ran_twice(uri, over)
+    assert done.stdout.startswith("{"), done.stdout
     found = orjson.loads(done.stdout)
     assert found["searcher"] == "optuna"
     assert sum(found["trials"].values()) == TRIALS
