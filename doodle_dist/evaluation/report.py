@@ -207,7 +207,7 @@ def _summary(material: Material) -> Markup:
 def _trained_on(material: Material) -> Markup:
     info, data = material.info, material.meta.get("data", {})
     sources = [str(kind) for kind in data.get("sources", ())]
-    rows = data.get("drawings") or material.meta.get("drawings")
+    rows = data.get("drawings")
     side, channels = material.meta.get("side"), material.meta.get("channels")
     return el(
         "div",

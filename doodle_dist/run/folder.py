@@ -127,7 +127,6 @@ def read_run(uri: str) -> RunInfo:
     experiment = _experiment(uri, metas, CONFIG in files)
     newest = metas[-1][1] if metas else {}
     data = newest.get("data", {})
-    rows = data.get("drawings") or newest.get("drawings", 0)
     return RunInfo(
         uri=locations.public(uri),
         name=locations.basename(uri),
@@ -136,7 +135,7 @@ def read_run(uri: str) -> RunInfo:
         drawings_seen=int(
             max((line["drawings_seen"] for line in seen if "drawings_seen" in line), default=0)
         ),
-        drawings=_length(experiment, int(rows)),
+        drawings=_length(experiment, data.get("drawings", 0)),
         categories=tuple(newest.get("categories", ())),
         data=locations.public(experiment.data.uri) if experiment else "",
         data_sha256=data.get("manifest_sha256", ""),

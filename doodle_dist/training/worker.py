@@ -294,7 +294,6 @@ def about_data(uri: str, manifest: Manifest, categories: tuple[str, ...], drawin
         "categories": list(categories),
         "side": manifest.side,
         "channels": manifest.channels,
-        "drawings": drawings,
         "data": {
             "uri": locations.public(uri),
             "manifest_sha256": storage.sha256_of(locations.join(uri, MANIFEST)),
