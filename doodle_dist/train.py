@@ -42,13 +42,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """``metrics`` are those of the last checkpoint, ``checkpoint`` its URI, ``uri`` the run's.
+    """``metrics`` are those of the last checkpoint, None where one was not finite; ``checkpoint`` is its URI, ``uri``
+    the run's.
 
     ``stopped_at`` are the drawings seen by a run that was asked to stop before its end.
     """
 
     uri: str
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     checkpoint: str | None
     stopped_at: int | None = None
 
@@ -372,7 +373,7 @@ def print_result(result: TrainResult, *, as_json: bool) -> None:
         return
     shown = {name: value for name, value in result.metrics.items() if name.startswith(("val/", "judge/"))}
     for name, value in shown.items():
-        print(f"{name:32} {value:.4f}")
+        print(f"{name:32} {'not finite' if value is None else f'{value:.4f}'}")
     if result.stopped_at is not None:
         print(f"stopped at drawing {result.stopped_at:,}; the same command goes on")
     print(f"run         {result.uri}")

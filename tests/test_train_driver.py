@@ -13,13 +13,20 @@ import pytest
 from ray.exceptions import RayActorError
 from ray.train import ControllerError
 
-from doodle_dist.train import asked_to_stop, died_as_it_began
+from doodle_dist.train import TrainResult, asked_to_stop, died_as_it_began, print_result
 
 
 def test_a_worker_that_died_as_it_began_is_worth_another_start_and_other_ends_are_not() -> None:
     assert died_as_it_began(ControllerError(RayActorError()))
     assert not died_as_it_began(ControllerError(ValueError("a mistake")))
     assert not died_as_it_began(RuntimeError("a mistake"))
+
+
+def test_a_figure_that_was_not_finite_is_printed_as_that(capsys: pytest.CaptureFixture[str]) -> None:
+    print_result(TrainResult("run", {"val/top1": 0.25, "val/loss": None}, "run/checkpoint"), as_json=False)
+    figures = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert figures["val/top1"] == "0.2500"
+    assert figures["val/loss"] == "not finite"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -15,6 +15,7 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, from_toml
 from doodle_dist.data import locations, storage
 from doodle_dist.data.jsonl import read_lines
+from doodle_dist.run.checkpoints import rank
 from doodle_dist.run.files import META
 from doodle_dist.run.snapshot import complete_checkpoints, saved_experiment
 
@@ -56,11 +57,7 @@ class RunInfo:
     @property
     def best(self) -> CheckpointInfo | None:
         """The checkpoint that commands take by default: the best by score, else the latest."""
-
-        def rank(one: CheckpointInfo) -> tuple[float, int]:
-            return (float("-inf") if one.score is None else one.score), one.drawings_seen
-
-        return max(self.checkpoints, key=rank, default=None)
+        return max(self.checkpoints, key=lambda one: rank(one.score, one.drawings_seen), default=None)
 
 
 def read_metrics_log(run: str) -> list[dict[str, float]]:

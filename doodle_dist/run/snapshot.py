@@ -18,6 +18,7 @@ from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import mismatch
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
+from doodle_dist.run.checkpoints import rank
 from doodle_dist.run.files import COMMIT, COMMITTED_NAME, EXPERIMENT, META, SNAPSHOT
 
 # Of meta.json, the experiment and the weights' names together. Those without one are of the first.
@@ -113,10 +114,10 @@ _TRIES = 5  # of a run whose writer deletes checkpoints while they are read
 def _read(run: str, which: str) -> tuple[str, dict[str, Any], Experiment, bytes]:
     """The chosen checkpoint's URI, meta and experiment, and the bytes of its weights."""
 
-    def rank(item: tuple[str, dict[str, Any]]) -> tuple[float, float]:
+    def place(item: tuple[str, dict[str, Any]]) -> tuple[float, float]:
         metrics = item[1]["metrics"]
-        score = metrics.get("score", float("-inf")) if which == "best" else 0.0
-        return score, metrics.get("drawings_seen", 0.0)
+        score = metrics.get("score") if which == "best" else None
+        return rank(score, metrics.get("drawings_seen", 0.0))
 
     for _ in range(_TRIES):
         found = complete_checkpoints(run)
@@ -124,7 +125,7 @@ def _read(run: str, which: str) -> tuple[str, dict[str, Any], Experiment, bytes]
             raise ValueError(
                 f"{run} has no snapshot: it is no run, or it has not reached its first checkpoint"
             )
-        where, meta = max(found, key=rank)
+        where, meta = max(found, key=place)
         experiment = saved_experiment([(where, meta)])
         weights = storage.read_if_there(locations.join(where, SNAPSHOT))
         if experiment is not None and weights is not None:

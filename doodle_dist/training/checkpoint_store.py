@@ -28,6 +28,7 @@ import orjson
 from doodle_dist.data import locations, storage
 from doodle_dist.data.retry import patience
 from doodle_dist.data.storage_errors import DamagedError, StorageError, patiently
+from doodle_dist.run.checkpoints import rank
 from doodle_dist.run.files import COMMIT, COMMITTED_NAME, META, WORKERS
 from doodle_dist.training.lease import Lease, LeaseLostError, check
 
@@ -61,9 +62,11 @@ class StoredCheckpoint:
     def name(self) -> str:
         return locations.basename(self.uri)
 
-    def metrics(self) -> dict[str, float]:
-        """The metrics that it was made with. Raises StorageError."""
-        meta: dict[str, dict[str, float]] = orjson.loads(storage.read_bytes(locations.join(self.uri, META)))
+    def metrics(self) -> dict[str, float | None]:
+        """The metrics that it was made with; None where one was not finite. Raises StorageError."""
+        meta: dict[str, dict[str, float | None]] = orjson.loads(
+            storage.read_bytes(locations.join(self.uri, META))
+        )
         return meta["metrics"]
 
 
@@ -259,8 +262,7 @@ def prune(run_uri: str, keep: int) -> None:
     """
     folders = _folders(run_uri)
     committed = _committed(folders)
-    unscored = float("-inf")
-    by_score = sorted(committed, key=lambda one: (unscored if one.score is None else one.score, *_order(one)))
+    by_score = sorted(committed, key=lambda one: (*rank(one.score, one.drawings_seen), one.name))
     kept = {one.uri for one in [*by_score[-keep:], *committed[-1:]]}
     for uri, files in folders.items():
         if uri in kept or not COMMITTED_NAME.fullmatch(locations.basename(uri)):

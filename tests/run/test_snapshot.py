@@ -34,6 +34,13 @@ def test_without_scores_the_latest_is_the_best(tmp_path: Path) -> None:
     assert load_snapshot(str(tmp_path)).metrics["drawings_seen"] == 3000
 
 
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), None])
+def test_a_score_that_is_not_finite_is_the_worst(run: Path, score: float | None) -> None:
+    save_run(run, PRESET, seen=4000, score=score)
+    assert load_snapshot(str(run)).metrics["drawings_seen"] == 2000
+    assert load_snapshot(str(run), which="latest").metrics["drawings_seen"] == 4000
+
+
 def test_the_net_is_the_saved_one_ready_for_inference(run: Path) -> None:
     snapshot = load_snapshot(str(run))
     saved = load_file(run / "checkpoint_002000" / "snapshot.safetensors")
