@@ -28,11 +28,13 @@ from doodle_dist.errors import WorkFailedError
 from doodle_dist.log import say
 from doodle_dist.ray_cluster import check_resources, connect, need_of
 from doodle_dist.run.files import META
+from doodle_dist.run.stopped import forget_reason, noted_reason
 from doodle_dist.training import progress
 from doodle_dist.training.begun import is_over
 from doodle_dist.training.checkpoint_store import stored_checkpoints
 from doodle_dist.training.lease import Lease, held
 from doodle_dist.training.plan import first_cursor, training_plan, with_absolute_locations
+from doodle_dist.training.reasons import told
 from doodle_dist.training.reservation import take_over
 
 if TYPE_CHECKING:
@@ -76,8 +78,6 @@ def train(
     run_uri = locations.join(experiment.storage, experiment.run)
     with held(run_uri, say) as (mine, is_lost):
         if is_over(run_uri, first_cursor(experiment, manifest, plan), total):
-            from doodle_dist.training.reasons import forget_reason
-
             forget_reason(run_uri)
             if not quiet:
                 say(
@@ -106,9 +106,6 @@ def _run(
 ) -> None:
     """Train; again where a worker died as it began. Raises WorkFailedError where the run doesn't end as it should."""
     from ray.train import TrainingFailedError
-
-    from doodle_dist.run.folder import noted_reason
-    from doodle_dist.training.reasons import told
 
     for failures in count():
         ray_trainer = trainer(experiment, run_uri, board, lease=lease)
@@ -261,8 +258,6 @@ def _fit_into(ray_trainer: "TorchTrainer", fitting: "Future[None]") -> None:
 
 def _result(run_uri: str, total: int, *, was_asked: bool) -> TrainResult:
     """What a run that ended by itself, or was asked to, came to. Raises WorkFailedError where it went wrong."""
-    from doodle_dist.run.folder import noted_reason
-
     last = next(reversed(stored_checkpoints(run_uri)), None)
     if reason := noted_reason(run_uri):
         raise WorkFailedError(f"{reason}; last good checkpoint: {last.uri if last else 'none yet'}")
@@ -309,7 +304,6 @@ def trainer(
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from doodle_dist.training.entry import HandOver, TellFailures, train_loop_per_worker
-    from doodle_dist.training.reasons import forget_reason
 
     if experiment.scaling.is_elastic:
         # For some seconds a cluster counts a node that has died: sooner than Ray's minute, fewer workers are tried.

@@ -23,7 +23,8 @@ from doodle_dist.config.load import to_toml
 from doodle_dist.data import locations
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.model_card import model_card
-from doodle_dist.run.snapshot import SNAPSHOT_VERSION, Snapshot, build_net, load_snapshot
+from doodle_dist.run.checkpoints import SNAPSHOT_VERSION
+from doodle_dist.run.snapshot import Snapshot, build_net, load_snapshot
 
 FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx"}
 # What torch's exporter writes by itself; lower ones are translations that it doesn't promise.

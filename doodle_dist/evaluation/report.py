@@ -16,8 +16,9 @@ from doodle_dist.evaluation.markup import Markup, anchor, el, facts, folded, pag
 from doodle_dist.evaluation.model_card import only_other_pictures
 from doodle_dist.evaluation.report_style import STYLE
 from doodle_dist.evaluation.results import EVALUATION, Evaluation, GanEvaluation, read_evaluation
-from doodle_dist.run.folder import CONFIG, RunInfo, read_events, read_metrics_log, read_run
-from doodle_dist.run.snapshot import complete_checkpoints, saved_experiment
+from doodle_dist.run.checkpoints import complete_checkpoints, saved_experiment
+from doodle_dist.run.files import CONFIG
+from doodle_dist.run.folder import RunInfo, read_events, read_metrics_log, read_run
 
 REPORT = "report.html"
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -1,4 +1,4 @@
-"""What the files of a checkpoint's folder are called. Without torch, so that a driver can look at once."""
+"""What the files of a run, and of its checkpoints' folders, are called."""
 
 import re
 
@@ -11,3 +11,5 @@ STATE, CURSOR = "state.pt", "cursor.json"
 COMMIT, COMMITTED_NAME = "commit.json", re.compile(r"checkpoint_\d{12}_f\d+_[0-9a-f]{8}")
 # Beside the checkpoints: which start of a run's workers may write them.
 WORKERS = "workers.json"
+# And what the run says of itself: its settings, its figures, its fortunes, why it stopped itself.
+CONFIG, METRICS_LOG, EVENTS, STOPPED = "config.toml", "metrics.jsonl", "events.jsonl", "stopped.json"

@@ -10,7 +10,7 @@ from doodle_dist.config.load import build
 from doodle_dist.config.search import experiment_with
 from doodle_dist.data import locations
 from doodle_dist.errors import one_line
-from doodle_dist.run.folder import noted_reason
+from doodle_dist.run.stopped import noted_reason
 from doodle_dist.tuning.ledger import trial_name
 from doodle_dist.tuning.outages import is_of_the_place
 from doodle_dist.tuning.trial import POINT, REASON, Job, settings_of, this_trial
