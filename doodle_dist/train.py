@@ -20,17 +20,16 @@ import ray
 from ray.exceptions import RayActorError
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.data import locations, storage
+from doodle_dist.data import locations
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.log import say
 from doodle_dist.ray_cluster import check_resources, connect, need_of
-from doodle_dist.run.files import META
 from doodle_dist.run.stopped import forget_reason, noted_reason
 from doodle_dist.training import progress
-from doodle_dist.training.begun import is_over
+from doodle_dist.training.begun import is_over, refuse_missing_runs
 from doodle_dist.training.checkpoint_store import stored_checkpoints
 from doodle_dist.training.lease import Lease, held
 from doodle_dist.training.plan import first_cursor, training_plan, with_absolute_locations
@@ -84,7 +83,7 @@ def train(
                     f"run {experiment.run} has seen the {total:,} drawings that it is to see: nothing is left to train"
                 )
             return _result(run_uri, total, was_asked=False)
-        _refuse_missing_runs(experiment, run_uri)
+        refuse_missing_runs(experiment, run_uri)
         need = need_of(experiment)
         with _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
             connect(need, local=local, debug=debug)
@@ -123,19 +122,6 @@ def _run(
             with suppress(StorageError):
                 reason = noted_reason(run_uri) or reason
             raise WorkFailedError(reason) from error
-
-
-def _refuse_missing_runs(experiment: Experiment, run_uri: str) -> None:
-    """Raise ValueError where there is no run that this one needs: its workers would say so, once Ray has started."""
-    gan = experiment.gan
-    if experiment.task != "gan":
-        return
-    needed = {"gan.judge": gan.judge}
-    if gan.critic_from and not stored_checkpoints(run_uri):  # later its critic is the run's own
-        needed["gan.critic_from"] = gan.critic_from
-    for key, run in needed.items():
-        if run and not storage.list_files(run, (META,), recursive=True, missing_ok=True):
-            raise ValueError(f"{key}={locations.public(run)}: there is no run with a checkpoint")
 
 
 def died_as_it_began(error: BaseException) -> bool:
