@@ -4,11 +4,9 @@ Importing torch takes longer than all that is to be checked, and is done while R
 """
 
 import importlib
-import os
-import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -17,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 import ray
-from ray.exceptions import RayActorError
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import locations
@@ -29,6 +26,7 @@ from doodle_dist.log import say
 from doodle_dist.ray_cluster import check_resources, connect, need_of
 from doodle_dist.run.stopped import forget_reason, noted_reason
 from doodle_dist.training import progress
+from doodle_dist.training.asked import Asked, asked_to_stop
 from doodle_dist.training.begun import is_over, refuse_missing_runs
 from doodle_dist.training.checkpoint_store import stored_checkpoints
 from doodle_dist.training.lease import Lease, held
@@ -37,7 +35,6 @@ from doodle_dist.training.reasons import told
 from doodle_dist.training.reservation import take_over
 
 if TYPE_CHECKING:
-    import pyarrow.fs
     from ray.train.torch import TorchTrainer
 
 
@@ -71,7 +68,7 @@ def train(
     manifest = load_manifest(experiment.data.uri)
     check_files(experiment.data.uri, manifest)
     plan = training_plan(experiment, manifest)
-    plan.order(0)
+    plan.order(0)  # for its ValueError alone: lanes that don't fit the batch, or fewer drawings
 
     total = experiment.train.total_drawings(plan.rows)
     run_uri = locations.join(experiment.storage, experiment.run)
@@ -100,11 +97,13 @@ def _run(
     run_uri: str,
     board: ray.actor.ActorHandle,
     lease: Lease,
-    asked: "Asked",
+    asked: Asked,
     is_lost: threading.Event,
 ) -> None:
     """Train; again where a worker died as it began. Raises WorkFailedError where the run doesn't end as it should."""
     from ray.train import TrainingFailedError
+
+    from doodle_dist.training.ray_trainer import died_as_it_began, trainer
 
     for failures in count():
         ray_trainer = trainer(experiment, run_uri, board, lease=lease)
@@ -124,66 +123,6 @@ def _run(
             raise WorkFailedError(reason) from error
 
 
-def died_as_it_began(error: BaseException) -> bool:
-    """Whether a worker died just when its work was handed to it, which Ray Train takes for the end of the run."""
-    return isinstance(getattr(error, "controller_failure", None), RayActorError)
-
-
-# Ray Train needs a few seconds to end its workers; `ray job stop` waits for 60 s where it is told to.
-STOP_WITHIN_S = 28.0
-
-
-class Asked:
-    """Whether a signal has asked to stop. Not a threading.Event: its lock, held by what a handler interrupts, waits
-    for ever."""
-
-    def __init__(self) -> None:
-        self._is_set = False
-
-    def set(self) -> None:
-        self._is_set = True
-
-    def is_set(self) -> bool:
-        return self._is_set
-
-
-@contextmanager
-def asked_to_stop() -> Iterator[Asked]:
-    """SIGTERM and SIGINT ask, once; the second one ends the process as it always did.
-
-    So does SIGHUP, a terminal that closes, except under nohup; what would be said after it goes nowhere.
-    Nothing is caught where this isn't the main thread, which alone may.
-    """
-    asked = Asked()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    signals = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signals.append(signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in signals}
-    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
-
-    def ask(number: int, _: object) -> None:
-        asked.set()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.default_int_handler)
-        if number == signal.SIGHUP:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the kernel and the shell both send it
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for stream in terminals:
-                os.dup2(nowhere, stream)
-            os.close(nowhere)
-
-    for number in signals:
-        signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 @contextmanager
 def _imported_meanwhile(*modules: str) -> Iterator[None]:
     """Import modules while the block waits for something else. None of them may import what the block does."""
@@ -199,6 +138,10 @@ def _imported_meanwhile(*modules: str) -> Iterator[None]:
         yield
     finally:
         thread.join()
+
+
+# Ray Train needs a few seconds to end its workers; `ray job stop` waits for 60 s where it is told to.
+STOP_WITHIN_S = 28.0
 
 
 def _fit(
@@ -255,95 +198,6 @@ def _result(run_uri: str, total: int, *, was_asked: bool) -> TrainResult:
         )
     stopped_at = seen if seen < total else None
     return TrainResult(run_uri, last.metrics() if last else {}, last.uri if last else None, stopped_at)
-
-
-ELASTIC_START_S = 15.0
-
-
-def _memory() -> "pyarrow.fs.FileSystem":
-    """Where Ray Train keeps its own record of a run: the memory of each of its processes.
-
-    Nothing of ours reads it: which checkpoints there are is read from storage (training/checkpoint_store.py). Were it
-    in storage, Ray Train's controller would end the run where it can't write it at once.
-    """
-    import fsspec
-    import pyarrow.fs
-
-    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fsspec.filesystem("memory")))
-
-
-def trainer(
-    experiment: Experiment,
-    run_uri: str,
-    board: ray.actor.ActorHandle | None,
-    *,
-    report_at: tuple[int, ...] = (),
-    callbacks: "Sequence[ray.train.UserCallback]" = (),
-    lease: Lease | None = None,
-) -> "TorchTrainer":
-    """Ray Train's trainer of an experiment whose run lies at ``run_uri``. ``board`` is told of its progress.
-
-    ``report_at`` are drawings seen after which it checkpoints, beside the experiment's own. No checkpoint is
-    committed once ``lease`` is lost. Why the run stopped itself the last time is forgotten.
-    """
-    import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    from doodle_dist.training.entry import HandOver, TellFailures, train_loop_per_worker
-
-    if experiment.scaling.is_elastic:
-        # For some seconds a cluster counts a node that has died: sooner than Ray's minute, fewer workers are tried.
-        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(ELASTIC_START_S))
-    forget_reason(run_uri)
-    scaling = experiment.scaling
-    resources = {"CPU": scaling.cpus_per_worker}
-    if scaling.gpus_per_worker:
-        resources["GPU"] = scaling.gpus_per_worker
-    ray_trainer = TorchTrainer(
-        train_loop_per_worker,
-        train_loop_config={
-            "experiment": experiment.model_dump(mode="json"),
-            "run_uri": run_uri,
-            "board": board,
-            "report_at": report_at,
-            "lease": lease,
-        },
-        torch_config=TorchConfig(backend=scaling.backend),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=(scaling.workers_min, scaling.workers) if scaling.is_elastic else scaling.workers,
-            elastic_resize_monitor_interval_s=scaling.grow_every_s,
-            use_gpu=scaling.gpus_per_worker > 0,
-            resources_per_worker=resources,
-        ),
-        run_config=ray.train.RunConfig(
-            name=experiment.run,
-            storage_path="/doodle-dist",
-            storage_filesystem=_memory(),
-            callbacks=[*callbacks, HandOver(), *([TellFailures(board)] if board else [])],
-            # Workers that die while they start count as the controller's failures, as does starvation.
-            failure_config=ray.train.FailureConfig(
-                max_failures=experiment.train.max_failures,
-                controller_failure_limit=max(3, experiment.train.max_failures),
-            ),
-        ),
-    )
-    # What a stopped trial had reserved stays until its search's driver ends; what a run had, until its own does.
-    _spare(ray_trainer, "DatasetsCallback", *(["PlacementGroupCleanerCallback"] if board else []))
-    return ray_trainer
-
-
-def _spare(ray_trainer: "TorchTrainer", *callbacks: str) -> None:
-    """Leave out callbacks of Ray Train's own, by their names. Each starts an actor: two core seconds at every start.
-
-    One hands out datasets, and is given none. The other gives back what a controller that has died had reserved, and
-    looks for its cluster in what `ray start` last noted: where that one is gone, a run waits 12 s for it at its end.
-    Nothing is lost where a Ray has other names for them.
-    """
-    with suppress(AttributeError):
-        made = ray_trainer._create_default_callbacks
-        ray_trainer._create_default_callbacks = lambda: [
-            one for one in made() if type(one).__name__ not in callbacks
-        ]
 
 
 def print_result(result: TrainResult, *, as_json: bool) -> None:

@@ -44,7 +44,7 @@ ALLOWED = {
     **{name: {"config", "doctor.facts", "doctor.findings", "doctor.sizes"} for name in JUDGEMENT},
     "commands.options": set(),
 }
-RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.entry"}
+RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.entry", "training.ray_trainer"}
 WITHOUT = {"models": {"ray", "pyarrow"}, "losses": {"ray"}, "config": {"ray", "torch", "numpy"}}
 
 
