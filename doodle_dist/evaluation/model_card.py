@@ -148,5 +148,5 @@ def _metrics(snapshot: Snapshot) -> list[str]:
     if not shown:
         return ["The run was not judged when this snapshot was made."]
     return ["| metric, on held-out drawings | value |", "|---|---|"] + [
-        f"| {name} | {value:.4f} |" for name, value in shown.items()
+        f"| {name} | {'not finite' if value is None else f'{value:.4f}'} |" for name, value in shown.items()
     ]
