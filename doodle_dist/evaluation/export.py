@@ -120,7 +120,7 @@ def metadata(snapshot: Snapshot) -> dict[str, str]:
         "channels": str(snapshot.channels),
         "config": to_toml(snapshot.experiment),
         "weights_sha256": snapshot.sha256,
-        "data_manifest_sha256": str(snapshot.data.get("manifest_sha256", "")),
+        "data_manifest_sha256": snapshot.data.get("manifest_sha256", ""),
     }
 
 

@@ -14,7 +14,7 @@ from doodle_dist.config.load import ConfigError, from_toml
 from doodle_dist.data import locations, storage
 from doodle_dist.data.jsonl import read_lines
 from doodle_dist.run.checkpoints import complete_checkpoints, rank, saved_experiment
-from doodle_dist.run.files import CONFIG, EVENTS, META, METRICS_LOG, STOPPED
+from doodle_dist.run.files import CONFIG, EVENTS, META, METRICS_LOG, STOPPED, AboutData
 from doodle_dist.run.stopped import noted_reason
 
 _MARKS = (CONFIG, METRICS_LOG, STOPPED)
@@ -111,7 +111,7 @@ def read_run(uri: str) -> RunInfo:
         figures |= line
     experiment = _experiment(uri, metas, CONFIG in files)
     newest = metas[-1][1] if metas else {}
-    data = newest.get("data", {})
+    data: AboutData = newest.get("data", {})
     return RunInfo(
         uri=locations.public(uri),
         name=locations.basename(uri),

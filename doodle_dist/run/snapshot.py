@@ -15,15 +15,14 @@ from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
 from doodle_dist.run.checkpoints import complete_checkpoints, rank, saved_experiment
-from doodle_dist.run.files import EXPERIMENT, SNAPSHOT
+from doodle_dist.run.files import EXPERIMENT, SNAPSHOT, AboutData
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """A trained net in evaluation mode. ``metrics`` are the ones it was checkpointed with.
 
-    ``data`` is what is known of the dataset: its manifest's ``manifest_sha256``, the ``sources``' kinds, and how
-    many ``drawings`` were trained on; nothing for a run that didn't write it down. ``sha256`` is of the weights.
+    ``data`` is what is known of the dataset. ``sha256`` is of the weights.
     """
 
     uri: str
@@ -33,7 +32,7 @@ class Snapshot:
     channels: int
     metrics: dict[str, float]
     net: nn.Module
-    data: dict[str, object]
+    data: AboutData
     sha256: str
 
     @property

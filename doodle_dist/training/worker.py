@@ -24,7 +24,7 @@ from doodle_dist.data.stream_plan import StreamPlan, stream_categories
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import one_line
 from doodle_dist.ray_cluster import quiet_ray_data
-from doodle_dist.run.files import CONFIG
+from doodle_dist.run.files import CONFIG, AboutData
 from doodle_dist.run.stopped import note_reason, noted_reason
 from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import load_cursor, load_state
@@ -295,12 +295,12 @@ def about_data(uri: str, manifest: Manifest, categories: tuple[str, ...], drawin
         "categories": list(categories),
         "side": manifest.side,
         "channels": manifest.channels,
-        "data": {
-            "uri": locations.public(uri),
-            "manifest_sha256": storage.sha256_of(locations.join(uri, MANIFEST)),
-            "sources": sorted({source.kind for source in manifest.sources}),
-            "drawings": drawings,
-        },
+        "data": AboutData(
+            uri=locations.public(uri),
+            manifest_sha256=storage.sha256_of(locations.join(uri, MANIFEST)),
+            sources=sorted({source.kind for source in manifest.sources}),
+            drawings=drawings,
+        ),
     }
 
 
