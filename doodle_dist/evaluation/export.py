@@ -95,9 +95,8 @@ def example_inputs(snapshot: Snapshot, count: int) -> dict[str, Tensor]:
     pictures = torch.rand((count, snapshot.channels, snapshot.side, snapshot.side), generator=random) * 2 - 1
     match snapshot.kind:
         case "gan":
-            config = snapshot.experiment.model.generator
-            assert config is not None
-            return {"z": torch.randn((count, config.latent_dim), generator=random), "label": labels}
+            latent = snapshot.generator_config.latent_dim
+            return {"z": torch.randn((count, latent), generator=random), "label": labels}
         case "classifier":
             return {"picture": pictures}
         case "critic":

@@ -10,6 +10,7 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.models.classifiers import Classifier
@@ -51,14 +52,25 @@ class Snapshot:
         return self._net_of("gan")
 
     @property
+    def generator_config(self) -> GeneratorConfig:
+        """The settings of a GAN's generator. Raises ValueError for the run of another."""
+        self._check_kind("gan")
+        config = self.experiment.model.generator
+        assert config is not None
+        return config
+
+    @property
     def critic(self) -> nn.Module:
         """The net of a critic's run. Raises ValueError for another."""
         return self._net_of("critic")
 
     def _net_of(self, kind: str) -> nn.Module:
+        self._check_kind(kind)
+        return self.net
+
+    def _check_kind(self, kind: str) -> None:
         if self.kind != kind:
             raise ValueError(f"{self.uri} is of a {_NAMES[self.kind]}; a {_NAMES[kind]}'s run is needed here")
-        return self.net
 
 
 _NAMES = {"classifier": "classifier", "gan": "GAN", "critic": "critic"}

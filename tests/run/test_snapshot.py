@@ -88,6 +88,8 @@ def test_a_net_of_the_other_kind_is_refused(run: Path, tmp_path: Path) -> None:
     save_run(tmp_path / "gan", "doodle-gan-small")
     with pytest.raises(ValueError, match=r"is of a classifier; a GAN's run is needed"):
         _ = load_snapshot(str(run)).generator
+    with pytest.raises(ValueError, match=r"is of a classifier; a GAN's run is needed"):
+        _ = load_snapshot(str(run)).generator_config
     with pytest.raises(ValueError, match=r"is of a GAN; a classifier's run is needed"):
         _ = load_snapshot(str(tmp_path / "gan")).classifier
 
