@@ -4,11 +4,9 @@ Importing torch takes longer than all that is to be checked, and is done while R
 """
 
 import importlib
-import os
-import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -17,38 +15,39 @@ from typing import TYPE_CHECKING
 
 import orjson
 import ray
-from ray.exceptions import RayActorError
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.data import locations, storage
+from doodle_dist.data import locations
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.log import say
 from doodle_dist.ray_cluster import check_resources, connect, need_of
-from doodle_dist.run.files import META
+from doodle_dist.run.stopped import forget_reason, noted_reason
 from doodle_dist.training import progress
-from doodle_dist.training.begun import is_over
+from doodle_dist.training.asked import Asked, asked_to_stop
+from doodle_dist.training.begun import is_over, refuse_missing_runs
 from doodle_dist.training.checkpoint_store import stored_checkpoints
 from doodle_dist.training.lease import Lease, held
 from doodle_dist.training.plan import first_cursor, training_plan, with_absolute_locations
+from doodle_dist.training.reasons import told
 from doodle_dist.training.reservation import take_over
 
 if TYPE_CHECKING:
-    import pyarrow.fs
     from ray.train.torch import TorchTrainer
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """``metrics`` are those of the last checkpoint, ``checkpoint`` its URI, ``uri`` the run's.
+    """``metrics`` are those of the last checkpoint, None where one was not finite; ``checkpoint`` is its URI, ``uri``
+    the run's.
 
     ``stopped_at`` are the drawings seen by a run that was asked to stop before its end.
     """
 
     uri: str
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     checkpoint: str | None
     stopped_at: int | None = None
 
@@ -69,21 +68,19 @@ def train(
     manifest = load_manifest(experiment.data.uri)
     check_files(experiment.data.uri, manifest)
     plan = training_plan(experiment, manifest)
-    plan.order(0)
+    plan.order(0)  # for its ValueError alone: lanes that don't fit the batch, or fewer drawings
 
     total = experiment.train.total_drawings(plan.rows)
     run_uri = locations.join(experiment.storage, experiment.run)
     with held(run_uri, say) as (mine, is_lost):
         if is_over(run_uri, first_cursor(experiment, manifest, plan), total):
-            from doodle_dist.training.reasons import forget_reason
-
             forget_reason(run_uri)
             if not quiet:
                 say(
                     f"run {experiment.run} has seen the {total:,} drawings that it is to see: nothing is left to train"
                 )
             return _result(run_uri, total, was_asked=False)
-        _refuse_missing_runs(experiment, run_uri)
+        refuse_missing_runs(experiment, run_uri)
         need = need_of(experiment)
         with _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
             connect(need, local=local, debug=debug)
@@ -100,14 +97,13 @@ def _run(
     run_uri: str,
     board: ray.actor.ActorHandle,
     lease: Lease,
-    asked: "Asked",
+    asked: Asked,
     is_lost: threading.Event,
 ) -> None:
     """Train; again where a worker died as it began. Raises WorkFailedError where the run doesn't end as it should."""
     from ray.train import TrainingFailedError
 
-    from doodle_dist.run.folder import noted_reason
-    from doodle_dist.training.reasons import told
+    from doodle_dist.training.ray_trainer import died_as_it_began, trainer
 
     for failures in count():
         ray_trainer = trainer(experiment, run_uri, board, lease=lease)
@@ -127,79 +123,6 @@ def _run(
             raise WorkFailedError(reason) from error
 
 
-def _refuse_missing_runs(experiment: Experiment, run_uri: str) -> None:
-    """Raise ValueError where there is no run that this one needs: its workers would say so, once Ray has started."""
-    gan = experiment.gan
-    if experiment.task != "gan":
-        return
-    needed = {"gan.judge": gan.judge}
-    if gan.critic_from and not stored_checkpoints(run_uri):  # later its critic is the run's own
-        needed["gan.critic_from"] = gan.critic_from
-    for key, run in needed.items():
-        if run and not storage.list_files(run, (META,), recursive=True, missing_ok=True):
-            raise ValueError(f"{key}={locations.public(run)}: there is no run with a checkpoint")
-
-
-def died_as_it_began(error: BaseException) -> bool:
-    """Whether a worker died just when its work was handed to it, which Ray Train takes for the end of the run."""
-    return isinstance(getattr(error, "controller_failure", None), RayActorError)
-
-
-# Ray Train needs a few seconds to end its workers; `ray job stop` waits for 60 s where it is told to.
-STOP_WITHIN_S = 28.0
-
-
-class Asked:
-    """Whether a signal has asked to stop. Not a threading.Event: its lock, held by what a handler interrupts, waits
-    for ever."""
-
-    def __init__(self) -> None:
-        self._is_set = False
-
-    def set(self) -> None:
-        self._is_set = True
-
-    def is_set(self) -> bool:
-        return self._is_set
-
-
-@contextmanager
-def asked_to_stop() -> Iterator[Asked]:
-    """SIGTERM and SIGINT ask, once; the second one ends the process as it always did.
-
-    So does SIGHUP, a terminal that closes, except under nohup; what would be said after it goes nowhere.
-    Nothing is caught where this isn't the main thread, which alone may.
-    """
-    asked = Asked()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    signals = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signals.append(signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in signals}
-    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
-
-    def ask(number: int, _: object) -> None:
-        asked.set()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.default_int_handler)
-        if number == signal.SIGHUP:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the kernel and the shell both send it
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for stream in terminals:
-                os.dup2(nowhere, stream)
-            os.close(nowhere)
-
-    for number in signals:
-        signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 @contextmanager
 def _imported_meanwhile(*modules: str) -> Iterator[None]:
     """Import modules while the block waits for something else. None of them may import what the block does."""
@@ -215,6 +138,10 @@ def _imported_meanwhile(*modules: str) -> Iterator[None]:
         yield
     finally:
         thread.join()
+
+
+# Ray Train needs a few seconds to end its workers; `ray job stop` waits for 60 s where it is told to.
+STOP_WITHIN_S = 28.0
 
 
 def _fit(
@@ -260,8 +187,6 @@ def _fit_into(ray_trainer: "TorchTrainer", fitting: "Future[None]") -> None:
 
 def _result(run_uri: str, total: int, *, was_asked: bool) -> TrainResult:
     """What a run that ended by itself, or was asked to, came to. Raises WorkFailedError where it went wrong."""
-    from doodle_dist.run.folder import noted_reason
-
     last = next(reversed(stored_checkpoints(run_uri)), None)
     if reason := noted_reason(run_uri):
         raise WorkFailedError(f"{reason}; last good checkpoint: {last.uri if last else 'none yet'}")
@@ -275,96 +200,6 @@ def _result(run_uri: str, total: int, *, was_asked: bool) -> TrainResult:
     return TrainResult(run_uri, last.metrics() if last else {}, last.uri if last else None, stopped_at)
 
 
-ELASTIC_START_S = 15.0
-
-
-def _memory() -> "pyarrow.fs.FileSystem":
-    """Where Ray Train keeps its own record of a run: the memory of each of its processes.
-
-    Nothing of ours reads it: which checkpoints there are is read from storage (training/checkpoint_store.py). Were it
-    in storage, Ray Train's controller would end the run where it can't write it at once.
-    """
-    import fsspec
-    import pyarrow.fs
-
-    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fsspec.filesystem("memory")))
-
-
-def trainer(
-    experiment: Experiment,
-    run_uri: str,
-    board: ray.actor.ActorHandle | None,
-    *,
-    report_at: tuple[int, ...] = (),
-    callbacks: "Sequence[ray.train.UserCallback]" = (),
-    lease: Lease | None = None,
-) -> "TorchTrainer":
-    """Ray Train's trainer of an experiment whose run lies at ``run_uri``. ``board`` is told of its progress.
-
-    ``report_at`` are drawings seen after which it checkpoints, beside the experiment's own. No checkpoint is
-    committed once ``lease`` is lost. Why the run stopped itself the last time is forgotten.
-    """
-    import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    from doodle_dist.training.entry import HandOver, TellFailures, train_loop_per_worker
-    from doodle_dist.training.reasons import forget_reason
-
-    if experiment.scaling.is_elastic:
-        # For some seconds a cluster counts a node that has died: sooner than Ray's minute, fewer workers are tried.
-        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(ELASTIC_START_S))
-    forget_reason(run_uri)
-    scaling = experiment.scaling
-    resources = {"CPU": scaling.cpus_per_worker}
-    if scaling.gpus_per_worker:
-        resources["GPU"] = scaling.gpus_per_worker
-    ray_trainer = TorchTrainer(
-        train_loop_per_worker,
-        train_loop_config={
-            "experiment": experiment.model_dump(mode="json"),
-            "run_uri": run_uri,
-            "board": board,
-            "report_at": report_at,
-            "lease": lease,
-        },
-        torch_config=TorchConfig(backend=scaling.backend),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=(scaling.workers_min, scaling.workers) if scaling.is_elastic else scaling.workers,
-            elastic_resize_monitor_interval_s=scaling.grow_every_s,
-            use_gpu=scaling.gpus_per_worker > 0,
-            resources_per_worker=resources,
-        ),
-        run_config=ray.train.RunConfig(
-            name=experiment.run,
-            storage_path="/doodle-dist",
-            storage_filesystem=_memory(),
-            callbacks=[*callbacks, HandOver(), *([TellFailures(board)] if board else [])],
-            # Workers that die while they start count as the controller's failures, as does starvation.
-            failure_config=ray.train.FailureConfig(
-                max_failures=experiment.train.max_failures,
-                controller_failure_limit=max(3, experiment.train.max_failures),
-            ),
-        ),
-    )
-    # What a stopped trial had reserved stays until its search's driver ends; what a run had, until its own does.
-    _spare(ray_trainer, "DatasetsCallback", *(["PlacementGroupCleanerCallback"] if board else []))
-    return ray_trainer
-
-
-def _spare(ray_trainer: "TorchTrainer", *callbacks: str) -> None:
-    """Leave out callbacks of Ray Train's own, by their names. Each starts an actor: two core seconds at every start.
-
-    One hands out datasets, and is given none. The other gives back what a controller that has died had reserved, and
-    looks for its cluster in what `ray start` last noted: where that one is gone, a run waits 12 s for it at its end.
-    Nothing is lost where a Ray has other names for them.
-    """
-    with suppress(AttributeError):
-        made = ray_trainer._create_default_callbacks
-        ray_trainer._create_default_callbacks = lambda: [
-            one for one in made() if type(one).__name__ not in callbacks
-        ]
-
-
 def print_result(result: TrainResult, *, as_json: bool) -> None:
     """What a person, or a program, wants to know after a run."""
     if as_json:
@@ -372,7 +207,7 @@ def print_result(result: TrainResult, *, as_json: bool) -> None:
         return
     shown = {name: value for name, value in result.metrics.items() if name.startswith(("val/", "judge/"))}
     for name, value in shown.items():
-        print(f"{name:32} {value:.4f}")
+        print(f"{name:32} {'not finite' if value is None else f'{value:.4f}'}")
     if result.stopped_at is not None:
         print(f"stopped at drawing {result.stopped_at:,}; the same command goes on")
     print(f"run         {result.uri}")

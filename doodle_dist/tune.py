@@ -29,6 +29,7 @@ from doodle_dist.ray_cluster import (
     nodes_of_cluster,
 )
 from doodle_dist.run.snapshot import load_snapshot
+from doodle_dist.training.begun import refuse_missing_runs
 from doodle_dist.training.gan_judge import Judge
 from doodle_dist.training.lease import Lease, LeaseLostError, check, held, newest_lease
 from doodle_dist.training.plan import held_out_plan, training_plan, with_absolute_locations
@@ -111,13 +112,15 @@ def plan_search(
             Judge(load_snapshot(experiment.gan.judge), categories, shape, torch.device("cpu"))
         else:
             ours["gan.judge"] = evaluator.evaluator_uri(experiment)
+    uri = locations.join(experiment.storage, experiment.run)
+    refuse_missing_runs(experiment, uri)
     base = build(overlay(experiment.model_dump(exclude_unset=True), ours))
     space = checked_space(config, base, fixed)
     if searcher == "random" and space.size is not None and trials > space.size:
         say(f"the grid has {space.size} points: as many trials, not {trials}")
         trials = space.size
     search = Search(
-        uri=locations.join(experiment.storage, experiment.run),
+        uri=uri,
         base=base,
         config=config,
         space=space,

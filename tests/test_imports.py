@@ -44,7 +44,7 @@ ALLOWED = {
     **{name: {"config", "doctor.facts", "doctor.findings", "doctor.sizes"} for name in JUDGEMENT},
     "commands.options": set(),
 }
-RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.entry"}
+RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.entry", "training.ray_trainer"}
 WITHOUT = {"models": {"ray", "pyarrow"}, "losses": {"ray"}, "config": {"ray", "torch", "numpy"}}
 
 
@@ -88,3 +88,10 @@ def test_help_imports_neither_ray_nor_torch() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"
+
+
+def test_a_look_at_a_run_and_what_a_driver_asks_before_it_starts_import_no_torch() -> None:
+    names = ("run.folder", "training.begun", "training.reasons")
+    code = f"import sys, {', '.join(f'doodle_dist.{name}' for name in names)}\nprint('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "False"

@@ -160,3 +160,12 @@ def test_a_search_of_one_category_has_nothing_to_judge_by(tmp_path: Path) -> Non
     experiment = load_run("doodle-gan-small", (), {"data.uri": data})
     with pytest.raises(ConfigError, match="learns nothing of a single one"):
         plan_search(experiment, load_search("doodle-gan-small", experiment), trials=4)
+
+
+def test_a_critic_that_trials_begin_with_and_that_is_not_there_is_refused(
+    dataset: str, tmp_path: Path
+) -> None:
+    settings = [f"gan.critic_from={tmp_path}/nowhere"]
+    experiment = load_run("doodle-gan-small", settings, {"data.uri": dataset, "storage": str(tmp_path)})
+    with pytest.raises(ValueError, match=r"gan\.critic_from=.*nowhere: there is no run with a checkpoint"):
+        plan_search(experiment, load_search("doodle-gan-small", experiment), trials=4)

@@ -18,7 +18,7 @@ def runs_list(
 
     What they train, how far they are, their best score.
     """
-    from doodle_dist.run.folder import print_runs
+    from doodle_dist.run.show import print_runs
 
     print_runs(where, as_json=as_json)
 
@@ -32,7 +32,7 @@ def runs_show(
 
     What it trains on what, its checkpoints, its latest figures, and what lies in its folder.
     """
-    from doodle_dist.run.folder import print_run
+    from doodle_dist.run.show import print_run
 
     print_run(run, as_json=as_json)
 

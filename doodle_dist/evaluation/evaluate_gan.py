@@ -117,7 +117,7 @@ class Protocol:
     def evaluate(self, snapshot: Snapshot) -> GanEvaluation:
         """The figures of a GAN's snapshot of the same categories and shape."""
         request = self.request
-        generator, config = snapshot.generator, _generator_config(snapshot)
+        generator, config = snapshot.generator, snapshot.generator_config
         _say(f"drawing {len(self.labels):,} samples of {locations.public(snapshot.uri)}")
         drawn = self._merged(
             partial(measure_samples, generator, config, self.labels, request.seed, self.eyes)
@@ -165,7 +165,7 @@ class Protocol:
         rows = [np.flatnonzero(self.labels == label)[:_SHOWN_SAMPLES] for label in every[places]]
         numbers = np.concatenate(rows)
         labels = self.labels[numbers]
-        drawn = samples(snapshot.generator, _generator_config(snapshot), numbers, labels, request.seed)
+        drawn = samples(snapshot.generator, snapshot.generator_config, numbers, labels, request.seed)
         limit = min(self.train.rows, request.reference)
         work = partial(nearest_drawings, self.train, limit, self.evaluator.net, drawn, labels)
         found = reduce(Nearest.merged, request.spread.parts(work))
@@ -205,7 +205,7 @@ class Protocol:
         sources = ["generated"] if self.real_cas is not None else ["generated", "real"]
         work = partial(
             _train_on, sources, count, self.train, self.held_out, self.categories,
-            snapshot.generator, _generator_config(snapshot), self.request.seed + 1,
+            snapshot.generator, snapshot.generator_config, self.request.seed + 1,
         )  # fmt: skip
         top1 = reduce(lambda a, b: a | b, self.request.spread.parts(work, len(sources)))
         self.real_cas = top1.get("real", self.real_cas)
@@ -288,12 +288,6 @@ def _check_reference(request: Request, train: StreamPlan, categories: tuple[str,
                 f"category's covariance of {features} features takes at least {enough} (or give "
                 "--no-per-category)"
             )
-
-
-def _generator_config(snapshot: Snapshot) -> GeneratorConfig:
-    config = snapshot.experiment.model.generator
-    assert config is not None
-    return config
 
 
 def _info(reader: Reader) -> ReaderInfo:

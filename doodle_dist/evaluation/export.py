@@ -23,7 +23,8 @@ from doodle_dist.config.load import to_toml
 from doodle_dist.data import locations
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.model_card import model_card
-from doodle_dist.run.snapshot import SNAPSHOT_VERSION, Snapshot, build_net, load_snapshot
+from doodle_dist.run.checkpoints import SNAPSHOT_VERSION
+from doodle_dist.run.snapshot import Snapshot, build_net, load_snapshot
 
 FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx"}
 # What torch's exporter writes by itself; lower ones are translations that it doesn't promise.
@@ -94,9 +95,8 @@ def example_inputs(snapshot: Snapshot, count: int) -> dict[str, Tensor]:
     pictures = torch.rand((count, snapshot.channels, snapshot.side, snapshot.side), generator=random) * 2 - 1
     match snapshot.kind:
         case "gan":
-            config = snapshot.experiment.model.generator
-            assert config is not None
-            return {"z": torch.randn((count, config.latent_dim), generator=random), "label": labels}
+            latent = snapshot.generator_config.latent_dim
+            return {"z": torch.randn((count, latent), generator=random), "label": labels}
         case "classifier":
             return {"picture": pictures}
         case "critic":
@@ -119,7 +119,7 @@ def metadata(snapshot: Snapshot) -> dict[str, str]:
         "channels": str(snapshot.channels),
         "config": to_toml(snapshot.experiment),
         "weights_sha256": snapshot.sha256,
-        "data_manifest_sha256": str(snapshot.data.get("manifest_sha256", "")),
+        "data_manifest_sha256": snapshot.data.get("manifest_sha256", ""),
     }
 
 

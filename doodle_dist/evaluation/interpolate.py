@@ -71,8 +71,7 @@ def along_latents(
     snapshot: Snapshot, category: str, steps: int, *, row: int, seed: int, truncation: float | None = None
 ) -> NDArray[np.uint8]:
     """Within a category, from its sample 2·row of that seed to the next: uint8 [steps, C, H, W]."""
-    config, label = snapshot.experiment.model.generator, snapshot.categories.index(category)
-    assert config is not None
+    config, label = snapshot.generator_config, snapshot.categories.index(category)
     a, b = latents_of(config, label, 2, seed=seed, truncation=truncation, first=2 * row)
     z = between_latents(config, a, b, torch.linspace(0, 1, steps))
     return _draw(snapshot, z, _weights(snapshot, [category], torch.zeros(steps)))
@@ -96,10 +95,8 @@ def along_categories(
         raise ValueError(
             f"--categories: {snapshot.uri} is of a generator that doesn't see the category; give one category"
         )
-    config = snapshot.experiment.model.generator
-    assert config is not None
     first = snapshot.categories.index(categories[0])
-    z = latents_of(config, first, 1, seed=seed, truncation=truncation, first=row)
+    z = latents_of(snapshot.generator_config, first, 1, seed=seed, truncation=truncation, first=row)
     places = torch.linspace(0, len(categories) - 1, (len(categories) - 1) * (steps - 1) + 1)
     return _draw(snapshot, z.expand(len(places), -1), _weights(snapshot, categories, places))
 

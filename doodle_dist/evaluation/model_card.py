@@ -50,7 +50,7 @@ def model_card(snapshot: Snapshot, file: str, format: str, opset: int, differenc
     """Markdown that goes with ``file``, with a head that model hubs read."""
     experiment, data = snapshot.experiment, snapshot.data
     kind = {"gan": "generator of a GAN", "classifier": "classifier", "critic": "critic"}[snapshot.kind]
-    sources = [str(name) for name in data.get("sources", [])]  # type: ignore[attr-defined]
+    sources = data.get("sources", [])
     others = only_other_pictures(sources)
     manifest = data.get("manifest_sha256") or "not written down by the run"
     drawings = data.get("drawings")
@@ -81,7 +81,7 @@ def model_card(snapshot: Snapshot, file: str, format: str, opset: int, differenc
         "## Trained on",
         "",
         f"- dataset: `{data.get('uri') or locations.public(experiment.data.uri)}`"
-        + (f", {drawings:,} drawings" if isinstance(drawings, int) else "")
+        + (f", {drawings:,} drawings" if drawings is not None else "")
         + (f", from sources of kind {', '.join(sources)}" if sources else ""),
         f"- its manifest.json: sha256 {manifest}",
         f"- drawings seen: {int(snapshot.metrics.get('drawings_seen', 0)):,}",
@@ -148,5 +148,5 @@ def _metrics(snapshot: Snapshot) -> list[str]:
     if not shown:
         return ["The run was not judged when this snapshot was made."]
     return ["| metric, on held-out drawings | value |", "|---|---|"] + [
-        f"| {name} | {value:.4f} |" for name, value in shown.items()
+        f"| {name} | {'not finite' if value is None else f'{value:.4f}'} |" for name, value in shown.items()
     ]

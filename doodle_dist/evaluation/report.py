@@ -16,8 +16,9 @@ from doodle_dist.evaluation.markup import Markup, anchor, el, facts, folded, pag
 from doodle_dist.evaluation.model_card import only_other_pictures
 from doodle_dist.evaluation.report_style import STYLE
 from doodle_dist.evaluation.results import EVALUATION, Evaluation, GanEvaluation, read_evaluation
-from doodle_dist.run.folder import CONFIG, RunInfo, read_events, read_metrics_log, read_run
-from doodle_dist.run.snapshot import complete_checkpoints, saved_experiment
+from doodle_dist.run.checkpoints import complete_checkpoints, saved_experiment
+from doodle_dist.run.files import CONFIG, AboutData
+from doodle_dist.run.folder import RunInfo, read_events, read_metrics_log, read_run
 
 REPORT = "report.html"
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -205,9 +206,9 @@ def _summary(material: Material) -> Markup:
 
 
 def _trained_on(material: Material) -> Markup:
-    info, data = material.info, material.meta.get("data", {})
-    sources = [str(kind) for kind in data.get("sources", ())]
-    rows = data.get("drawings") or material.meta.get("drawings")
+    info = material.info
+    data: AboutData = material.meta.get("data", {})
+    sources, rows = data.get("sources", []), data.get("drawings")
     side, channels = material.meta.get("side"), material.meta.get("channels")
     return el(
         "div",

@@ -11,7 +11,8 @@ from doodle_dist.evaluation.history import PANELS, Curve
 from doodle_dist.evaluation.line_chart import Series, chart
 from doodle_dist.evaluation.markup import Content, Markup, el, facts, folded, join, picture, scrolling, table
 from doodle_dist.progress_line import duration
-from doodle_dist.run.folder import EVENTS, RunInfo
+from doodle_dist.run.files import EVENTS
+from doodle_dist.run.folder import RunInfo
 
 SPEED, WAIT = "speed/drawings_per_s", "speed/data_wait_fraction"
 _GAP = 2  # between the drawings of a sample grid, pictures.py

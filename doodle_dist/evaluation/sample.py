@@ -65,8 +65,7 @@ def generate(
     The k-th of a label is the category's drawing ``first + k``. The same for the same seed on one device;
     in batches of another size a network's rounding differs in the last digits.
     """
-    net, config = snapshot.generator, snapshot.experiment.model.generator
-    assert config is not None
+    net, config = snapshot.generator, snapshot.generator_config
     latents = torch.empty(len(labels), config.latent_dim)
     for label in torch.unique(labels).tolist():
         mine = labels == label

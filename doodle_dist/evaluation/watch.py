@@ -18,7 +18,8 @@ from rich.text import Text
 from doodle_dist.data import locations
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.progress_line import line
-from doodle_dist.run.folder import RunInfo, noted_reason, read_events, read_metrics_log, read_run
+from doodle_dist.run.folder import RunInfo, read_events, read_metrics_log, read_run
+from doodle_dist.run.stopped import noted_reason
 
 
 @dataclass(frozen=True)

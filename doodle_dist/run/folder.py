@@ -1,27 +1,22 @@
-"""`doodle-dist runs list` and `runs show`: what a run's folder says, on a disk or in an object store.
+"""What a run's folder says, on a disk or in an object store. Without torch.
 
 A run's folder explains itself: `config.toml`, every setting; `metrics.jsonl`, its figures against drawings seen;
 `events.jsonl`, its starts, checkpoints, warnings and ends; `checkpoint_*/`, each with a snapshot; `samples/`, the
 grids of its way; `tensorboard/`; `stopped.json`, why it stopped itself; `report.html`, where one was made.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
-
-import orjson
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, from_toml
 from doodle_dist.data import locations, storage
 from doodle_dist.data.jsonl import read_lines
-from doodle_dist.run.files import META
-from doodle_dist.run.snapshot import complete_checkpoints, saved_experiment
+from doodle_dist.run.checkpoints import complete_checkpoints, rank, saved_experiment
+from doodle_dist.run.files import CONFIG, EVENTS, META, METRICS_LOG, STOPPED, AboutData
+from doodle_dist.run.stopped import noted_reason
 
-# What the trainer writes into a run's folder beside its checkpoints. STOPPED is written where a run stopped itself:
-# the driver reads it, and the next start of the run takes its reason out.
-CONFIG, METRICS_LOG, STOPPED = "config.toml", "metrics.jsonl", "stopped.json"
-EVENTS = "events.jsonl"
 _MARKS = (CONFIG, METRICS_LOG, STOPPED)
 
 
@@ -56,11 +51,7 @@ class RunInfo:
     @property
     def best(self) -> CheckpointInfo | None:
         """The checkpoint that commands take by default: the best by score, else the latest."""
-
-        def rank(one: CheckpointInfo) -> tuple[float, int]:
-            return (float("-inf") if one.score is None else one.score), one.drawings_seen
-
-        return max(self.checkpoints, key=rank, default=None)
+        return max(self.checkpoints, key=lambda one: rank(one.score, one.drawings_seen), default=None)
 
 
 def read_metrics_log(run: str) -> list[dict[str, float]]:
@@ -82,12 +73,6 @@ def read_events(run: str) -> list[dict[str, Any]]:
         for line in read_lines(locations.join(run, EVENTS))
         if all(isinstance(line.get(name), kind) for name, kind in kinds.items())
     ]
-
-
-def noted_reason(run: str) -> str:
-    """Why a run stopped itself; "" where it didn't."""
-    where = locations.join(run, STOPPED)
-    return orjson.loads(storage.read_bytes(where)).get("reason", "") if storage.exists(where) else ""
 
 
 def find_runs(where: str) -> list[str]:
@@ -126,8 +111,7 @@ def read_run(uri: str) -> RunInfo:
         figures |= line
     experiment = _experiment(uri, metas, CONFIG in files)
     newest = metas[-1][1] if metas else {}
-    data = newest.get("data", {})
-    rows = data.get("drawings") or newest.get("drawings", 0)
+    data: AboutData = newest.get("data", {})
     return RunInfo(
         uri=locations.public(uri),
         name=locations.basename(uri),
@@ -136,7 +120,7 @@ def read_run(uri: str) -> RunInfo:
         drawings_seen=int(
             max((line["drawings_seen"] for line in seen if "drawings_seen" in line), default=0)
         ),
-        drawings=_length(experiment, int(rows)),
+        drawings=_length(experiment, data.get("drawings", 0)),
         categories=tuple(newest.get("categories", ())),
         data=locations.public(experiment.data.uri) if experiment else "",
         data_sha256=data.get("manifest_sha256", ""),
@@ -174,83 +158,3 @@ def _counted(files: Iterable[str]) -> dict[str, int]:
         top, below, _ = file.partition("/")
         counts[top + below] = counts.get(top + below, 0) + 1
     return counts
-
-
-# --- what the commands print ----------------------------------------------------------------------------
-
-
-def print_runs(where: str, *, as_json: bool) -> None:
-    """`doodle-dist runs list`. A run whose folder is damaged is listed with what is wrong with it."""
-    where = locations.absolute(where)
-    rows, answers = [], []
-    for uri in find_runs(where):
-        name = uri[len(where.rstrip("/")) + 1 :] or locations.basename(uri)
-        try:
-            run = read_run(uri)
-        except ValueError as error:
-            rows.append((name, "damaged", "", "", "", "", str(error)))
-            answers.append({"uri": locations.public(uri), "name": name, "damaged": str(error)})
-            continue
-        best = run.best
-        answers.append({key: value for key, value in asdict(run).items() if key not in ("figures", "files")})
-        score = "" if best is None or best.score is None else f"{best.score:.4f}"
-        seen = f"{run.drawings_seen:,}" + (f" of {run.drawings:,}" if run.drawings else "")
-        rows.append((name, run.task, run.preset, seen, str(len(run.checkpoints)), score, run.stopped[:60]))
-    if as_json:
-        print(orjson.dumps(answers).decode())
-        return
-    _print_table(("run", "task", "preset", "drawings seen", "checkpoints", "best score*", "stopped"), rows)
-    if any(row[5] for row in rows):
-        print("* higher is better: a classifier's top-1 accuracy, a GAN's Fréchet distance negated")
-
-
-def print_run(run: str, *, as_json: bool) -> None:
-    """`doodle-dist runs show`."""
-    info = read_run(locations.absolute(run))
-    if as_json:
-        print(orjson.dumps(asdict(info)).decode())
-        return
-    length = f" of {info.drawings:,}" if info.drawings else ""
-    shown = ", ".join(info.categories[:12]) + (" …" if len(info.categories) > 12 else "")
-    lines = {
-        "run": info.uri,
-        "trains": f"{info.task}, preset {info.preset}" if info.task else "",
-        "on": info.data,
-        "manifest": info.data_sha256 and f"sha256 {info.data_sha256}",
-        "categories": f"{len(info.categories)}: {shown}" if info.categories else "",
-        "drawings": f"{info.drawings_seen:,} seen{length}",
-        "stopped": info.stopped,
-        "holds": ", ".join(f"{name} ({n})" if name.endswith("/") else name for name, n in info.files.items()),
-    }
-    for name, text in lines.items():
-        if text:
-            print(f"{name:12}{text}")
-    if info.checkpoints:
-        print()
-        rows = [
-            (
-                locations.basename(one.uri) + (" (best)" if one is info.best else ""),
-                f"{one.drawings_seen:,}",
-                "" if one.score is None else f"{one.score:.4f}",
-            )
-            for one in info.checkpoints
-        ]
-        _print_table(("checkpoint", "drawings seen", "score"), rows)
-    figures = {name: value for name, value in info.figures.items() if not name.startswith("val_category/")}
-    if figures:
-        print("\nnewest figures")
-        for name, value in sorted(figures.items()):
-            print(f"  {name:36}" + ("not finite" if value is None else _figure(value)))
-
-
-def _figure(value: float) -> str:
-    """Four decimals, or three digits of what they would round away: a learning rate, say."""
-    return f"{value:.3g}" if 0 < abs(value) < 0.01 else f"{value:,.4f}"
-
-
-def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Columns as wide as they must be; one that is empty in all rows is left out."""
-    kept = [k for k in range(len(head)) if any(row[k] for row in rows)]
-    widths = [max(len(head[k]), *(len(row[k]) for row in rows)) for k in kept]
-    for row in (head, *rows):
-        print("  ".join(f"{row[k]:{width}}" for k, width in zip(kept, widths, strict=True)).rstrip())

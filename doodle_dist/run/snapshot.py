@@ -1,35 +1,29 @@
-"""Finding and loading a run's snapshot: EMA weights, the experiment, and what they were trained on."""
+"""Loading a run's snapshot: EMA weights, the experiment, and what they were trained on."""
 
-import contextlib
 import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-import orjson
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import StorageError
-from doodle_dist.errors import mismatch
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
-from doodle_dist.run.files import COMMIT, COMMITTED_NAME, EXPERIMENT, META, SNAPSHOT
-
-# Of meta.json, the experiment and the weights' names together. Those without one are of the first.
-SNAPSHOT_VERSION = 1
+from doodle_dist.run.checkpoints import complete_checkpoints, rank, saved_experiment
+from doodle_dist.run.files import EXPERIMENT, SNAPSHOT, AboutData
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """A trained net in evaluation mode. ``metrics`` are the ones it was checkpointed with.
 
-    ``data`` is what is known of the dataset: its manifest's ``manifest_sha256``, the ``sources``' kinds, and how
-    many ``drawings`` were trained on; nothing for a run that didn't write it down. ``sha256`` is of the weights.
+    ``data`` is what is known of the dataset. ``sha256`` is of the weights.
     """
 
     uri: str
@@ -39,7 +33,7 @@ class Snapshot:
     channels: int
     metrics: dict[str, float]
     net: nn.Module
-    data: dict[str, object]
+    data: AboutData
     sha256: str
 
     @property
@@ -58,14 +52,25 @@ class Snapshot:
         return self._net_of("gan")
 
     @property
+    def generator_config(self) -> GeneratorConfig:
+        """The settings of a GAN's generator. Raises ValueError for the run of another."""
+        self._check_kind("gan")
+        config = self.experiment.model.generator
+        assert config is not None
+        return config
+
+    @property
     def critic(self) -> nn.Module:
         """The net of a critic's run. Raises ValueError for another."""
         return self._net_of("critic")
 
     def _net_of(self, kind: str) -> nn.Module:
+        self._check_kind(kind)
+        return self.net
+
+    def _check_kind(self, kind: str) -> None:
         if self.kind != kind:
             raise ValueError(f"{self.uri} is of a {_NAMES[self.kind]}; a {_NAMES[kind]}'s run is needed here")
-        return self.net
 
 
 _NAMES = {"classifier": "classifier", "gan": "GAN", "critic": "critic"}
@@ -113,10 +118,10 @@ _TRIES = 5  # of a run whose writer deletes checkpoints while they are read
 def _read(run: str, which: str) -> tuple[str, dict[str, Any], Experiment, bytes]:
     """The chosen checkpoint's URI, meta and experiment, and the bytes of its weights."""
 
-    def rank(item: tuple[str, dict[str, Any]]) -> tuple[float, float]:
+    def place(item: tuple[str, dict[str, Any]]) -> tuple[float, float]:
         metrics = item[1]["metrics"]
-        score = metrics.get("score", float("-inf")) if which == "best" else 0.0
-        return score, metrics.get("drawings_seen", 0.0)
+        score = metrics.get("score") if which == "best" else None
+        return rank(score, metrics.get("drawings_seen", 0.0))
 
     for _ in range(_TRIES):
         found = complete_checkpoints(run)
@@ -124,27 +129,12 @@ def _read(run: str, which: str) -> tuple[str, dict[str, Any], Experiment, bytes]
             raise ValueError(
                 f"{run} has no snapshot: it is no run, or it has not reached its first checkpoint"
             )
-        where, meta = max(found, key=rank)
+        where, meta = max(found, key=place)
         experiment = saved_experiment([(where, meta)])
         weights = storage.read_if_there(locations.join(where, SNAPSHOT))
         if experiment is not None and weights is not None:
             return where, meta, experiment, weights
     raise StorageError(f"{where}: not all of it is there any more, and its folder says that it is")
-
-
-def saved_experiment(checkpoints: list[tuple[str, dict[str, Any]]]) -> Experiment | None:
-    """The experiment of the last of some checkpoints that is still there; None without one.
-
-    Raises ValueError, in one line, for what is none of this release.
-    """
-    for where, _ in reversed(checkpoints):
-        file = locations.join(where, EXPERIMENT)
-        if (data := storage.read_if_there(file)) is not None:
-            try:
-                return Experiment.model_validate_json(data)
-            except ValidationError as error:
-                raise ValueError(f"{file} is damaged, or of another release: {mismatch(error)}") from None
-    return None
 
 
 def build_net(experiment: Experiment, categories: int, side: int, channels: int) -> nn.Module:
@@ -160,46 +150,3 @@ def build_net(experiment: Experiment, categories: int, side: int, channels: int)
         case "critic":
             assert model.critic is not None
             return build_critic(model.critic, **shape)
-
-
-def complete_checkpoints(run: str) -> list[tuple[str, dict[str, Any]]]:
-    """(URI, meta) of every complete checkpoint at ``run``, which may be one itself, sorted by URI.
-
-    One that the run's writer deletes meanwhile is none. Raises ValueError for one of a version that this release
-    doesn't read.
-    """
-    if not storage.exists(run):
-        return []
-    files = {file.uri for file in storage.list_files(run, (".json", ".safetensors"), recursive=True)}
-    found = []
-    for uri in sorted(files):
-        folder, _, name = uri.rpartition("/")
-        if name != META or not {f"{folder}/{other}" for other in _needed(folder)} <= files:
-            continue
-        if (data := storage.read_if_there(uri)) is not None:
-            with contextlib.suppress(orjson.JSONDecodeError):  # being written at this moment
-                found.append((folder, _checked_meta(uri, orjson.loads(data))))
-    return found
-
-
-def _needed(folder: str) -> tuple[str, ...]:
-    """The files that make a folder with a META a checkpoint."""
-    committed = COMMITTED_NAME.fullmatch(locations.basename(folder))
-    return (EXPERIMENT, SNAPSHOT, COMMIT) if committed else (EXPERIMENT, SNAPSHOT)
-
-
-_META_KEYS = {"categories": list, "side": int, "channels": int, "metrics": dict}
-
-
-def _checked_meta(uri: str, meta: object) -> dict[str, Any]:
-    version = meta.get("format_version", 1) if isinstance(meta, dict) else None
-    if not isinstance(meta, dict) or not isinstance(version, int):
-        raise ValueError(f"{uri} is no snapshot's description: it should be an object with a format_version")
-    if not 1 <= version <= SNAPSHOT_VERSION:
-        raise ValueError(
-            f"{uri} has format version {version}; this release reads up to {SNAPSHOT_VERSION}: install a newer one"
-        )
-    for key, kind in _META_KEYS.items():
-        if not isinstance(meta.get(key), kind):
-            raise ValueError(f"{uri}: {key} is missing or no {kind.__name__}")
-    return meta

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from doodle_dist.run.checkpoints import SNAPSHOT_VERSION
 from doodle_dist.run.files import CURSOR, EXPERIMENT, META, SNAPSHOT, STATE
-from doodle_dist.run.snapshot import SNAPSHOT_VERSION
 from doodle_dist.training.cursor import Cursor, cursor_from
 
 

@@ -28,7 +28,8 @@ import orjson
 from doodle_dist.data import locations, storage
 from doodle_dist.data.retry import patience
 from doodle_dist.data.storage_errors import DamagedError, StorageError, patiently
-from doodle_dist.run.files import COMMIT, COMMITTED_NAME, CURSOR, META, STATE, WORKERS
+from doodle_dist.run.checkpoints import rank
+from doodle_dist.run.files import COMMIT, COMMITTED_NAME, META, WORKERS
 from doodle_dist.training.lease import Lease, LeaseLostError, check
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """A checkpoint in storage. ``files`` is empty for one of a release that didn't commit."""
+    """A committed checkpoint in storage, with what its commit says of each file."""
 
     uri: str
     drawings_seen: int
@@ -61,9 +62,11 @@ class StoredCheckpoint:
     def name(self) -> str:
         return locations.basename(self.uri)
 
-    def metrics(self) -> dict[str, float]:
-        """The metrics that it was made with. Raises StorageError."""
-        meta: dict[str, dict[str, float]] = orjson.loads(storage.read_bytes(locations.join(self.uri, META)))
+    def metrics(self) -> dict[str, float | None]:
+        """The metrics that it was made with; None where one was not finite. Raises StorageError."""
+        meta: dict[str, dict[str, float | None]] = orjson.loads(
+            storage.read_bytes(locations.join(self.uri, META))
+        )
         return meta["metrics"]
 
 
@@ -81,10 +84,8 @@ def new_name(drawings_seen: int, fence: int) -> str:
 
 
 def stored_checkpoints(run_uri: str) -> list[StoredCheckpoint]:
-    """The run's committed checkpoints, oldest first, after those of a release that didn't commit."""
-    folders = _folders(run_uri)
-    plain = [_read_plain(uri) for uri, files in folders.items() if _is_plain(uri, files)]
-    return sorted(plain, key=_order) + _committed(folders)
+    """The run's committed checkpoints, oldest first."""
+    return _committed(_folders(run_uri))
 
 
 def _committed(folders: dict[str, set[str]]) -> list[StoredCheckpoint]:
@@ -152,38 +153,27 @@ def _commit_in(uri: str, document: bytes) -> StoredCheckpoint:
     return StoredCheckpoint(uri, seen, score, listed)
 
 
-def _is_plain(uri: str, files: set[str]) -> bool:
-    return (
-        {STATE, CURSOR, META} <= files
-        and COMMIT not in files
-        and not COMMITTED_NAME.fullmatch(locations.basename(uri))
-    )
-
-
-def _read_plain(uri: str) -> StoredCheckpoint:
-    cursor = orjson.loads(storage.read_bytes(locations.join(uri, CURSOR)))
-    return StoredCheckpoint(uri, int(cursor["drawings_seen"]), None, {})
-
-
 # --- reading ------------------------------------------------------------------------------------------------
 
 
 def read_file(checkpoint: StoredCheckpoint, name: str) -> bytes:
     """A file of a checkpoint. Raises DamagedError where it isn't what was committed."""
     where, committed = locations.join(checkpoint.uri, name), checkpoint.files.get(name)
-    if committed and not storage.exists(where):
+    if committed is None:
+        raise DamagedError(f"{where} is not in its checkpoint's {COMMIT}")
+    if not storage.exists(where):
         raise DamagedError(f"{where} is missing")
     data = storage.read_bytes(where)
-    if committed and len(data) != committed.bytes:
+    if len(data) != committed.bytes:
         raise DamagedError(f"{where} has {len(data):,} bytes and was committed with {committed.bytes:,}")
-    if committed and hashlib.sha256(data).hexdigest() != committed.sha256:
+    if hashlib.sha256(data).hexdigest() != committed.sha256:
         raise DamagedError(f"{where} is not what was committed: its checksum differs")
     return data
 
 
 def fetch(checkpoint: StoredCheckpoint, folder: Path) -> None:
     """Copy a checkpoint into a local folder. Raises DamagedError where a file isn't what was committed."""
-    for name in checkpoint.files or (STATE, CURSOR):
+    for name in checkpoint.files:
         (folder / name).write_bytes(read_file(checkpoint, name))
 
 
@@ -268,12 +258,11 @@ def store(folder: Path, uri: str, before_commit: Callable[[], None] = lambda: No
 def prune(run_uri: str, keep: int) -> None:
     """Keep the newest checkpoint and the best ``keep`` (by score, the newer one of equals); sweep half-written ones.
 
-    Those of a release that didn't commit are left alone. Call it from the one who writes the run only.
+    Folders that no `new_name` was given to are left alone. Call it from the one who writes the run only.
     """
     folders = _folders(run_uri)
     committed = _committed(folders)
-    unscored = float("-inf")
-    by_score = sorted(committed, key=lambda one: (unscored if one.score is None else one.score, *_order(one)))
+    by_score = sorted(committed, key=lambda one: (*rank(one.score, one.drawings_seen), one.name))
     kept = {one.uri for one in [*by_score[-keep:], *committed[-1:]]}
     for uri, files in folders.items():
         if uri in kept or not COMMITTED_NAME.fullmatch(locations.basename(uri)):

@@ -145,8 +145,7 @@ class CriticTask:
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         self.critic.load_state_dict(state["critic"])  # type: ignore[arg-type]
-        # Checkpoints of releases that took no average of a critic have none.
-        self.ema.average.load_state_dict(state.get("ema", state["critic"]))  # type: ignore[arg-type]
+        self.ema.average.load_state_dict(state["ema"])  # type: ignore[arg-type]
         self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
 
     def snapshot(self) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ class Cursor:
 
     ``step`` counts global batches since the run began. The numbers mean nothing without the order that they count
     in: ``seed``, ``global_batch``, ``lanes``, ``categories`` (the stream's) and ``data`` (the shards' name, see
-    `Manifest.train_sha256`). A run can't go on with others. Cursors of early releases lack the last three.
+    `Manifest.train_sha256`). A run can't go on with others.
     """
 
     seed: int
@@ -41,13 +41,12 @@ def cursor_from(document: bytes, beginning: Cursor) -> Cursor:
     Raises ValueError where the run is asked to go on with another order.
     """
     said = orjson.loads(document)
-    cursor = Cursor(**(said | {"categories": tuple(said.get("categories", ()))}))
+    cursor = Cursor(**(said | {"categories": tuple(said["categories"])}))
     for name in _ORDER:
         had, asked = getattr(cursor, name), getattr(beginning, name)
-        # What a cursor of an early release lacks has the class's default.
-        if had not in (asked, getattr(Cursor, name, None)):
+        if had != asked:
             raise ValueError(f"{_refused(name, had, asked)}; give this one another --run")
-    return replace(cursor, **{name: getattr(beginning, name) for name in _ORDER})
+    return cursor
 
 
 # What fixes an order.

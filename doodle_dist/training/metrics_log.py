@@ -11,7 +11,8 @@ import time
 
 from doodle_dist.data import locations
 from doodle_dist.data.jsonl import LinesFile
-from doodle_dist.run.folder import EVENTS, METRICS_LOG, read_events, read_metrics_log
+from doodle_dist.run.files import EVENTS, METRICS_LOG
+from doodle_dist.run.folder import read_events, read_metrics_log
 from doodle_dist.training.lease import Lease, LeaseLostError, check
 
 # Between two signs of life: a run that is killed is known to have lived to the last one.

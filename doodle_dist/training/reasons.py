@@ -1,4 +1,4 @@
-"""Why a run ended: what no new start of its workers would mend is noted in its folder, and its driver says so."""
+"""Why a run ended: which errors no new start of its workers would mend, and how they are told. Without torch."""
 
 import errno
 import re
@@ -7,12 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import orjson
-
-from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import DamagedError, StorageError
 from doodle_dist.errors import causes, one_line, root_cause
-from doodle_dist.run.folder import STOPPED
 
 
 class NodeError(Exception):
@@ -26,18 +22,6 @@ def on_this_node() -> Iterator[None]:
         yield
     except ValueError as error:
         raise NodeError(f"on {socket.gethostname()}: {one_line(error)}") from error
-
-
-def note_reason(run_uri: str, reason: str) -> None:
-    """Write down why a run can't go on: its workers are not started again for it, and its driver says so."""
-    storage.write_atomic(locations.join(run_uri, STOPPED), orjson.dumps({"reason": reason}))
-
-
-def forget_reason(run_uri: str) -> None:
-    """Let a run that stopped itself try again."""
-    where = locations.join(run_uri, STOPPED)
-    if storage.exists(where):
-        storage.write_atomic(where, b"{}")
 
 
 def reason_to_stop(error: BaseException) -> str:

@@ -24,7 +24,8 @@ from doodle_dist.data.stream_plan import StreamPlan, stream_categories
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import one_line
 from doodle_dist.ray_cluster import quiet_ray_data
-from doodle_dist.run.folder import CONFIG, noted_reason
+from doodle_dist.run.files import CONFIG, AboutData
+from doodle_dist.run.stopped import note_reason, noted_reason
 from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import load_cursor, load_state
 from doodle_dist.training.checkpoint_store import CheckpointStore, latest_checkpoint
@@ -40,7 +41,7 @@ from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.plan import first_cursor, held_out_plan, training_plan
 from doodle_dist.training.progress import StopQuestion
 from doodle_dist.training.ray_metrics import telemetry
-from doodle_dist.training.reasons import NodeError, note_reason, on_this_node, reason_to_stop
+from doodle_dist.training.reasons import NodeError, on_this_node, reason_to_stop
 from doodle_dist.training.stopping import Lookout
 from doodle_dist.training.task import DataShape, Task, Wrap, as_it_is
 from doodle_dist.training.tensorboard import TensorBoard
@@ -294,13 +295,12 @@ def about_data(uri: str, manifest: Manifest, categories: tuple[str, ...], drawin
         "categories": list(categories),
         "side": manifest.side,
         "channels": manifest.channels,
-        "drawings": drawings,
-        "data": {
-            "uri": locations.public(uri),
-            "manifest_sha256": storage.sha256_of(locations.join(uri, MANIFEST)),
-            "sources": sorted({source.kind for source in manifest.sources}),
-            "drawings": drawings,
-        },
+        "data": AboutData(
+            uri=locations.public(uri),
+            manifest_sha256=storage.sha256_of(locations.join(uri, MANIFEST)),
+            sources=sorted({source.kind for source in manifest.sources}),
+            drawings=drawings,
+        ),
     }
 
 

@@ -10,7 +10,7 @@ from doodle_dist.data import locations, storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST
 from doodle_dist.log import say
-from doodle_dist.run.snapshot import complete_checkpoints
+from doodle_dist.run.checkpoints import complete_checkpoints
 from doodle_dist.training import lease
 from doodle_dist.training.lease import HeldError, newest_lease
 from doodle_dist.training.plan import training_plan

@@ -5,12 +5,12 @@ from typing import Any
 import ray.tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from doodle_dist import train as train_driver
 from doodle_dist.config.load import build
 from doodle_dist.config.search import experiment_with
 from doodle_dist.data import locations
 from doodle_dist.errors import one_line
-from doodle_dist.run.folder import noted_reason
+from doodle_dist.run.stopped import noted_reason
+from doodle_dist.training.ray_trainer import trainer
 from doodle_dist.tuning.ledger import trial_name
 from doodle_dist.tuning.outages import is_of_the_place
 from doodle_dist.tuning.trial import POINT, REASON, Job, settings_of, this_trial
@@ -26,7 +26,7 @@ def run_trial_on_workers(config: dict[str, Any], job: Job) -> None:
         experiment = experiment_with(build(job.experiment), settings_of(config[POINT]))
         experiment = experiment.model_copy(update={"storage": job.search_uri, "run": trial_name(number)})
         run_uri = locations.join(job.search_uri, trial_name(number))
-        train_driver.trainer(
+        trainer(
             experiment,
             run_uri,
             None,

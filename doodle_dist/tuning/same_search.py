@@ -15,8 +15,6 @@ _ANYTHING_GOES = (
     "train.checkpoint_every_drawings",
     "train.log_every_drawings",
 )
-# Places that say what is searched, of which an earlier release kept the spelling that it was given.
-_LOCATIONS = ("data.uri", "gan.judge", "gan.critic_from")
 _SHOWN = 3
 
 
@@ -44,7 +42,7 @@ def refuse_another(uri: str, request: Request, resume: bool) -> None:
 
 
 def _settings(uri: str, request: Request) -> dict[str, object]:
-    """All that makes a search what it is, by key; what is not given has its default, of whatever release."""
+    """All that makes a search what it is, by key; what is not given has its default."""
     try:
         experiment = flattened(build(request.experiment).model_dump(mode="json"))
         table = SearchConfig.model_validate(request.search)
@@ -55,7 +53,6 @@ def _settings(uri: str, request: Request) -> dict[str, object]:
         for key, value in experiment.items()
         if not any(key == free or key.startswith(f"{free}.") for free in _ANYTHING_GOES)
     }
-    kept |= {key: locations.absolute(str(kept[key])) for key in _LOCATIONS if kept.get(key)}
     axes = {f"search.space.{axis.key}": _described(axis) for axis in table.axes().without(request.fixed).axes}
     lengths = {f"search.{k}": v for k, v in table.model_dump(exclude={"space", "scheduler"}).items()}
     command = {"--seed": request.seed, "--scheduler": request.scheduler, "--search": request.searcher}

@@ -229,7 +229,7 @@ def test_a_nan_stops_the_run_and_names_what_it_saw(dataset: Path, tmp_path: Path
 def test_no_actor_is_started_for_nothing(
     board: str | None, dataset: Path, tmp_path: Path, local_ray: None
 ) -> None:
-    from doodle_dist.train import trainer
+    from doodle_dist.training.ray_trainer import trainer
 
     experiment = load_experiment("classifier-small", [f"data.uri={dataset}", "run=spare"])
     made = trainer(experiment, str(tmp_path / "run"), board)._create_default_callbacks()

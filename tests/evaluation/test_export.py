@@ -190,6 +190,11 @@ def test_the_card_names_data_metrics_licence_and_every_setting(tmp_path: Path) -
         assert torch.equal(found["net"](picture), load_snapshot(str(folder)).net(picture))
 
 
+def test_the_card_says_of_a_metric_that_it_was_not_finite(tmp_path: Path) -> None:
+    folder = save_run(tmp_path / "judge", "classifier-small", NAMES, score=float("nan"))
+    assert "| score | not finite |" in model_card(load_snapshot(str(folder)), "net", "safetensors", 18, 0.0)
+
+
 def test_other_pictures_are_not_called_googles(tmp_path: Path) -> None:
     folder = save_run(tmp_path / "judge", "classifier-small", NAMES)
     meta = orjson.loads((folder / "meta.json").read_bytes())

@@ -28,7 +28,8 @@ from doodle_dist.evaluation.results import (
     write_evaluation,
 )
 from doodle_dist.pictures import grid, png
-from doodle_dist.run.folder import EVENTS, read_run
+from doodle_dist.run.files import EVENTS
+from doodle_dist.run.folder import read_run
 from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.tensorboard import TensorBoard
 from tests.runs import save_run

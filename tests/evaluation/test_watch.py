@@ -10,7 +10,8 @@ from doodle_dist.config.load import load_experiment, to_toml
 from doodle_dist.data import storage
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.watch import follow, look, watch_run
-from doodle_dist.run.folder import STOPPED, read_run
+from doodle_dist.run.files import STOPPED
+from doodle_dist.run.folder import read_run
 from doodle_dist.training.metrics_log import MetricsLog
 from tests.runs import save_run
 from tests.s3 import S3Server

@@ -34,6 +34,13 @@ def test_without_scores_the_latest_is_the_best(tmp_path: Path) -> None:
     assert load_snapshot(str(tmp_path)).metrics["drawings_seen"] == 3000
 
 
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), None])
+def test_a_score_that_is_not_finite_is_the_worst(run: Path, score: float | None) -> None:
+    save_run(run, PRESET, seen=4000, score=score)
+    assert load_snapshot(str(run)).metrics["drawings_seen"] == 2000
+    assert load_snapshot(str(run), which="latest").metrics["drawings_seen"] == 4000
+
+
 def test_the_net_is_the_saved_one_ready_for_inference(run: Path) -> None:
     snapshot = load_snapshot(str(run))
     saved = load_file(run / "checkpoint_002000" / "snapshot.safetensors")
@@ -81,6 +88,8 @@ def test_a_net_of_the_other_kind_is_refused(run: Path, tmp_path: Path) -> None:
     save_run(tmp_path / "gan", "doodle-gan-small")
     with pytest.raises(ValueError, match=r"is of a classifier; a GAN's run is needed"):
         _ = load_snapshot(str(run)).generator
+    with pytest.raises(ValueError, match=r"is of a classifier; a GAN's run is needed"):
+        _ = load_snapshot(str(run)).generator_config
     with pytest.raises(ValueError, match=r"is of a GAN; a classifier's run is needed"):
         _ = load_snapshot(str(tmp_path / "gan")).classifier
 

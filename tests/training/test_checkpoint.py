@@ -54,15 +54,6 @@ def test_a_run_does_not_go_on_in_another_order(tmp_path: Path, asked: dict[str, 
         load_cursor(tmp_path, replace(BEGUN, **asked))
 
 
-def test_the_cursor_of_a_release_that_noted_less_is_gone_on_from(tmp_path: Path) -> None:
-    save(tmp_path, replace(BEGUN, drawings_seen=640))
-    early = orjson.loads((tmp_path / "cursor.json").read_bytes())
-    for name in ("lanes", "categories", "data"):
-        del early[name]
-    (tmp_path / "cursor.json").write_bytes(orjson.dumps(early))
-    assert load_cursor(tmp_path, BEGUN) == replace(BEGUN, drawings_seen=640)
-
-
 def test_a_cursor_counts_what_was_consumed() -> None:
     cursor = Cursor(seed=1, global_batch=64, epoch=1, consumed=100, step=7, drawings_seen=420)
     assert cursor.after(epoch=2, consumed=40, rows=40) == Cursor(

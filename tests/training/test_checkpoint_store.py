@@ -6,14 +6,15 @@ import orjson
 import pytest
 
 from doodle_dist.data import locations, retry, storage
-from doodle_dist.data.storage_errors import StorageError
-from doodle_dist.run.files import COMMIT, STATE
+from doodle_dist.data.storage_errors import DamagedError, StorageError
+from doodle_dist.run.files import COMMIT, CURSOR, STATE
 from doodle_dist.training import checkpoint_store
 from doodle_dist.training.checkpoint import load_cursor
 from doodle_dist.training.checkpoint_store import (
     CheckpointStore,
     latest_checkpoint,
     new_name,
+    read_file,
     store,
     stored_checkpoints,
 )
@@ -157,15 +158,25 @@ def test_a_checkpoint_lists_no_more_the_longer_a_run_has_been(
     assert seen_at[1] == seen_at[2] == seen_at[3] > 0
 
 
-def test_checkpoints_of_a_release_that_did_not_commit_are_gone_on_from_and_left_alone(
-    tmp_path: Path,
-) -> None:
+def test_a_folder_without_a_commit_is_never_read_and_another_s_is_left_alone(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    local_checkpoint(run / "checkpoint_2026-01-01_00-00-00.000001", 100)
-    assert resumed(str(run)) == (100, [])
+    others = local_checkpoint(run / "checkpoint_of_mine", 100)
+    assert resumed(str(run)) == (None, [])
+    (others / CURSOR).write_bytes(b'{"drawings_se')
+    assert stored_checkpoints(str(run)) == []
     stored_checkpoint(str(run), tmp_path / "new", 200)
     checkpoint_store.prune(str(run), keep=1)
-    assert [one.drawings_seen for one in stored_checkpoints(str(run))] == [100, 200]
+    assert [one.drawings_seen for one in stored_checkpoints(str(run))] == [200]
+    assert others.exists(), "the store didn't name it"
+
+
+def test_a_file_that_its_checkpoint_did_not_commit_is_damaged(tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    stored_checkpoint(run, tmp_path, 100)
+    (one,) = stored_checkpoints(run)
+    storage.write_atomic(locations.join(one.uri, "extra.json"), b"{}")
+    with pytest.raises(DamagedError, match=r"extra\.json is not in its checkpoint's commit\.json"):
+        read_file(one, "extra.json")
 
 
 def test_a_store_that_fails_is_a_warning_and_the_next_checkpoint_is_stored(

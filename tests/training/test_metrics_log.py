@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from doodle_dist.data import storage
-from doodle_dist.run.folder import EVENTS, METRICS_LOG, read_events, read_metrics_log
+from doodle_dist.run.files import EVENTS, METRICS_LOG
+from doodle_dist.run.folder import read_events, read_metrics_log
 from doodle_dist.training.lease import _as_json, held
 from doodle_dist.training.metrics_log import MetricsLog
 from tests.s3 import S3Server

@@ -3,17 +3,13 @@
 import errno
 import socket
 import tempfile
-from pathlib import Path
 
 import pytest
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from doodle_dist.data.storage_errors import DamagedError, StorageError, errors_about
-from doodle_dist.run.folder import noted_reason
 from doodle_dist.training.reasons import (
     NodeError,
-    forget_reason,
-    note_reason,
     on_this_node,
     reason_to_stop,
     told,
@@ -24,15 +20,6 @@ def wrapped(cause: Exception) -> Exception:
     outer = RuntimeError("a task failed")
     outer.__cause__ = cause
     return outer
-
-
-def test_a_reason_is_noted_until_it_is_forgotten(tmp_path: Path) -> None:
-    forget_reason(str(tmp_path))
-    assert noted_reason(str(tmp_path)) == ""
-    note_reason(str(tmp_path), "no more")
-    assert noted_reason(str(tmp_path)) == "no more"
-    forget_reason(str(tmp_path))
-    assert noted_reason(str(tmp_path)) == ""
 
 
 def test_damage_and_a_full_disk_stop_a_run_wherever_in_the_chain_they_are() -> None:

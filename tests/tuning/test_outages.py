@@ -11,7 +11,6 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError,
 from ray.train import TrainingFailedError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
-from doodle_dist import train as train_driver
 from doodle_dist.config.load import load_experiment
 from doodle_dist.config.search import load_search
 from doodle_dist.data.storage_errors import DamagedError, StorageError
@@ -167,7 +166,7 @@ def several_workers(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
             raise of_workers(error)
 
     monkeypatch.setattr(on_workers, "TuneReportCallback", object)
-    monkeypatch.setattr(train_driver, "trainer", lambda *_, **__: Trainer())
+    monkeypatch.setattr(on_workers, "trainer", lambda *_, **__: Trainer())
     run_trial_on_workers({POINT: {}}, JOB)
 
 

@@ -12,9 +12,8 @@ from doodle_dist.tuning.same_search import refuse_another
 
 def request(
     *settings: str, extra: tuple[str, ...] = (), seed: int = 0, trials: int = 8, storage: str = "runs", cpus: int = 1,
-    data: str = "/data",
 ) -> Request:  # fmt: skip
-    options = {"data.uri": data, "run": "mine", "storage": storage, "scaling.cpus_per_worker": cpus}
+    options = {"data.uri": "/data", "run": "mine", "storage": storage, "scaling.cpus_per_worker": cpus}
     base = load_run("doodle-gan-small", settings, options)
     search = load_search("doodle-gan-small", base, extra=extra)
     experiment = base.model_dump(mode="json", exclude_unset=True)
@@ -33,10 +32,7 @@ def uri(tmp_path: Path) -> str:
         request(trials=64),
         request(storage="elsewhere"),
         request(cpus=2),
-        request(
-            "train.checkpoint_every_drawings=0", "train.log_every_drawings=900"
-        ),  # as an earlier release had it
-        request(data="file:///data"),
+        request("train.checkpoint_every_drawings=0", "train.log_every_drawings=900"),
         request("ema.rampup_fraction=0.05"),  # the preset's own, given
     ],
 )
