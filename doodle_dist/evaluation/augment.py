@@ -190,8 +190,9 @@ def _run_tasks(world: _World, todo: Sequence[Job], progress: "_Progress") -> Non
     """
     request = world.request
     resources = {"num_cpus": request.cpus, "num_gpus": request.gpus}
-    train_a_gan = ray.remote(_gan_task).options(**resources)
-    train_a_classifier = ray.remote(_classifier_task).options(**resources)
+    # Not by `options`: with them a process that holds one GPU may be used again for a task of another.
+    train_a_gan = ray.remote(**resources)(_gan_task)
+    train_a_classifier = ray.remote(**resources)(_classifier_task)
     shared = ray.put(request), ray.put(world.categories)
     pool, test = ray.put(world.pool), ray.put(world.test)
     made: dict[tuple[int | None, int], ray.ObjectRef] = {}

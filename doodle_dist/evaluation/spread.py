@@ -35,7 +35,8 @@ class Spread:
         connect(need, local=self.local, debug=self.debug)
         check_resources(need, self.wait_s)
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0
-        task = ray.remote(_part).options(num_cpus=1, num_gpus=gpus)
+        # Not by `options`: with them a process that holds one GPU may be used again for a task of another.
+        task = ray.remote(num_cpus=1, num_gpus=gpus)(_part)
         shared = ray.put(work)  # nets and all, once
         found: list[T] = ray.get([task.remote(shared, part, workers) for part in range(workers)])
         return found

@@ -1,6 +1,7 @@
 """Loading a run's snapshot: EMA weights, the experiment, and what they were trained on."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -77,8 +78,18 @@ _NAMES = {"classifier": "classifier", "gan": "GAN", "critic": "critic"}
 
 
 def best_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU where there is one, else the CPU; in a task of Ray's only a GPU that it was given.
+
+    Ray hides no GPU from a task that asked for none: all such tasks of a node would meet on its first one.
+    """
+    return torch.device("cuda" if torch.cuda.is_available() and not _was_given_none() else "cpu")
+
+
+def _was_given_none() -> bool:
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return False
+    return ray.get_runtime_context().worker.mode == ray.WORKER_MODE and not ray.get_gpu_ids()
 
 
 def load_snapshot(run: str, *, device: torch.device | None = None, which: str = "best") -> Snapshot:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import orjson
 import pytest
+import ray
 import torch
 from safetensors.torch import load_file
 
 from doodle_dist.data import storage
 from doodle_dist.data.storage_errors import StorageError
-from doodle_dist.run.snapshot import load_snapshot
+from doodle_dist.run.snapshot import best_device, load_snapshot
 from tests.runs import save_run, sweep_before_reading
 
 PRESET = "classifier-small"
@@ -168,3 +169,20 @@ def test_a_file_that_is_listed_and_never_there_is_named(run: Path, monkeypatch: 
     )
     with pytest.raises(StorageError, match="checkpoint_002000: not all of it is there"):
         load_snapshot(str(run))
+
+
+def _devices(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The best devices of a machine with GPUs: here, given no GPU where something is given, and given the second."""
+    found = []
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        for given in ([], [1]):
+            patch.setattr(ray, "get_gpu_ids", lambda given=given: given)
+            found.append(best_device().type)
+    return found
+
+
+@pytest.mark.cluster
+def test_a_task_takes_no_gpu_that_it_was_not_given(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _devices(monkeypatch) == ["cuda", "cuda"], "a driver is given none, and takes what there is"
+    assert ray.get(ray.remote(lambda: _devices(pytest.MonkeyPatch())).remote()) == ["cpu", "cuda"]
