@@ -4,10 +4,16 @@ import torch
 
 
 class Precision:
-    """A run's setting ``precision`` on a device. ``dtype``: what autocast casts to; None is full precision."""
+    """A run's setting ``precision`` on a device. ``dtype``: what autocast casts to; None is full precision.
+
+    fp32 is that on GPUs too, whose convolutions torch has keep 10 bits of a mantissa otherwise (TF32): in the whole
+    process, since backward passes ask for it by themselves.
+    """
 
     def __init__(self, setting: str, device: torch.device) -> None:
         self.device, self.dtype = device, autocast_dtype(setting, device)
+        if device.type == "cuda" and setting == "fp32":
+            torch.backends.cudnn.allow_tf32 = False
 
     def autocast(self, wanted: bool = True) -> torch.autocast:
         """The context of a forward pass, in full precision too where it is not ``wanted``."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from doodle_dist.training.precision import autocast_dtype
+from doodle_dist.training.precision import Precision, autocast_dtype
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -36,3 +36,15 @@ def test_on_a_gpu(has_it: bool, expected: torch.dtype | None, monkeypatch: pytes
 def test_a_cpu_of_another_kind_has_no_such_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "arm64"})
     assert autocast_dtype("auto", CPU) is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "kept"), [("fp32", GPU, False), ("fp32", CPU, True), ("auto", GPU, True)]
+)
+def test_fp32_is_that_in_a_gpus_convolutions_too(
+    setting: str, device: torch.device, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    Precision(setting, device)
+    assert torch.backends.cudnn.allow_tf32 is kept
