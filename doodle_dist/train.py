@@ -85,6 +85,9 @@ def train(
         with _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
             connect(need, local=local, debug=debug)
             check_resources(need, wait_s)
+        gpus = ray.cluster_resources().get("GPU", 0.0)
+        if gpus and not experiment.scaling.gpus_per_worker and not quiet:
+            say(f"training on CPUs: the cluster has {gpus:g} GPUs, and --gpus 1 gives each worker one")
         board = progress.new_board()
         with progress.shown(board, quiet), asked_to_stop() as asked:
             _run(experiment, run_uri, board, mine, asked, is_lost)

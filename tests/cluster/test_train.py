@@ -15,6 +15,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import ray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from doodle_dist import cli
@@ -209,7 +210,12 @@ def test_another_batch_or_seed_is_refused_on_resume(killed_run: Path, dataset: P
     assert "Traceback" not in answer.stderr
 
 
-def test_a_nan_stops_the_run_and_names_what_it_saw(dataset: Path, tmp_path: Path, here: Command) -> None:
+def test_a_nan_stops_the_run_and_names_what_it_saw(
+    dataset: Path, tmp_path: Path, here: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And, on a cluster that has GPUs, it says that it uses none."""
+    there = ray.cluster_resources()
+    monkeypatch.setattr(ray, "cluster_resources", lambda: there | {"GPU": 8.0})
     answer = here(
         # Decoupled weight decay of lr * decay = 100 multiplies every weight by -99 a step.
         *train_command(dataset, tmp_path, 1), "--set=optim.classifier.lr=10",
@@ -217,6 +223,7 @@ def test_a_nan_stops_the_run_and_names_what_it_saw(dataset: Path, tmp_path: Path
         "--set=optim.classifier.warmup_drawings=0", "--set=train.drawings=6000",
     )  # fmt: skip
     assert answer.returncode == 1, answer.stderr
+    assert "training on CPUs: the cluster has 8 GPUs, and --gpus 1 gives each worker one" in answer.stderr
     last = answer.stderr.strip().splitlines()[-1]
     assert "not finite" in last
     assert "last good checkpoint" in last
