@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import orjson
 import ray
 
+from doodle_dist.collector import at_rest
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import locations
 from doodle_dist.data.manifest import check_files, load_manifest
@@ -82,7 +83,7 @@ def train(
             return _result(run_uri, total, was_asked=False)
         refuse_missing_runs(experiment, run_uri)
         need = need_of(experiment)
-        with _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
+        with at_rest(), _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
             connect(need, local=local, debug=debug)
             check_resources(need, wait_s)
         gpus = ray.cluster_resources().get("GPU", 0.0)

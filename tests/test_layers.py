@@ -6,7 +6,7 @@ from tests.imports import imports_of, modules, ours
 
 # From the bottom to the top. A module imports from its own package and from layers below, not from its neighbours.
 LAYERS = (
-    {"errors", "log", "pictures", "progress_line", "reading"},
+    {"collector", "errors", "log", "pictures", "progress_line", "reading"},
     {"config"},
     {"ray_cluster"},
     {"data"},

@@ -6,6 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from doodle_dist.collector import at_rest
 from doodle_dist.commands.options import (
     Cpus,
     Data,
@@ -53,7 +54,9 @@ def train(
     experiment = load_run(preset, overrides or (), given)
 
     from doodle_dist import log
-    from doodle_dist import train as driver
+
+    with at_rest():
+        from doodle_dist import train as driver
 
     log.bind(run=experiment.run)
     result = driver.train(experiment, local=local, wait_s=wait, quiet=as_json, debug=Settings.debug)
@@ -140,7 +143,8 @@ def tune(
         preset, experiment, space=space, scheduler=scheduler, extra=axes or (), drawings=drawings
     )
 
-    from doodle_dist import tune as driver
+    with at_rest():
+        from doodle_dist import tune as driver
 
     fixed = tuple(parse_override(text)[0] for text in overrides or ())
     plan = driver.plan_search(experiment, config, trials=trials, searcher=search, seed=seed, fixed=fixed)

@@ -1,10 +1,8 @@
 """Reading, checking and verifying a prepared dataset's manifest."""
 
-import gc
 import hashlib
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import orjson
@@ -12,6 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from doodle_dist.collector import at_rest
 from doodle_dist.data import locations, storage
 from doodle_dist.data.schema import FORMAT_VERSION, MANIFEST, Manifest, ShardInfo, SplitInfo
 from doodle_dist.data.storage_errors import StorageError
@@ -30,7 +29,7 @@ def load_manifest(uri: str) -> Manifest:
             f"{uri} is not a prepared dataset: it has no {MANIFEST} (`doodle-dist data prepare` writes one last)"
         )
     data = storage.read_bytes(where)
-    with _nothing_is_garbage():
+    with at_rest():
         _check_format(where, data)
         try:
             manifest = Manifest.model_validate_json(data)
@@ -56,20 +55,6 @@ def _check_format(where: str, data: bytes) -> None:
         raise ValueError(
             f"{where} has format version {version}; this release reads up to {FORMAT_VERSION}: install a newer one"
         )
-
-
-@contextmanager
-def _nothing_is_garbage() -> Iterator[None]:
-    """Python's garbage collector waits meanwhile. A shard is several objects that it keeps an eye on, all of them
-    kept: as they become more it looks through all of the process's again and again, which at 100,000 shards took
-    nearly half of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def named_files(manifest: Manifest) -> Iterator[str]:

@@ -13,6 +13,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 
+from doodle_dist.collector import at_rest
 from doodle_dist.errors import root_cause
 from doodle_dist.training.lease import Lease
 from doodle_dist.training.reasons import told
@@ -30,7 +31,8 @@ class WorkerConfig(TypedDict):
 
 def train_loop_per_worker(config: WorkerConfig) -> None:
     """The function that Ray Train runs on every worker, at every start of the worker group."""
-    from doodle_dist.training.worker import work
+    with at_rest():
+        from doodle_dist.training.worker import work
 
     work(**config)
 

@@ -12,6 +12,7 @@ from ray.actor import ActorHandle
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from doodle_dist.collector import at_rest
 from doodle_dist.config.experiment import DataConfig, Experiment
 from doodle_dist.config.load import to_toml
 from doodle_dist.data import locations, retry, storage
@@ -147,6 +148,7 @@ def _note_what_stays(run_uri: str, error: BaseException) -> None:
         note_reason(run_uri, reason)
 
 
+@at_rest()  # with its first optimiser torch imports its compiler
 def prepare_run(
     experiment: Experiment,
     run_uri: str,
