@@ -31,8 +31,8 @@ ALLOWED = {
     "ray_cluster": {"config.experiment", "log", "reading"},
     "config": {"config", "reading"},
     "data": {"data", "errors", "reading"},
-    # What the `data` commands do: they start Ray, and show drawings.
-    "data.commands": {"data", "errors", "pictures", "ray_cluster"},
+    # What the `data` commands do: they start Ray, tell how far they are, and show drawings.
+    "data.commands": {"data", "errors", "log", "pictures", "ray_cluster"},
     "models": {"config.model", "models"},
     "losses": set(),
     "schedules": {"config.gan", "config.model", "config.optim"},

@@ -1,6 +1,5 @@
 """Judging and using what was trained: evaluate, sample, interpolate, classify, augment, export."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -212,6 +211,7 @@ def augment(
 
     --set overrides the GANs' settings. The same command goes on where an experiment was left.
     """
+    from doodle_dist import log
     from doodle_dist.evaluation.augment import print_findings, run_experiment
     from doodle_dist.evaluation.augment_request import build_request, parse_ks
 
@@ -240,10 +240,7 @@ def augment(
     found = run_experiment(request)
     print_findings(found, out, as_json=as_json)
     if found.failed:
-        print(
-            f"doodle-dist: {len(found.failed)} tasks failed; run the same command to try again",
-            file=sys.stderr,
-        )
+        log.say(f"doodle-dist: {len(found.failed)} tasks failed; run the same command to try again")
         raise typer.Exit(1)
 
 

@@ -7,7 +7,6 @@ classifier is a Ray task of its own; a classifier that needs a GAN's drawings wa
 is told, and the others are done. A finished cell is kept in the folder, so the same command goes on.
 """
 
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import ray
 from ray.exceptions import RayError
-from rich.console import Console
 
+from doodle_dist import log
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import locations, storage
 from doodle_dist.data.manifest import load_manifest
@@ -256,7 +255,7 @@ class _Progress:
 
     def __init__(self, total: int, done: int, quiet: bool) -> None:
         self.total, self.done, self.before = total, done, done
-        self.console = Console(file=sys.stderr, quiet=quiet)
+        self.quiet = quiet
         self.began = time.monotonic()
         if done:
             self._say(f"{done} of {total} tasks were done before")
@@ -273,7 +272,8 @@ class _Progress:
         self._say(f"{self.done}/{self.total} tasks  ETA {duration(left)}  {job.name}  {what}")
 
     def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        if not self.quiet:
+            log.say(text)
 
 
 # --- what was found -------------------------------------------------------------------------------------

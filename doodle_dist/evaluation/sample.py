@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from doodle_dist import log
 from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import locations
 from doodle_dist.data.categories import unknown_category
@@ -247,8 +248,8 @@ def _progress(
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=total < _SHOWS_PROGRESS) as bar:
+    console, is_hidden = Console(stderr=True), total < _SHOWS_PROGRESS or log.is_json()
+    with Progress(*columns, console=console, transient=True, disable=is_hidden) as bar:
         task = bar.add_task("", total=total, rate="")
 
         def counted() -> Iterator[tuple[str, NDArray[np.uint8]]]:
