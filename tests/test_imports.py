@@ -41,7 +41,7 @@ ALLOWED = {
     "evaluation.in_memory": {"pictures", "training.task"},
     # What a node says of itself runs where nothing of ours may be installed.
     "doctor.probe": {*STORAGE, "data.manifest"},
-    **{name: {"config", "doctor.facts", "doctor.findings", "doctor.sizes"} for name in JUDGEMENT},
+    **{name: {"config", "doctor.facts", "doctor.findings", "doctor.sizes", "reading"} for name in JUDGEMENT},
     "commands.options": set(),
 }
 RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.entry"}
