@@ -38,7 +38,7 @@ ALLOWED = {
     "schedules": {"config.gan", "config.model", "config.optim"},
     "metrics": {"metrics"},
     "run": {"config", *STORAGE, "data.jsonl", "errors", "models", "run"},
-    "evaluation.in_memory": {"pictures", "training.task"},
+    "evaluation.in_memory": {"errors", "pictures", "training.task"},
     # What a node says of itself runs where nothing of ours may be installed.
     "doctor.probe": {*STORAGE, "data.manifest"},
     **{name: {"config", "doctor.facts", "doctor.findings", "doctor.sizes", "reading"} for name in JUDGEMENT},
