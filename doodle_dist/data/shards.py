@@ -40,7 +40,7 @@ from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
 
 STAGING, REJECTS = "_staging", "rejects"
-_WRITTEN = re.compile(r"part-\d{5}\.parquet|group_counts\.npy")
+_WRITTEN = re.compile(r"part-\d{5,}\.parquet|group_counts\.npy")
 # How the files of _staging/ are laid out: what another release left half done is begun again.
 _STAGING_VERSION = 2
 # Of large sources a chunk is as large as fills a part (of 262,144 drawings, as ndjson), so that there are few parts;
