@@ -8,7 +8,7 @@ import pytest
 
 from doodle_dist import cli
 from doodle_dist.config.load import load_experiment
-from doodle_dist.evaluation.augment import _refuse_unconditional, run_experiment
+from doodle_dist.evaluation.augment import _prepared, _refuse_unconditional, run_experiment
 from doodle_dist.evaluation.augment_drawings import Drawings
 from doodle_dist.evaluation.augment_folder import Folder
 from doodle_dist.evaluation.augment_request import Request, experiments_for, parse_ks, plan_jobs
@@ -161,6 +161,11 @@ def test_a_wrong_request_is_one_line(data: str, tmp_path: Path, changed: dict, s
     with pytest.raises(ValueError, match=said):
         run_experiment(request(data, tmp_path / "out", **changed))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_category_that_is_named_twice_is_one(data: str, tmp_path: Path) -> None:
+    asked = request(data, tmp_path / "out", overrides=['data.categories=["cat","dog","cat"]'], ks=(10,))
+    assert _prepared(asked).categories == ("cat", "dog")
 
 
 def test_a_generator_whose_norms_see_the_category_can_be_asked_for_one() -> None:
