@@ -7,7 +7,6 @@ other categories beside it, leave it as it is.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import orjson
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from doodle_dist import log
 from doodle_dist.config.model import GeneratorConfig
-from doodle_dist.data import locations
+from doodle_dist.data import locations, storage
 from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.order import step_seed
 from doodle_dist.evaluation.drawings import plan_drawings
@@ -208,22 +207,10 @@ def _write_array(
     """An .npy file whose pictures are appended: numpy's own `save` would need them all at once."""
     side, channels = snapshot.side, snapshot.channels
     shape = (total, side, side) if channels == 1 else (total, side, side, channels)
-    with _appearing(output) as file:
+    with storage.replacing(output) as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for _, pixels in batches:
             file.write(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)).tobytes())
-
-
-@contextmanager
-def _appearing(output: Path) -> Iterator[BinaryIO]:
-    """A file to write, which is there under its name once it is whole."""
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_folder(output: Path, batches: Iterator[tuple[str, NDArray[np.uint8]]]) -> None:
