@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-_GAP = 2
+GAP = 2  # pixels around each picture of a grid
 _PAPER, _NAME = 255, 0
 
 
@@ -29,10 +29,10 @@ def grid(pixels: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
     """uint8 [N, C, H, W] -> one picture [rows·(H+2)+2, columns·(W+2)+2] or [..., 3], row by row."""
     count, channels, height, width = pixels.shape
     rows = -(-count // columns)
-    sheet = np.full((rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, channels), 96, np.uint8)
+    sheet = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), 96, np.uint8)
     for k, picture in enumerate(pixels):
-        top = _GAP + (k // columns) * (height + _GAP)
-        left = _GAP + (k % columns) * (width + _GAP)
+        top = GAP + (k // columns) * (height + GAP)
+        left = GAP + (k % columns) * (width + GAP)
         sheet[top : top + height, left : left + width] = picture.transpose(1, 2, 0)
     return sheet[..., 0] if channels == 1 else sheet
 

@@ -32,17 +32,17 @@ ALLOWED = {
     "ray_cluster": {"config.experiment", "log", "reading"},
     "config": {"config", "reading"},
     "data": {"collector", "data", "errors", "reading"},
-    # What the `data` commands do: they start Ray, and show drawings.
-    "data.commands": {"data", "errors", "pictures", "ray_cluster"},
+    # What the `data` commands do: they start Ray, tell how far they are, and show drawings.
+    "data.commands": {"data", "errors", "log", "pictures", "ray_cluster"},
     "models": {"config.model", "models"},
     "losses": set(),
     "schedules": {"config.gan", "config.model", "config.optim"},
     "metrics": {"metrics"},
     "run": {"config", *STORAGE, "data.jsonl", "errors", "models", "run"},
-    "evaluation.in_memory": {"pictures", "training.task"},
+    "evaluation.in_memory": {"errors", "pictures", "training.task"},
     # What a node says of itself runs where nothing of ours may be installed.
     "doctor.probe": {*STORAGE, "data.manifest"},
-    **{name: {"config", "doctor.facts", "doctor.findings", "doctor.sizes"} for name in JUDGEMENT},
+    **{name: {"config", "doctor.facts", "doctor.findings", "doctor.sizes", "reading"} for name in JUDGEMENT},
     "commands.options": set(),
 }
 RAY_TRAIN_ONLY_IN = {"train", "training.context", "training.entry", "training.ray_trainer"}

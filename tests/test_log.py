@@ -12,6 +12,8 @@ import orjson
 import pytest
 
 from doodle_dist import log
+from doodle_dist.data.commands import rasterize_file, synthesize_files
+from tests.imports import modules
 
 
 @pytest.fixture
@@ -70,6 +72,26 @@ def test_what_a_person_is_told_is_a_line_of_json_too(lines: io.StringIO) -> None
 def test_without_json_it_is_told_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     log.say("stopping: the run is saved first")
     assert capsys.readouterr().err == "stopping: the run is saved first\n"
+
+
+def test_what_is_on_stderr_is_told_through_here() -> None:
+    """But for the command line's last words, what shows a live line where no JSON is asked for, and a benchmark."""
+    theirs = {name for name, file in modules().items() if "sys.stderr" in file.read_text()}
+    assert theirs == {"log", "cli", "bench.loaders", "training.progress", "tuning.follow"}
+
+
+def test_a_command_shows_no_bar_beside_json_and_tells_bad_records_in_it(
+    lines: io.StringIO, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synthesize_files(str(tmp_path), 20, 1, 0)
+    (file,) = tmp_path.glob("*.ndjson")
+    file.write_bytes(b"not a drawing\n" + file.read_bytes())
+    rasterize_file(str(file), tmp_path / "out.npy", 28)
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert "20 drawings" in told.out
+    [said] = [orjson.loads(text)["message"] for text in lines.getvalue().splitlines()]
+    assert said.startswith(f"{file}:1: ")
 
 
 def test_the_variable_is_json_or_text() -> None:

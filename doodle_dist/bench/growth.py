@@ -22,7 +22,7 @@ from rich.table import Table
 from doodle_dist.bench.machine import Machine, write_result
 from doodle_dist.bench.made_up import RealDrawings, write_category
 from doodle_dist.data import storage
-from doodle_dist.data.exchange import gather, scatter, write_index
+from doodle_dist.data.exchange import chunk_notes, gather, scatter, write_index
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.order import EpochOrder
 from doodle_dist.data.schema import MANIFEST, Manifest, RejectsInfo, ShardInfo, SplitInfo
@@ -177,14 +177,13 @@ def exchange(sizes: tuple[int, ...]) -> Growth:
             to = str(Path(place) / f"to-{shards}")
             request = PrepareRequest(sources, categories_of(sources), to, (100.0, 0.0, 0.0), shards=shards)
             plan = request.exchange()
-            for number, chunk in enumerate(request.chunks()):
+            chunks = request.chunks()
+            for number, chunk in enumerate(chunks):
                 scatter(plan, number, chunk)
-            files = sorted(Path(plan.staging).glob("chunk-*.json"))
-            notes = [orjson.loads(file.read_bytes()) for file in files]
-            write_index(plan, notes)
+            parts = write_index(plan, chunk_notes(plan, len(chunks)))
             with _timed(seconds):
                 for run in range(len(plan.runs) - 1):
-                    gather(plan, run, sum(len(note["parts"]) for note in notes))
+                    gather(plan, run, parts)
     return Growth(
         what=f"prepare: {_PARTS * _PART_ROWS:,} drawings from {_PARTS} parts to their shards",
         per="shard",

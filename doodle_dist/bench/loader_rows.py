@@ -305,12 +305,12 @@ class _Rank:
     def turn(self, name: str, seconds: float) -> float:
         """Drawings/s of ``seconds``, from where the last turn of the same name ended.
 
-        Not counted: a third of that before, in which what was rasterised ahead in the other's turn is used up, and
+        Not counted: ``_LEAD`` of that before, in which what was rasterised ahead in the other's turn is used up, and
         what the other still rasterises ahead comes to its end.
         """
         if name not in self.open:
             self.open[name] = self.batches(name)
-        _drawn(self.open[name], seconds / 3)
+        _drawn(self.open[name], seconds * _LEAD)
         return _drawn(self.open[name], seconds)
 
 
@@ -394,7 +394,15 @@ BARE, OURS, OURS_HERE = "bare", "ours", "ours-here"
 # What is compared with bare pyarrow in turns, by the name of the comparison.
 IN_TURNS = {"ours-in-turns": OURS, "ours-here-in-turns": OURS_HERE}
 TURNS = 60
+_LEAD = 1 / 3  # of a turn, before it counts
 READS: dict[str, Read] = {OURS: "tasks", OURS_HERE: "worker"}
+
+
+def lasts_s(name: str, seconds: float, warm_up_s: float) -> float:
+    """How long one is measured for, without what starts before: in turns, those of both, the warm-up's too."""
+    if name in IN_TURNS:
+        return 2 * (1 + _LEAD) * (warm_up_s / 2 + TURNS * seconds)
+    return warm_up_s + seconds
 
 
 def main(name: str, folder: Path, seconds: float, workers: int, warm_up_s: float) -> None:

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -17,7 +16,7 @@ from torch.multiprocessing.spawn import spawn
 
 from doodle_dist.bench.machine import Machine
 from doodle_dist.data import locations, storage
-from doodle_dist.data.exchange import gather, scatter, write_index
+from doodle_dist.data.exchange import chunk_notes, gather, scatter, write_index
 from doodle_dist.data.shards import PrepareRequest
 from doodle_dist.data.sources import categories_of, find_sources
 
@@ -57,11 +56,10 @@ def shard_of(drawings: str, folder: Path) -> bytes:
         sources, categories_of(sources), str(folder), split_percents=(100, 0, 0), shards=1
     )
     exchange = request.exchange()
-    for number, chunk in enumerate(request.chunks()):
+    chunks = request.chunks()
+    for number, chunk in enumerate(chunks):
         scatter(exchange, number, chunk)
-    notes = [orjson.loads(file.read_bytes()) for file in sorted(Path(exchange.staging).glob("chunk-*.json"))]
-    write_index(exchange, notes)
-    gather(exchange, 0, sum(len(note["parts"]) for note in notes))
+    gather(exchange, 0, write_index(exchange, chunk_notes(exchange, len(chunks))))
     return storage.read_bytes(locations.join(exchange.to, exchange.path_of(0)))
 
 

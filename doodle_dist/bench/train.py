@@ -28,6 +28,7 @@ from doodle_dist.config.load import load_experiment
 from doodle_dist.config.optim import OptimizerConfig
 from doodle_dist.models.latents import draw_latents
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
+from doodle_dist.run.snapshot import best_device
 from doodle_dist.schedules import generator_update_after
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.gan import GanTask
@@ -181,11 +182,6 @@ def _clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def here() -> torch.device:
-    """What this machine trains on."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def measure(
     preset: str, batch: int, rounds: int, overrides: list[str], device: torch.device | None = None
 ) -> StepTimes:
@@ -199,7 +195,7 @@ def measure(
         raise ValueError(
             f"bench train: {preset} is a {experiment.task}; allowed: presets of gan or classifier"
         )
-    device = device or here()
+    device = device or best_device()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     size = experiment.train.global_batch
@@ -228,7 +224,7 @@ def measure(
 
 def main(presets: list[str], batch: int, rounds: int, overrides: list[str], output: Path | None) -> None:
     """Measure each preset and print a table."""
-    results = [measure(preset, batch, rounds, overrides) for preset in presets or PRESETS[here().type]]
+    results = [measure(preset, batch, rounds, overrides) for preset in presets or PRESETS[best_device().type]]
     table = Table("preset", "batch", "ours, ms", "textbook, ms", "ratio", "", "first step, s")
     for r in results:
         table.add_row(

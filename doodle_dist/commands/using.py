@@ -1,6 +1,5 @@
 """Judging and using what was trained: evaluate, sample, interpolate, classify, augment, export."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -212,19 +211,26 @@ def augment(
 
     --set overrides the GANs' settings. The same command goes on where an experiment was left.
     """
+    from doodle_dist import log
+    from doodle_dist.data import locations
     from doodle_dist.evaluation.augment import print_findings, run_experiment
-    from doodle_dist.evaluation.augment_request import build_request, parse_ks
+    from doodle_dist.evaluation.augment_request import Request, experiments_for, parse_ks
 
-    request = build_request(
+    ks = parse_ks(k)
+    gan_experiment, classifier_experiment = experiments_for(
         preset,
         classifier,
-        overrides or (),
-        classifier_overrides or (),
+        overrides=overrides or (),
+        classifier_overrides=classifier_overrides or (),
         data=data,
         gan_drawings=gan_drawings,
         classifier_drawings=classifier_drawings,
-        out=out,
-        ks=parse_ks(k),
+    )
+    request = Request(
+        gan=gan_experiment,
+        classifier=classifier_experiment,
+        out=locations.absolute(out),
+        ks=ks,
         seeds=seeds,
         per_category=generated_per_category,
         share=share,
@@ -240,10 +246,7 @@ def augment(
     found = run_experiment(request)
     print_findings(found, out, as_json=as_json)
     if found.failed:
-        print(
-            f"doodle-dist: {len(found.failed)} tasks failed; run the same command to try again",
-            file=sys.stderr,
-        )
+        log.say(f"doodle-dist: {len(found.failed)} tasks failed; run the same command to try again")
         raise typer.Exit(1)
 
 

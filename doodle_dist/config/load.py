@@ -1,6 +1,5 @@
 """Preset -> overrides -> Experiment, with one readable line for whatever is wrong."""
 
-import difflib
 import json
 import os
 import tomllib
@@ -13,6 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.names import nearest
 
 DEFAULT_PRESET = "doodle-gan-small"
 SEARCH_TABLE = "search"  # of a preset: what `doodle-dist tune` varies, see search.py
@@ -259,9 +259,3 @@ def _fields_at(root: type[BaseModel], path: list[str]) -> list[str]:
         options = [annotation, *get_args(annotation)]
         model = next(t for t in options if isinstance(t, type) and issubclass(t, BaseModel))
     return list(model.model_fields)
-
-
-def nearest(name: str, names: list[str]) -> str:
-    """``; did you mean …?``, or all of ``names`` where none is like ``name``."""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(names)}"

@@ -4,11 +4,12 @@ Every section is frozen and names its units; a component is given its own sectio
 Everything that changes during training changes with ``drawings_seen``, so every length is in drawings.
 """
 
-import difflib
 import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from doodle_dist.config.names import nearest
 
 
 class Section(BaseModel):
@@ -43,9 +44,7 @@ def known_network(names: tuple[str, ...]) -> AfterValidator:
     def check(name: str) -> str:
         if name in names or _IMPORT_PATH.fullmatch(name):
             return name
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        known = f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
-        raise ValueError(f"{name!r} is unknown; {known} (or module:Class of your own)")
+        raise ValueError(f"{name!r} is unknown{nearest(name, names)} (or module:Class of your own)")
 
     return AfterValidator(check)
 

@@ -17,16 +17,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.load import (
-    SEARCH_TABLE,
-    ConfigError,
-    build,
-    nearest,
-    overlay,
-    preset_search,
-    readable,
-)
+from doodle_dist.config.load import SEARCH_TABLE, ConfigError, build, overlay, preset_search, readable
 from doodle_dist.config.model import Section
+from doodle_dist.config.names import nearest
 from doodle_dist.config.search_space import Axis, Draw, SearchSpace, Value
 
 

@@ -9,11 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.load import (
-    ConfigError,
-    flattened,
-    nearest,
-)
+from doodle_dist.config.load import ConfigError, flattened
+from doodle_dist.config.names import nearest
 
 Value = float | int | str | bool
 Settings = dict[str, Value]

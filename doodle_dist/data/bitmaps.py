@@ -13,6 +13,7 @@ from doodle_dist.data import locations, storage
 from doodle_dist.data.blocks import fixed_rows_of
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.records import Batch, Chunk, Source, category_of, head, picture_batch
+from doodle_dist.data.split import GOLDEN, splitmix64
 
 SIDE = 28
 ROW_BYTES = SIDE * SIDE
@@ -75,10 +76,7 @@ def key_ids(category: str, rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
     Flood, 2014), whose finaliser is a bijection, so two rows of a category never share an id.
     """
     seed = int.from_bytes(hashlib.blake2b(category.encode(), digest_size=8).digest(), "little")
-    z = np.uint64(seed) + (rows + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return splitmix64(np.uint64(seed) + rows * np.uint64(GOLDEN))
 
 
 def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:

@@ -1,6 +1,5 @@
 """What the `doodle-dist data` commands do: check the request, show progress, print the result."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from doodle_dist import log
 from doodle_dist.data import locations
 from doodle_dist.data.categories import OFFICIAL_345, Categories, parse_categories
 from doodle_dist.data.manifest import load_manifest, verify
@@ -83,7 +83,7 @@ def prepare_dataset(
     from doodle_dist.ray_cluster import Need, check_resources, connect
 
     wanted = parse_categories(categories, None) if categories else None  # image sets have names of their own
-    sources = find_sources([locations.absolute(uri) for uri in source], wanted, pictures, warn=_say)
+    sources = find_sources([locations.absolute(uri) for uri in source], wanted, pictures, warn=log.say)
     request = PrepareRequest(
         sources=tuple(sources),
         categories=categories_of(sources, wanted),
@@ -186,7 +186,10 @@ def inspect_dataset(uri: str, output: Path, count: int, *, as_json: bool = False
     examples = _examples(uri, manifest, count)
     sheet = named_rows([(name, examples[label]) for label, name in enumerate(manifest.categories)])
     output.write_bytes(png(sheet))
-    print(output, file=sys.stderr if as_json else sys.stdout)
+    if as_json:
+        log.say(str(output))
+    else:
+        print(output)
 
 
 def _examples(uri: str, manifest: Manifest, count: int) -> list[np.ndarray]:
@@ -253,7 +256,7 @@ def _rasteriser(device: str) -> Callable[[NDArray[np.uint8], NDArray[np.int32], 
 def rasterize_file(file: str, output: Path, side: int, device: str = "cpu") -> None:
     """`data rasterize`: one file of drawings -> uint8 [N, side, side], bad records named on stderr."""
     draw, name = _rasteriser(device), locations.public(file)
-    sources = find_sources([locations.absolute(file)], warn=_say)
+    sources = find_sources([locations.absolute(file)], warn=log.say)
     if sources[0].kind in PICTURES:
         raise ValueError(f"{name} holds pictures already")
     # Pictures need no labels: a file may mix categories.
@@ -265,10 +268,7 @@ def rasterize_file(file: str, output: Path, side: int, device: str = "cpu") -> N
             lines = 0
             for batch in read_chunk(chunk, categories):
                 for reject in batch.rejects:
-                    print(
-                        f"{locations.public(source.uri)}:{first + reject.line}: {reject.reason}",
-                        file=sys.stderr,
-                    )
+                    log.say(f"{locations.public(source.uri)}:{first + reject.line}: {reject.reason}")
                 lines += batch.lines_read
                 if len(batch):
                     rasters.append(draw(*binary_buffers(batch.strokes), side))
@@ -280,13 +280,9 @@ def rasterize_file(file: str, output: Path, side: int, device: str = "cpu") -> N
     print(f"{output}: {sum(map(len, rasters)):,} drawings")
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 @contextmanager
 def _bar(*, quiet: bool = False) -> Iterator[Progress]:
-    """A progress bar on stderr with counts, a rate and the time left."""
+    """A progress bar on stderr with counts, a rate and the time left; none beside lines of JSON."""
     columns = (
         TextColumn("{task.description:8}"),
         BarColumn(),
@@ -294,5 +290,5 @@ def _bar(*, quiet: bool = False) -> Iterator[Progress]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True, quiet=quiet)) as bar:
+    with Progress(*columns, console=Console(stderr=True, quiet=quiet), disable=log.is_json()) as bar:
         yield bar

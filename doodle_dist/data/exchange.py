@@ -16,7 +16,7 @@ import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import orjson
@@ -38,7 +38,36 @@ PART_BYTES = 200 << 20
 LEAST_RUNS = 8
 _INDEX = "index.bin"
 _ENTRY = np.dtype([("chunk", "<i8"), ("part", "<i8"), ("start", "<i8"), ("length", "<i8")])
-_READERS = 8  # messages asked for at once: an object store takes its time for each
+_READERS = 8  # messages, or notes, asked for at once: an object store takes its time for each
+
+
+class ChunkNote(TypedDict):
+    """What scatter leaves of a chunk. ``rejects`` are (line, reason), lines counted in the chunk from 0; a part is
+    where each run's message begins in its file, and the file's length."""
+
+    lines: int
+    rows: int
+    skipped: int
+    rejects: list[tuple[int, str]]
+    parts: list[list[int]]
+
+
+class ShardNote(TypedDict):
+    """What gather notes of a shard. ``shard`` is the manifest's `ShardInfo`, ``counts`` uint16 [row groups,
+    categories]."""
+
+    bucket: int
+    shard: dict[str, object]
+    rows: int
+    counts: NDArray[np.uint16]
+    recognized: int
+
+
+class RunNote(TypedDict):
+    """What gather leaves of a run. ``rejects`` are (chunk, line, reason)."""
+
+    shards: list[ShardNote]
+    rejects: list[tuple[int, int, str]]
 
 
 @dataclass(frozen=True)
@@ -150,7 +179,7 @@ def scatter(exchange: Exchange, number: int, chunk: Chunk) -> int:
         if sum(map(len, held)) >= PART_ROWS or sum(table.nbytes for table in held) >= PART_BYTES:
             flush()
     flush()
-    note = {"lines": lines, "rows": rows, "skipped": skipped, "rejects": rejects, "parts": parts}
+    note = ChunkNote(lines=lines, rows=rows, skipped=skipped, rejects=rejects, parts=parts)
     storage.write_atomic(locations.join(exchange.staging, f"chunk-{number:06d}.json"), orjson.dumps(note))
     return rows + skipped + len(rejects)
 
@@ -179,8 +208,31 @@ def _write_part(exchange: Exchange, path: str, tables: list[pa.Table]) -> list[i
 # --- between the two --------------------------------------------------------------------------------------
 
 
-def write_index(exchange: Exchange, notes: Sequence[dict[str, Any]]) -> None:
-    """Write where each run's messages lie, for the gather tasks: from the notes that scatter left, in order."""
+def chunk_notes(exchange: Exchange, count: int) -> list[ChunkNote]:
+    """What scatter left of ``count`` chunks, in order."""
+    return _notes(exchange, "chunk", count)
+
+
+def run_notes(exchange: Exchange, count: int) -> list[RunNote]:
+    """What gather left of ``count`` runs, in order."""
+    return _notes(exchange, "run", count)
+
+
+def _notes(exchange: Exchange, name: str, count: int) -> list[Any]:
+    def note(number: int) -> dict[str, Any]:
+        where = locations.join(exchange.staging, f"{name}-{number:06d}.json")
+        found: dict[str, Any] = orjson.loads(storage.read_bytes(where))
+        for shard in found.get("shards", ()):
+            shard["counts"] = np.array(shard["counts"], np.uint16)  # a twentieth of the lists' memory
+        return found
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(note, range(count)))
+
+
+def write_index(exchange: Exchange, notes: Sequence[ChunkNote]) -> int:
+    """Write where each run's messages lie, for the gather tasks: from all of scatter's notes; how many parts there
+    are."""
     places = [(number, k) for number, note in enumerate(notes) for k in range(len(note["parts"]))]
     starts = np.array([part for note in notes for part in note["parts"]], np.int64)
     starts = starts.reshape(len(places), len(exchange.runs))  # [parts, runs + 1]
@@ -189,6 +241,7 @@ def write_index(exchange: Exchange, notes: Sequence[dict[str, Any]]) -> None:
         index["chunk"], index["part"] = np.array(places).T
         index["start"], index["length"] = starts[:, :-1].T, np.diff(starts, axis=1).T
     storage.write_atomic(locations.join(exchange.staging, _INDEX), index.tobytes())
+    return len(places)
 
 
 def _entries(exchange: Exchange, run: int, parts: int) -> NDArray[np.void]:
@@ -208,7 +261,7 @@ def gather(exchange: Exchange, run: int, parts: int) -> int:
     """
     entries = _entries(exchange, run, parts)
     first, stop = exchange.runs[run], exchange.runs[run + 1]
-    notes: list[dict[str, Any]] = []
+    notes: list[ShardNote] = []
     rejects: list[tuple[int, int, str]] = []
     if len(entries):
         with ThreadPoolExecutor(_READERS) as pool:
@@ -220,8 +273,8 @@ def gather(exchange: Exchange, run: int, parts: int) -> int:
         for k, (start, end) in enumerate(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)):
             if end > start:
                 notes.append(_write_shard(exchange, first + k, table.slice(start, end - start)))
-    note = {"shards": notes, "rejects": rejects}
-    storage.write_atomic(locations.join(exchange.staging, f"run-{run:06d}.json"), orjson.dumps(note))
+    document = orjson.dumps(RunNote(shards=notes, rejects=rejects), option=orjson.OPT_SERIALIZE_NUMPY)
+    storage.write_atomic(locations.join(exchange.staging, f"run-{run:06d}.json"), document)
     return sum(note["rows"] for note in notes)
 
 
@@ -247,8 +300,8 @@ def _in_place(
     return table.take(pa.array(kept)).combine_chunks(), bucket[kept], rejects
 
 
-def _write_shard(exchange: Exchange, bucket: int, table: pa.Table) -> dict[str, Any]:
-    """Write the shard of a bucket; what the manifest says of it."""
+def _write_shard(exchange: Exchange, bucket: int, table: pa.Table) -> ShardNote:
+    """Write the shard of a bucket; its note."""
     country = table["countrycode"].combine_chunks().dictionary_encode()
     country = country.cast(pa.dictionary(pa.int16(), pa.string()))
     schema = columns(exchange.kind, exchange.side, exchange.channels)
@@ -259,19 +312,19 @@ def _write_shard(exchange: Exchange, bucket: int, table: pa.Table) -> dict[str, 
     data = parquet(table, size)
     path = exchange.path_of(bucket)
     storage.write_atomic(locations.join(exchange.to, path), data)
-    return {
-        "bucket": bucket,
-        "shard": {
+    return ShardNote(
+        bucket=bucket,
+        shard={
             "path": path,
             "rows": len(table),
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
             "row_groups": [len(part) for part in groups],
         },
-        "rows": len(table),
-        "counts": [np.bincount(part, minlength=kinds).tolist() for part in groups],
-        "recognized": int(np.count_nonzero(table["recognized"].to_numpy())),
-    }
+        rows=len(table),
+        counts=np.array([np.bincount(part, minlength=kinds).tolist() for part in groups], np.uint16),
+        recognized=int(np.count_nonzero(table["recognized"].to_numpy())),
+    )
 
 
 def parquet(table: pa.Table, row_group_rows: int) -> bytes:

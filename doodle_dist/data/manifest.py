@@ -108,11 +108,13 @@ def verify_shard(uri: str, shard: ShardInfo) -> tuple[list[str], NDArray[np.int6
     groups = tuple(file.metadata.row_group(k).num_rows for k in range(file.num_row_groups))
     if groups != shard.row_groups:
         return [f"{where}: row groups {groups}, the manifest says {shard.row_groups}"], np.zeros(0, np.int64)
+    if sum(groups) != shard.rows:
+        return [f"{where}: {sum(groups):,} rows, the manifest says {shard.rows:,}"], np.zeros(0, np.int64)
     return [], np.bincount(file.read(["label"])["label"].to_numpy())
 
 
 def verify(uri: str) -> list[str]:
-    """All differences between the manifest at ``uri`` and its files: sizes, checksums, counts, strays."""
+    """All differences between the manifest at ``uri`` and its files: sizes, checksums, rows, counts, strays."""
     manifest = load_manifest(uri)
     problems: list[str] = []
     for name, split in manifest.splits.items():
@@ -128,6 +130,10 @@ def verify(uri: str) -> list[str]:
                 counts[: len(labels)] += labels
         if not broken and counts.tolist() != list(split.counts):
             problems.append(f"{uri}: split {name} has other counts per category than the manifest says")
+        if not broken and counts.sum() != split.rows:
+            problems.append(
+                f"{uri}: split {name} has {counts.sum():,} rows, the manifest says {split.rows:,}"
+            )
         problems += _verify_group_counts(uri, split)
     if manifest.rejects.path:
         where = locations.join(uri, manifest.rejects.path)

@@ -30,27 +30,18 @@ def rasterize_packed(
     side: int = 28,
     line_width: float = 16.0,
     padding: float = 16.0,
-    out: npt.NDArray[np.uint8] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Rasterise packed drawings (see ``strokes.py``), as they lie in an Arrow binary column.
 
     Drawing i is ``buffer[offsets[i]:offsets[i + 1]]``; offsets are int32 or int64 [N + 1] and may start anywhere. White
-    ink (255) on black, into ``out`` where given. -> uint8[N, side, side]. On one thread, without the GIL.
+    ink (255) on black. -> uint8[N, side, side]. On one thread, without the GIL.
 
     Raises ValueError naming the first drawing that is empty or whose lengths don't add up to its extent.
     """
     check_recipe(side, line_width, padding)
     check_packed(buffer, offsets)
     n = len(offsets) - 1
-    if out is None:
-        out = np.empty((n, side, side), np.uint8)
-    elif (
-        out.shape != (n, side, side)
-        or out.dtype != np.uint8
-        or not out.flags.c_contiguous
-        or not out.flags.writeable
-    ):
-        raise ValueError(f"out must be a writable, C-contiguous uint8[{n}, {side}, {side}]")
+    out = np.empty((n, side, side), np.uint8)
     # Read-only, as Arrow's buffers are: the kernels are compiled for one type of array.
     buffer, places = read_only(buffer, np.uint8), read_only(offsets, np.int64)
     if n:

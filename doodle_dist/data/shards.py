@@ -17,8 +17,7 @@ import io
 import pickle
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -30,7 +29,19 @@ import pyarrow as pa
 
 from doodle_dist.data import locations, storage
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.exchange import Exchange, gather, parquet, runs_of, scatter, write_index
+from doodle_dist.data.exchange import (
+    ChunkNote,
+    Exchange,
+    RunNote,
+    ShardNote,
+    chunk_notes,
+    gather,
+    parquet,
+    run_notes,
+    runs_of,
+    scatter,
+    write_index,
+)
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.records import PICTURES, Chunk, Source
 from doodle_dist.data.schema import MANIFEST, Kind, Manifest, RejectsInfo, ShardInfo, SourceInfo, SplitInfo
@@ -40,7 +51,7 @@ from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
 
 STAGING, REJECTS = "_staging", "rejects"
-_WRITTEN = re.compile(r"part-\d{5}\.parquet|group_counts\.npy")
+_WRITTEN = re.compile(r"part-\d{5,}\.parquet|group_counts\.npy")
 # How the files of _staging/ are laid out: what another release left half done is begun again.
 _STAGING_VERSION = 2
 # Of large sources a chunk is as large as fills a part (of 262,144 drawings, as ndjson), so that there are few parts;
@@ -54,7 +65,6 @@ _SHARD_BYTES, _GROUP_BYTES, _GROUP_ROWS = 65_536 * 784, 2048 * 784, 64
 _GZIP_RATIO = 4
 _REJECTS_SHOWN = 5
 _LEAST_BLOCKS, _CHUNKS_PER_TASK, _TASKS_PER_CORE = 8, 8, 4
-_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -179,12 +189,11 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
     _open_staging(request.to, exchange.staging, fingerprint)
     tasks = partial(_reading_tasks, sum(source.size for source in request.sources), request.chunk_bytes)
     _run_round("reading", exchange, "chunk", chunks, partial(scatter, exchange), tasks, progress)
-    notes = _notes(exchange, "chunk", len(chunks))
+    notes = chunk_notes(exchange, len(chunks))
     _refuse_too_many(request, chunks, notes, [])
-    write_index(exchange, notes)
-    parts = [sum(len(note["parts"]) for note in notes)] * (len(exchange.runs) - 1)
+    parts = [write_index(exchange, notes)] * (len(exchange.runs) - 1)
     _run_round("writing", exchange, "run", parts, partial(gather, exchange), lambda _: len(parts), progress)
-    runs = _notes(exchange, "run", len(parts))
+    runs = run_notes(exchange, len(parts))
     try:
         manifest = _finish(request, fingerprint, chunks, notes, runs)
         document = orjson.dumps(manifest.model_dump(), option=orjson.OPT_INDENT_2)
@@ -224,20 +233,6 @@ def _open_staging(to: str, staging: str, fingerprint: str) -> None:
                     storage.delete_prefix(file.uri)
         storage.delete_prefix(staging)  # last: it says that the others are left over
     storage.write_atomic(plan, orjson.dumps(ours))
-
-
-def _notes(exchange: Exchange, name: str, count: int) -> list[dict[str, Any]]:
-    """The notes that the tasks of a round left, in order."""
-
-    def note(number: int) -> dict[str, Any]:
-        where = locations.join(exchange.staging, f"{name}-{number:06d}.json")
-        found: dict[str, Any] = orjson.loads(storage.read_bytes(where))
-        for shard in found.get("shards", ()):
-            shard["counts"] = np.array(shard["counts"], np.uint16)  # a twentieth of the lists' memory
-        return found
-
-    with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(note, range(count)))
 
 
 def _run_round(
@@ -285,7 +280,7 @@ def _run_round(
         raise WorkFailedError(one_line(root_cause(error))) from error
 
 
-def _first_lines(chunks: list[Chunk], notes: list[dict[str, Any]]) -> list[int]:
+def _first_lines(chunks: list[Chunk], notes: list[ChunkNote]) -> list[int]:
     """The line, in its source, that each chunk begins with, counted from 1."""
     firsts, line, uri = [], 1, None
     for chunk, note in zip(chunks, notes, strict=True):
@@ -305,9 +300,7 @@ class BadRecord(NamedTuple):
     reason: str
 
 
-def _rejects(
-    chunks: list[Chunk], notes: list[dict[str, Any]], runs: Iterable[dict[str, Any]]
-) -> Iterator[BadRecord]:
+def _rejects(chunks: list[Chunk], notes: list[ChunkNote], runs: list[RunNote]) -> Iterator[BadRecord]:
     """Every bad record, in the sources' order."""
     firsts = _first_lines(chunks, notes)
     found = [(k, line, reason) for k, note in enumerate(notes) for line, reason in note["rejects"]]
@@ -317,7 +310,7 @@ def _rejects(
 
 
 def _refuse_too_many(
-    request: PrepareRequest, chunks: list[Chunk], notes: list[dict[str, Any]], runs: list[dict[str, Any]]
+    request: PrepareRequest, chunks: list[Chunk], notes: list[ChunkNote], runs: list[RunNote]
 ) -> list[BadRecord]:
     rejects = list(_rejects(chunks, notes, runs))
     read = sum(note["rows"] + note["skipped"] + len(note["rejects"]) for note in notes)
@@ -334,8 +327,8 @@ def _finish(
     request: PrepareRequest,
     fingerprint: str,
     chunks: list[Chunk],
-    notes: list[dict[str, Any]],
-    runs: list[dict[str, Any]],
+    notes: list[ChunkNote],
+    runs: list[RunNote],
 ) -> Manifest:
     """Write the group counts and the rejects; the manifest that names everything."""
     rejects = _refuse_too_many(request, chunks, notes, runs)
@@ -381,7 +374,7 @@ def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (f" or {len(names) - 3} more categories" if len(names) > 3 else "")
 
 
-def _split_info(request: PrepareRequest, split: str, notes: list[dict[str, Any]]) -> SplitInfo:
+def _split_info(request: PrepareRequest, split: str, notes: list[ShardNote]) -> SplitInfo:
     kinds = len(request.categories.names)
     counts = np.concatenate([np.zeros((0, kinds), np.uint16), *(note["counts"] for note in notes)])
     sink = io.BytesIO()

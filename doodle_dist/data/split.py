@@ -10,12 +10,13 @@ SPLITS = ("train", "val", "test")
 
 _U64 = NDArray[np.uint64]
 _MASK = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15  # what a SplitMix64 stream goes on by
 
 
 def splitmix64(x: _U64) -> _U64:
     """Mix every u64 of ``x`` into another u64, a bijection (Steele, Lea & Flood 2014, SplitMix64)."""
     with np.errstate(over="ignore"):
-        z = x.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        z = x.astype(np.uint64) + np.uint64(GOLDEN)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
@@ -23,7 +24,7 @@ def splitmix64(x: _U64) -> _U64:
 
 def splitmix64_of(x: int) -> int:
     """`splitmix64` of one number: what training asks for several times a step, and arrays are slow at."""
-    z = (x + 0x9E3779B97F4A7C15) & _MASK
+    z = (x + GOLDEN) & _MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
     return z ^ (z >> 31)

@@ -214,10 +214,16 @@ def _writable(uri: str) -> tuple[str, str]:
     return kind, path
 
 
+def _in_its_folder(path: str) -> Path:
+    """A local file's path; its folder is made."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
 @contextlib.contextmanager
 def _temporary_beside(target: Path) -> Iterator[Path]:
-    """A new name in the folder of a local file, which is made; what is still there in the end is deleted."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """A new name in the folder of a local file; what is still there in the end is deleted."""
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         yield temporary
@@ -235,8 +241,11 @@ def _new_on_disk(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes a local file's place once the block is left, and only on disk."""
+def replacing(target: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes a local file's place once the block is left, and only on disk.
+
+    Its folder has to be there. Raises OSError. After an exception, what was there stays.
+    """
     with _temporary_beside(target) as temporary:
         with _new_on_disk(temporary) as file:
             yield file
@@ -256,7 +265,7 @@ def write_atomic(uri: str, data: bytes) -> None:
             with filesystem(uri)[0].open_output_stream(path, compression=None) as stream:
                 stream.write(data)
             return
-        with _replacing(Path(path)) as file:
+        with replacing(_in_its_folder(path)) as file:
             file.write(data)
 
 
@@ -266,7 +275,7 @@ def put_file(local: str | Path, uri: str) -> None:
     kind, path = _writable(uri)
     with errors_about(uri):
         if kind == "file":
-            with open(local, "rb") as source, _replacing(Path(path)) as file:
+            with open(local, "rb") as source, replacing(_in_its_folder(path)) as file:
                 shutil.copyfileobj(source, file, COPY_BYTES)
             return
         import pyarrow as pa
@@ -294,7 +303,7 @@ def create(uri: str, data: bytes) -> bool:
     """
     kind, path = _writable(uri)
     if kind == "file":
-        with errors_about(uri), _temporary_beside(Path(path)) as temporary:
+        with errors_about(uri), _temporary_beside(_in_its_folder(path)) as temporary:
             with _new_on_disk(temporary) as file:
                 file.write(data)
             try:

@@ -14,7 +14,7 @@ from doodle_dist.data.manifest import load_group_counts
 from doodle_dist.data.order import EpochOrder
 from doodle_dist.data.schema import Kind, Manifest
 from doodle_dist.data.stroke_augment import StrokeAugment
-from doodle_dist.reading import Rasterize, Read
+from doodle_dist.reading import Rasterize, Read, bytes_of_drawing
 
 # A window, as it travels: large enough that a Ray task's own cost is small beside its work, small enough that a
 # few of them are no burden, and that an object store's answers are waited for by several tasks at once.
@@ -89,8 +89,9 @@ class StreamPlan:
 
     @property
     def bytes_of_drawing(self) -> int:
-        """What a drawing takes on its way to a rank: its pixels, or about what strokes take."""
-        return 128 if self.kind == "strokes" and self.rasterize != "tasks" else self.pixels
+        """What a drawing takes on its way to a rank."""
+        is_strokes = self.kind == "strokes"
+        return bytes_of_drawing(is_strokes=is_strokes, rasterize=self.rasterize, pixels=self.pixels)
 
     @property
     def window_drawings(self) -> int:

@@ -9,11 +9,11 @@ amounts were chosen so that strokes, points and bytes per drawing agree with the
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numba
 import numpy as np
@@ -76,10 +76,9 @@ def synthesize(
     written, files = 0, []
     for index, (name, count) in enumerate(zip(names, counts, strict=True)):
         target = locations.join(to, f"{name}.ndjson")
-        with _replacing(target) as path, path.open("wb") as file:
+        with _appearing(target) as file:
             for lines, n in _lines(bank, index, name, count, seed):
-                with storage_errors.errors_about(target):
-                    file.write(lines)
+                file.write(lines)
                 written += n
                 if progress:
                     progress(written, drawings)
@@ -102,29 +101,21 @@ def _chosen(categories: int | Sequence[str]) -> list[str]:
     return list(categories)
 
 
-class _replacing:  # noqa: N801 (used like a function)
-    """A local file to write that becomes ``target``, whole, when all went well."""
-
-    def __init__(self, target: str) -> None:
-        self.target = target
-        kind, path = locations.split_uri(target)
-        folder = Path(path).parent if kind == "file" else Path(tempfile.gettempdir())
-        self.local = Path(path) if kind == "file" else None
-        with storage_errors.errors_about(target):
-            folder.mkdir(parents=True, exist_ok=True)
-        self.part = folder / f".{Path(path).name}.{os.getpid()}.part"
-
-    def __enter__(self) -> Path:
-        return self.part
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        try:
-            if error is None and self.local:
-                self.part.replace(self.local)
-            elif error is None:
-                storage.put_file(self.part, self.target)
-        finally:
-            self.part.unlink(missing_ok=True)
+@contextmanager
+def _appearing(target: str) -> Iterator[IO[bytes]]:
+    """A file to write to, which is at ``target``, whole, once all went well. What a disk or store refuses is about
+    ``target``."""
+    kind, path = locations.split_uri(target)
+    with storage_errors.errors_about(target):
+        if kind == "file":
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with storage.replacing(Path(path)) as file:
+                yield file
+        else:
+            with tempfile.NamedTemporaryFile(prefix="doodle-dist-synth-") as local:
+                yield local
+                local.flush()
+                storage.put_file(local.name, target)
 
 
 def _bank(names: Sequence[str], count: int, seed: int) -> _Bank:

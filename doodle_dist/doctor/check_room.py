@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.doctor.facts import ClusterFacts, NodeFacts
+from doodle_dist.doctor.facts import ClusterFacts, DataFacts, NodeFacts
 from doodle_dist.doctor.findings import Finding
 from doodle_dist.doctor.sizes import GIB, MIB, as_size
+from doodle_dist.reading import bytes_of_drawing
 
 LEAST_FREE_BYTES = 5 * GIB
 LEAST_FREE_SHARE = 0.05  # Ray refuses to spill to a disk that is more than 95 % full
-_STROKES_BYTES = 128  # about what a drawing's strokes take on their way to a rank (data/stream_plan.py)
-_RASTER_BYTES = 28 * 28
 
 
 def check_shared_memory(facts: ClusterFacts) -> Iterator[Finding]:
@@ -88,10 +87,13 @@ def _fitting(node: NodeFacts, ranks: int) -> int:
     return max(1, node.object_store_bytes // max(ranks, 1) // MIB) * MIB
 
 
-def check_window(experiment: Experiment) -> Iterator[Finding]:
-    """Where Ray Data reads, a window of the stream holds whole steps, and a rank's buffer should hold some windows."""
+def check_window(experiment: Experiment, seen: DataFacts) -> Iterator[Finding]:
+    """Where Ray Data reads, a window of the stream holds whole steps, and a rank's buffer should hold some windows.
+
+    ``seen`` says how large the dataset's drawings are.
+    """
     data, scaling = experiment.data, experiment.scaling
-    each = _RASTER_BYTES if data.rasterize == "tasks" else _STROKES_BYTES
+    each = bytes_of_drawing(is_strokes=seen.is_strokes, rasterize=data.rasterize, pixels=seen.pixels)
     share = -(-experiment.train.global_batch // scaling.workers)
     window = max(data.window_bytes, share * each)
     if window > data.buffer_bytes // 2:

@@ -12,7 +12,7 @@ from doodle_dist.doctor.check_ray import (
     check_versions,
 )
 from doodle_dist.doctor.check_room import check_disks, check_object_store, check_shared_memory, check_window
-from doodle_dist.doctor.facts import ClusterFacts
+from doodle_dist.doctor.facts import ClusterFacts, DataFacts
 from doodle_dist.doctor.findings import Finding
 from doodle_dist.reading import who_reads
 
@@ -35,8 +35,14 @@ def check(facts: ClusterFacts, experiment: Experiment) -> list[Finding]:
         *check_disks(facts),
     ]
     if _is_read_by_tasks(experiment, facts):
-        findings += [*check_object_store(facts, experiment), *check_window(experiment)]
+        findings += [*check_object_store(facts, experiment), *check_window(experiment, _seen(facts))]
     return findings
+
+
+def _seen(facts: ClusterFacts) -> DataFacts:
+    """The dataset, as the first node saw it that could read it."""
+    read = (node.data for node in facts.nodes if node.data and not node.data.error)
+    return next(read, DataFacts())
 
 
 def _is_read_by_tasks(experiment: Experiment, facts: ClusterFacts) -> bool:

@@ -19,7 +19,7 @@ from doodle_dist.data import locations
 from doodle_dist.doctor.check_room import check_window
 from doodle_dist.doctor.checks import check
 from doodle_dist.doctor.collect import collect
-from doodle_dist.doctor.facts import ClusterFacts
+from doodle_dist.doctor.facts import ClusterFacts, DataFacts
 from doodle_dist.doctor.findings import Finding, as_json, as_text, would_fail
 from doodle_dist.errors import WorkFailedError, one_line
 from doodle_dist.ray_cluster import connect, need_of
@@ -37,7 +37,7 @@ def examine(
     try:
         connect(need, local=local, debug=debug)
     except (ValueError, RuntimeError, OSError, RayError) as error:
-        window = check_window(experiment) if experiment.data.read != "worker" else ()
+        window = check_window(experiment, DataFacts()) if experiment.data.read != "worker" else ()
         return [_no_cluster(error), *window], None
     facts = collect(
         need,

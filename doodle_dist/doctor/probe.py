@@ -173,7 +173,7 @@ def try_storage(uri: str, marker: str, probe_bytes: int) -> dict[str, Any]:
 
 
 def try_data(uri: str, probe_bytes: int) -> dict[str, Any]:
-    """Read a dataset's manifest and the beginning of a shard: rows, bytes read and seconds, or ``error``."""
+    """Read a dataset's manifest and the beginning of a shard: what it holds, bytes read and seconds, or ``error``."""
     try:
         from doodle_dist.data import locations, storage
         from doodle_dist.data.manifest import load_manifest
@@ -187,7 +187,14 @@ def try_data(uri: str, probe_bytes: int) -> dict[str, Any]:
         read_s, data = _timed(storage.read_bytes, where, 0, probe_bytes)
     except (StorageError, ValueError, OSError) as error:
         return {"error": " ".join(str(error).split())}
-    return {"read_s": read_s, "bytes": len(data), "rows": manifest.rows, "shards": len(shards)}
+    return {
+        "read_s": read_s,
+        "bytes": len(data),
+        "rows": manifest.rows,
+        "shards": len(shards),
+        "is_strokes": manifest.kind == "strokes",
+        "pixels": manifest.side**2 * manifest.channels,
+    }
 
 
 def _timed(function: Any, *arguments: Any) -> tuple[float, Any]:

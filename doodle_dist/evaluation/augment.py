@@ -7,21 +7,22 @@ classifier is a Ray task of its own; a classifier that needs a GAN's drawings wa
 is told, and the others are done. A finished cell is kept in the folder, so the same command goes on.
 """
 
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import ray
 from ray.exceptions import RayError
-from rich.console import Console
 
+from doodle_dist import log
 from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.load import flattened
 from doodle_dist.data import locations, storage
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST
+from doodle_dist.data.stream_plan import stream_categories
 from doodle_dist.errors import one_line, root_cause
 from doodle_dist.evaluation.augment_drawings import Drawings, read_held_out, read_pool, subset
 from doodle_dist.evaluation.augment_folder import Folder
@@ -93,7 +94,7 @@ def _prepared(request: Request) -> _World:
     check_numbers(request)
     uri = request.gan.data.uri
     manifest = load_manifest(uri)
-    categories = tuple(sorted(request.gan.data.categories or manifest.categories))
+    categories = stream_categories(manifest, request.gan.data.categories)
     _refuse_unconditional(request.gan, categories, manifest.side, manifest.channels)
     pool, test = read_pool(uri, categories, request.at_most), read_held_out(uri, categories)
     counts = dict(zip(categories, pool.counts(len(categories)), strict=True))
@@ -139,17 +140,7 @@ _BESIDE_THE_POINT = {"preset", "scaling", "storage", "run", "data", "seed"}
 
 def _flat(name: str, experiment: Experiment) -> dict[str, object]:
     """{"gan.train.drawings": 20000, …}"""
-
-    def walk(tree: dict[str, object], above: str) -> dict[str, object]:
-        flat: dict[str, object] = {}
-        for key, value in tree.items():
-            if isinstance(value, dict):
-                flat |= walk(value, f"{above}.{key}")
-            else:
-                flat[f"{above}.{key}"] = value
-        return flat
-
-    return walk(experiment.model_dump(mode="json", exclude=_BESIDE_THE_POINT), name)
+    return flattened(experiment.model_dump(mode="json", exclude=_BESIDE_THE_POINT), f"{name}.")
 
 
 # --- the tasks ------------------------------------------------------------------------------------------
@@ -257,7 +248,7 @@ class _Progress:
 
     def __init__(self, total: int, done: int, quiet: bool) -> None:
         self.total, self.done, self.before = total, done, done
-        self.console = Console(file=sys.stderr, quiet=quiet)
+        self.quiet = quiet
         self.began = time.monotonic()
         if done:
             self._say(f"{done} of {total} tasks were done before")
@@ -274,7 +265,8 @@ class _Progress:
         self._say(f"{self.done}/{self.total} tasks  ETA {duration(left)}  {job.name}  {what}")
 
     def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        if not self.quiet:
+            log.say(text)
 
 
 # --- what was found -------------------------------------------------------------------------------------
@@ -306,11 +298,11 @@ def _findings(world: _World) -> Findings:
     )
 
 
-def print_findings(found: Findings, out: str, *, as_json: bool, say: Callable[[str], None] = print) -> None:
+def print_findings(found: Findings, out: str, *, as_json: bool) -> None:
     """The tables and the sentence for a person, augment.json for a program."""
     if as_json:
-        say(found.model_dump_json())
+        print(found.model_dump_json())
         return
-    say(markdown(found))
+    print(markdown(found))
     for name in ("augment.json", "augment.md", "augment.png"):
-        say(locations.join(locations.absolute(out), name))
+        print(locations.join(locations.absolute(out), name))

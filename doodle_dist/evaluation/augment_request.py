@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_experiment, load_run, parse_override
 from doodle_dist.config.model import AugmentConfig
-from doodle_dist.data import locations
 from doodle_dist.evaluation.augment_folder import cell_name
 from doodle_dist.evaluation.augment_results import ARMS, Arm
 from doodle_dist.training.plan import with_absolute_locations
@@ -14,7 +13,7 @@ from doodle_dist.training.plan import with_absolute_locations
 
 @dataclass(frozen=True)
 class Request:
-    """What `augment` was asked for. ``concurrent`` 0: as many tasks at once as the cluster holds."""
+    """What `augment` was asked for, ``out`` absolute. ``concurrent`` 0: as many tasks at once as the cluster holds."""
 
     gan: Experiment
     classifier: Experiment
@@ -33,19 +32,17 @@ class Request:
     quiet: bool = False
 
 
-def build_request(
+def experiments_for(
     gan_preset: str,
     classifier_preset: str,
-    overrides: Sequence[str],
-    classifier_overrides: Sequence[str] = (),
     *,
+    overrides: Sequence[str],
+    classifier_overrides: Sequence[str],
     data: str,
     gan_drawings: int,
     classifier_drawings: int,
-    out: str,
-    **options: object,
-) -> Request:
-    """A request from a command line's words. Raises ValueError for presets that don't serve the experiment."""
+) -> tuple[Experiment, Experiment]:
+    """The GANs' and the classifiers' experiment. Raises ValueError for presets that don't serve the comparison."""
     for option, texts, length in (
         ("--set", overrides, "--gan-drawings"),
         ("--classifier-set", classifier_overrides, "--classifier-drawings"),
@@ -78,7 +75,7 @@ def build_request(
         optim = optim.model_copy(update={"warmup_drawings": classifier_drawings // 4})
         sections = classifier.optim.model_copy(update={"classifier": optim})
         classifier = classifier.model_copy(update={"optim": sections})
-    return Request(gan, classifier, locations.absolute(out), **options)  # type: ignore[arg-type]
+    return gan, classifier
 
 
 def parse_ks(text: str) -> tuple[int | None, ...]:
@@ -104,6 +101,10 @@ def check_numbers(request: Request) -> None:
             raise ValueError(f"{option} {value}: should be {low} to {high:,}")
     if not 0 < request.share <= 1:
         raise ValueError(f"--share {request.share:g}: should be above 0 and at most 1")
+    if not request.cpus > 0:
+        raise ValueError(f"--cpus {request.cpus:g}: should be above 0")
+    if not request.gpus >= 0:
+        raise ValueError(f"--gpus {request.gpus:g}: should be 0 or more")
 
 
 @dataclass(frozen=True)

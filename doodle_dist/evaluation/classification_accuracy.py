@@ -36,7 +36,7 @@ def accuracy_after_training_on(
 ) -> float:
     """Top-1 on all drawings of ``test`` of a classifier trained on uint8 pictures [N, C, H, W] of labels [N].
 
-    ``settings`` are overrides of the preset.
+    ``settings`` are overrides of the preset. Raises WorkFailedError where the training diverges.
     """
     device, total = best_device(), epochs * len(labels)
     length = [f"train.drawings={total}", f"optim.classifier.warmup_drawings={total // 4}"]

@@ -1,6 +1,5 @@
 """`doodle-dist classify`: what a trained classifier reads in drawings (ndjson) and in pictures (PNG, JPEG)."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +11,7 @@ import orjson
 import torch
 from numpy.typing import NDArray
 
+from doodle_dist import log
 from doodle_dist.data import locations, storage
 from doodle_dist.data.decode import decode_picture
 from doodle_dist.data.ndjson import numbered_blocks, split_lines
@@ -102,7 +102,7 @@ def _drawings(file: str, side: int) -> Iterator[Item]:
                 try:
                     good.append((number, *_parsed(text)))
                 except ValueError as error:
-                    print(f"{locations.public(file)}:{number}: {error}", file=sys.stderr)
+                    log.say(f"{locations.public(file)}:{number}: {error}")
             if good:
                 found = True
                 packed = [strokes for _, _, strokes in good]
@@ -111,7 +111,7 @@ def _drawings(file: str, side: int) -> Iterator[Item]:
                 for (number, word, _), raster in zip(good, rasters, strict=True):
                     yield Item(locations.public(file), number, word, raster[None])
         if block.problem:
-            print(f"{locations.public(file)}: {block.problem}", file=sys.stderr)
+            log.say(f"{locations.public(file)}: {block.problem}")
     if not found:
         raise ValueError(f"{locations.public(file)} holds no drawing")
 

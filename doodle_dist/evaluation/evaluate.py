@@ -1,10 +1,10 @@
 """`doodle-dist evaluate`: the figures of runs, in their folders and on the screen."""
 
-import sys
 from collections.abc import Sequence
 
 import orjson
 
+from doodle_dist import log
 from doodle_dist.data import locations, storage
 from doodle_dist.evaluation.evaluate_classifier import evaluate_classifier
 from doodle_dist.evaluation.evaluate_gan import Protocol, Request, check_alike
@@ -67,7 +67,7 @@ def evaluate_runs(
         write_evaluation(uri, one)
         where = locations.join(uri, PICTURES, NEIGHBOURS)
         storage.write_atomic(where, protocol.neighbours(snapshot))
-        print(f"samples over their nearest training drawings: {locations.public(where)}", file=sys.stderr)
+        log.say(f"samples over their nearest training drawings: {locations.public(where)}")
     return list(found)
 
 
@@ -98,6 +98,4 @@ def print_evaluations(found: Sequence[Evaluation], *, as_json: bool) -> None:
     one = found[0]
     print("\n".join(gan_lines(one) if isinstance(one, GanEvaluation) else classifier_lines(one)))
     if isinstance(one, GanEvaluation) and not one.judge:
-        print(
-            "no conditional accuracy: give --judge, a classifier's run beside the evaluator", file=sys.stderr
-        )
+        log.say("no conditional accuracy: give --judge, a classifier's run beside the evaluator")

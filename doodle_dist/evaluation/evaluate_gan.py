@@ -1,6 +1,5 @@
 """A generator's figures: its samples and as many held-out drawings, both against the training split."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from doodle_dist import log
 from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import locations
 from doodle_dist.data.stream_plan import StreamPlan
@@ -100,7 +100,7 @@ class Protocol:
     def _measure_real(self) -> None:
         request, eyes = self.request, self.eyes
         limit = min(self.train.rows, request.reference)
-        _say(f"reading {limit:,} training drawings and {len(self.labels):,} of {request.split}")
+        log.say(f"reading {limit:,} training drawings and {len(self.labels):,} of {request.split}")
         self.reference = self._merged(partial(measure_drawings, self.train, limit, eyes))
         self.floor = self._merged(partial(measure_drawings, self.held_out, len(self.labels), eyes))
         self.neighbourhoods = Neighbourhoods(self.reference.first(self.keep))
@@ -118,7 +118,7 @@ class Protocol:
         """The figures of a GAN's snapshot of the same categories and shape."""
         request = self.request
         generator, config = snapshot.generator, snapshot.generator_config
-        _say(f"drawing {len(self.labels):,} samples of {locations.public(snapshot.uri)}")
+        log.say(f"drawing {len(self.labels):,} samples of {locations.public(snapshot.uri)}")
         drawn = self._merged(
             partial(measure_samples, generator, config, self.labels, request.seed, self.eyes)
         )
@@ -201,7 +201,7 @@ class Protocol:
     def _cas(self, snapshot: Snapshot) -> Share:
         """Trained on samples, which have the labels of the training drawings, and on those (once)."""
         count = min(self.train.rows, _CAS_DRAWINGS)
-        _say(f"training classifiers on {count:,} samples and on as many real drawings")
+        log.say(f"training classifiers on {count:,} samples and on as many real drawings")
         sources = ["generated"] if self.real_cas is not None else ["generated", "real"]
         work = partial(
             _train_on, sources, count, self.train, self.held_out, self.categories,
@@ -292,7 +292,3 @@ def _check_reference(request: Request, train: StreamPlan, categories: tuple[str,
 
 def _info(reader: Reader) -> ReaderInfo:
     return ReaderInfo(run=locations.public(reader.run), content_hash=reader.content_hash)
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)

@@ -32,8 +32,6 @@ class Reader:
     run: str
     content_hash: str
     categories: tuple[str, ...]
-    side: int
-    channels: int
     net: Classifier
 
     @property
@@ -57,7 +55,7 @@ def load_reader(run: str, shape: tuple[int, int]) -> Reader:
             f"{run} reads pictures of side {snapshot.side} with {snapshot.channels} channels; "
             f"here they have side {shape[0]} and {shape[1]}"
         )
-    return Reader(run, snapshot.sha256, snapshot.categories, snapshot.side, snapshot.channels, net)
+    return Reader(run, snapshot.sha256, snapshot.categories, net)
 
 
 def load_evaluator(run: str, shape: tuple[int, int]) -> Reader:

@@ -1,9 +1,12 @@
 """A step of a task on pictures that are held in memory, by one rank."""
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from doodle_dist.errors import WorkFailedError
 from doodle_dist.pictures import to_images
 from doodle_dist.training.task import Clock, LaneRandom, StepInput, Task
 
@@ -16,7 +19,14 @@ def take_step(
     seed: int,
     device: torch.device,
 ) -> None:
-    """One update on uint8 pictures [B, C, H, W] of labels [B], in one lane."""
+    """One update on uint8 pictures [B, C, H, W] of labels [B], in one lane.
+
+    Raises WorkFailedError where its loss or a gradient is not finite.
+    """
     random = LaneRandom(seed, clock.step, ((0, len(labels)),), device)
     images, wanted = to_images(pixels, device), torch.from_numpy(labels).to(device)
     task.step(StepInput(images, wanted, len(labels), random), clock)
+    if not math.isfinite(float(task.health())):
+        raise WorkFailedError(
+            f"a loss or gradient is not finite at step {clock.step}, drawing {clock.drawings_seen:,}"
+        )

@@ -10,12 +10,12 @@ from doodle_dist.evaluation.attempts import Attempt, Cost, cost_of, repeated_dra
 from doodle_dist.evaluation.history import PANELS, Curve
 from doodle_dist.evaluation.line_chart import Series, chart
 from doodle_dist.evaluation.markup import Content, Markup, el, facts, folded, join, picture, scrolling, table
+from doodle_dist.pictures import GAP
 from doodle_dist.progress_line import duration
 from doodle_dist.run.files import EVENTS
 from doodle_dist.run.folder import RunInfo
 
 SPEED, WAIT = "speed/drawings_per_s", "speed/data_wait_fraction"
-_GAP = 2  # between the drawings of a sample grid, pictures.py
 _LARGE_PX = 760
 _ROWS_NAMED = 40
 
@@ -66,7 +66,7 @@ def samples(grids: Mapping[int, bytes], categories: Sequence[str], side: int) ->
 def _rows_of(png: bytes, categories: Sequence[str], side: int) -> str:
     if not side:
         return ""
-    count = (int.from_bytes(png[20:24], "big") - _GAP) // (side + _GAP)
+    count = (int.from_bytes(png[20:24], "big") - GAP) // (side + GAP)
     named = list(categories[: min(count, _ROWS_NAMED)])
     return ", ".join(named) + (" and so on" if count > _ROWS_NAMED else "")
 

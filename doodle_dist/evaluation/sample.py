@@ -7,7 +7,6 @@ other categories beside it, leave it as it is.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import orjson
@@ -17,8 +16,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from doodle_dist import log
 from doodle_dist.config.model import GeneratorConfig
-from doodle_dist.data import locations
+from doodle_dist.data import locations, storage
 from doodle_dist.data.categories import unknown_category
 from doodle_dist.data.order import step_seed
 from doodle_dist.evaluation.drawings import plan_drawings
@@ -206,22 +206,10 @@ def _write_array(
     """An .npy file whose pictures are appended: numpy's own `save` would need them all at once."""
     side, channels = snapshot.side, snapshot.channels
     shape = (total, side, side) if channels == 1 else (total, side, side, channels)
-    with _appearing(output) as file:
+    with storage.replacing(output) as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for _, pixels in batches:
             file.write(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)).tobytes())
-
-
-@contextmanager
-def _appearing(output: Path) -> Iterator[BinaryIO]:
-    """A file to write, which is there under its name once it is whole."""
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_folder(output: Path, batches: Iterator[tuple[str, NDArray[np.uint8]]]) -> None:
@@ -246,8 +234,8 @@ def _progress(
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=total < _SHOWS_PROGRESS) as bar:
+    console, is_hidden = Console(stderr=True), total < _SHOWS_PROGRESS or log.is_json()
+    with Progress(*columns, console=console, transient=True, disable=is_hidden) as bar:
         task = bar.add_task("", total=total, rate="")
 
         def counted() -> Iterator[tuple[str, NDArray[np.uint8]]]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from doodle_dist import log
 from doodle_dist.data import locations
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.progress_line import line
@@ -96,7 +97,7 @@ def _begun(uri: str, every_s: float, patience_s: float) -> RunInfo:
             if patience_s and time.monotonic() >= deadline:
                 raise
             if not said:
-                print(f"waiting: {error}", file=sys.stderr, flush=True)
+                log.say(f"waiting: {error}")
                 said = True
         time.sleep(every_s)
 

@@ -49,4 +49,4 @@ def gaussian_of(features: Tensor, weights: Tensor | None = None) -> Gaussian:
     mean = shares @ rows
     centred = rows - mean
     covariance = (centred.T * shares) @ centred / (1 - shares.square().sum())
-    return Gaussian(len(rows), mean, covariance)
+    return Gaussian(mean, covariance)

@@ -19,9 +19,8 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Mean [F] and covariance [F, F] (unbiased) of ``count`` feature vectors, float64."""
+    """Mean [F] and covariance [F, F] (unbiased) of feature vectors, float64."""
 
-    count: int
     mean: Tensor
     covariance: Tensor
 
@@ -65,7 +64,7 @@ class Moments:
         assert count >= 2, "a covariance takes two"
         mean = total / count
         covariance = (self.products[part].sum(0) - torch.outer(total, mean)) / (count - 1)
-        return Gaussian(int(count), mean, covariance)
+        return Gaussian(mean, covariance)
 
 
 def frechet(one: Gaussian, other: Gaussian) -> float:

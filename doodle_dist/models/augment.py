@@ -1,12 +1,11 @@
 """Random changes of picture batches on their own device, differentiable by the picture.
 
-Drawing the random numbers is apart from applying them: draw once for the global batch from a generator
-seeded by (seed, step), and give each rank its rows, so that the run doesn't depend on the number of ranks.
+Uniform random numbers come in, ``NUMBERS`` for each picture, whoever draws them. A task draws them by lane
+(training/task.py), so that the run doesn't depend on the number of ranks.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -33,24 +32,9 @@ class Augmentation:
     cutout_on: Tensor
     colors: Tensor
 
-    def rows(self, start: int, stop: int) -> Self:
-        """The part for pictures start to stop of the batch."""
-        return type(self)(
-            self.matrices[start:stop],
-            self.shifts[start:stop],
-            self.cutout_centres[start:stop],
-            self.cutout_on[start:stop],
-            self.colors[start:stop],
-        )
-
 
 # Uniform random numbers in [0, 1) that one picture's changes take, whatever the config.
 NUMBERS = 11
-
-
-def draw(count: int, config: AugmentConfig, generator: torch.Generator) -> Augmentation:
-    """Random changes for ``count`` pictures, on the generator's device."""
-    return changes(torch.rand(count, NUMBERS, generator=generator, device=generator.device), config)
 
 
 def changes(uniform: Tensor, config: AugmentConfig) -> Augmentation:
@@ -96,11 +80,6 @@ def apply(x: Tensor, augmentation: Augmentation, config: AugmentConfig) -> Tenso
     if config.cutout_px > 0 and config.cutout_probability > 0:
         x = _cutout(x, augmentation, config.cutout_px)
     return x
-
-
-def augment(x: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Draw for, and apply to, one whole batch [B, C, H, W] in [-1, 1]."""
-    return apply(x, draw(x.shape[0], config, generator), config)
 
 
 def _color(x: Tensor, colors: Tensor) -> Tensor:

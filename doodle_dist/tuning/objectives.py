@@ -1,7 +1,8 @@
 """What a search may be judged by: the figures that a task's checkpoints have, and which way each is better."""
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.load import ConfigError, nearest
+from doodle_dist.config.load import ConfigError
+from doodle_dist.config.names import nearest
 from doodle_dist.config.search import SearchConfig
 from doodle_dist.data.schema import Manifest
 from doodle_dist.data.stream_plan import stream_categories

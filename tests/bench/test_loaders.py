@@ -1,6 +1,8 @@
 """The loaders' benchmark: every layout holds the same drawings, and ours and the plain ones run."""
 
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -11,9 +13,10 @@ from doodle_dist.bench.loader_data import lay_out, samples, shard_files
 from doodle_dist.bench.loader_rows import BARE, IN_TURNS, OURS, OURS_HERE, ROWS, LoaderRow
 from doodle_dist.data.raster import rasterize
 from doodle_dist.data.strokes import unpack_strokes
+from doodle_dist.errors import WorkFailedError
 from tests.conftest import write_drawings
 
-pytestmark = [pytest.mark.cluster]
+needs_ray = pytest.mark.cluster
 DRAWINGS = 12_000
 
 
@@ -24,6 +27,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple
     return folder / "work", lay_out(folder / "work", DRAWINGS, 2, folder / "real")
 
 
+@needs_ray
 def test_layouts_hold_the_same_drawings(laid_out: tuple[Path, dict[str, str]]) -> None:
     folder, _ = laid_out
     rows = [sample for file in shard_files(folder / "prepared") for sample in samples(file)]
@@ -40,12 +44,14 @@ def test_layouts_hold_the_same_drawings(laid_out: tuple[Path, dict[str, str]]) -
         assert told[key]["word"] == ("cat", "dog")[label]
 
 
+@needs_ray
 def test_other_drawings_are_not_taken_for_these(laid_out: tuple[Path, dict[str, str]]) -> None:
     folder, _ = laid_out
     with pytest.raises(ValueError, match="holds other drawings"):
         lay_out(folder, 50_000, 2, folder.parent / "real")
 
 
+@needs_ray
 @pytest.mark.parametrize("name", [row.name for row in ROWS if not row.lacks] + [BARE, OURS_HERE])
 def test_loaders_that_are_installed_run(name: str, laid_out: tuple[Path, dict[str, str]]) -> None:
     found = loaders._measure(name, laid_out[0], 0.3, 1, warm_up_s=0.2)
@@ -55,6 +61,7 @@ def test_loaders_that_are_installed_run(name: str, laid_out: tuple[Path, dict[st
     assert 0 < found["first_batch_s"] < 60
 
 
+@needs_ray
 def test_the_stream_through_ray_data_runs(
     laid_out: tuple[Path, dict[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,6 +73,7 @@ def test_the_stream_through_ray_data_runs(
     assert 0 < found["first_batch_s"] < 60
 
 
+@needs_ray
 def test_what_is_not_installed_is_said(
     laid_out: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +105,7 @@ def test_what_is_not_installed_is_said(
     assert (result.here_of_bare, result.here_of_bare_range) == (0.97, (0.9, 1.1))
 
 
+@needs_ray
 def test_the_stream_is_taken_in_turns_with_bare_pyarrow(
     laid_out: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,3 +114,29 @@ def test_the_stream_is_taken_in_turns_with_bare_pyarrow(
     loader_rows.main("ours-here-in-turns", laid_out[0], 0.05, 2, 0.2)
     found = orjson.loads(capsys.readouterr().out.splitlines()[-1])
     assert 0 < found["lowest"] <= found["of_bare"] <= found["highest"]
+
+
+def test_a_loader_has_as_long_as_it_measures_and_five_minutes_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[float] = []
+
+    def fake(command: list[str], *, timeout: float, **_: object) -> subprocess.CompletedProcess[str]:
+        allowed.append(timeout)
+        return subprocess.CompletedProcess(command, 0, stdout="{}", stderr="")
+
+    monkeypatch.setattr(subprocess, "run", fake)
+    for name in ("ours-in-turns", "ours-here-in-turns", OURS, "npy-items"):
+        loaders._measure(name, Path(), 6.0, 2, warm_up_s=9.0)
+    # Of 60 pairs: two turns of 6 s, each after 2 s that don't count; and before them two of 4.5 s after 1.5 s
+    assert allowed == pytest.approx([300 + 60 * 2 * (6 + 2) + 2 * (4.5 + 1.5)] * 2 + [300 + 9 + 6] * 2)
+
+
+def test_what_fails_is_work_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(failing: str) -> Any:
+        good = {"drawings_per_s": 1.0, "early_per_s": 1.0, "first_batch_s": 1.0}
+        return lambda name, *_: "no end after 300 s" if name == failing else good
+
+    monkeypatch.setattr(loaders, "ROWS", ())
+    for failing in (OURS, BARE, "ours-in-turns"):
+        monkeypatch.setattr(loaders, "_measure", measured(failing))
+        with pytest.raises(WorkFailedError, match="no end after 300 s"):
+            loaders.run(tmp_path, {}, 1.0, 1, 2, DRAWINGS)

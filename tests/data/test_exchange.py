@@ -4,15 +4,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import orjson
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from doodle_dist.bench.made_up import RealDrawings, key_ids, write_category
-from doodle_dist.data import exchange, locations, storage
-from doodle_dist.data.exchange import Exchange, bucket_of, gather, runs_of, scatter, write_index
+from doodle_dist.data import exchange, storage
+from doodle_dist.data.exchange import (
+    Exchange,
+    RunNote,
+    bucket_of,
+    chunk_notes,
+    gather,
+    run_notes,
+    runs_of,
+    scatter,
+    write_index,
+)
 from doodle_dist.data.shards import PrepareRequest
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.split import place_of
@@ -44,20 +53,14 @@ def exchange_of(raw: Path, to: Path | str, shards: int) -> tuple[Exchange, Prepa
     return request.exchange(), request
 
 
-def run_all(plan: Exchange, request: PrepareRequest) -> list[dict]:
+def run_all(plan: Exchange, request: PrepareRequest) -> list[RunNote]:
     """Both rounds, without Ray; the notes of the second."""
-    for number, chunk in enumerate(request.chunks()):
+    chunks, runs = request.chunks(), len(plan.runs) - 1
+    for number, chunk in enumerate(chunks):
         scatter(plan, number, chunk)
-
-    def note(name: str) -> dict:
-        return orjson.loads(storage.read_bytes(locations.join(plan.staging, name)))
-
-    notes = [note(f"chunk-{number:06d}.json") for number in range(len(request.chunks()))]
-    write_index(plan, notes)
-    parts = sum(len(note["parts"]) for note in notes)
-    runs = range(len(plan.runs) - 1)
-    assert sum(gather(plan, run, parts) for run in runs) == ROWS
-    return [note(f"run-{run:06d}.json") for run in runs]
+    parts = write_index(plan, chunk_notes(plan, len(chunks)))
+    assert sum(gather(plan, run, parts) for run in range(runs)) == ROWS
+    return run_notes(plan, runs)
 
 
 @pytest.mark.slow

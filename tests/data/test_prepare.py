@@ -320,6 +320,21 @@ def test_counts_and_strays_are_verified_too(copy: Path) -> None:
     assert any("part-99999.parquet is not named" in problem for problem in problems)
 
 
+def test_the_rows_of_splits_and_shards_are_verified_too(copy: Path) -> None:
+    text = (copy / "manifest.json").read_text()
+    of_split, of_shard = json.loads(text), json.loads(text)
+    of_split["splits"]["val"]["rows"] += 1
+    (copy / "manifest.json").write_text(json.dumps(of_split))
+    [problem] = verify(str(copy))
+    assert "split val" in problem
+    assert "rows" in problem
+    shard = of_shard["splits"]["train"]["shards"][0]
+    shard["rows"] += 1
+    (copy / "manifest.json").write_text(json.dumps(of_shard))
+    [problem] = verify(str(copy))
+    assert f"{shard['path']}: {shard['rows'] - 1} rows" in problem
+
+
 @pytest.mark.parametrize(
     ("gigabytes", "cores", "blocks"),
     [

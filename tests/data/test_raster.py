@@ -188,13 +188,6 @@ def test_any_slice_of_an_arrow_column() -> None:
     assert np.array_equal(rest, whole[6:])
 
 
-def test_out_is_filled() -> None:
-    buffer, offsets = pack_all([[([1, 200], [3, 4])], [([9], [9])]])
-    out = np.full((2, 28, 28), 99, np.uint8)
-    assert rasterize_packed(buffer, offsets, out=out) is out
-    assert np.array_equal(out, rasterize_packed(buffer, offsets))
-
-
 def test_neither_input_is_changed_nor_needs_to_be_writable() -> None:
     buffer, offsets = pack_all([[([1, 200], [3, 4])]])
     strided = np.repeat(buffer, 2)[::2]
@@ -279,7 +272,5 @@ def test_wrong_requests_name_the_argument() -> None:
         rasterize_packed(buffer, offsets.astype(float))
     with pytest.raises(ValueError, match="offsets must be integers"):
         rasterize_packed(buffer, offsets[:0])
-    with pytest.raises(ValueError, match="out must be"):
-        rasterize_packed(buffer, offsets, out=np.zeros((1, 28, 29), np.uint8))
     with pytest.raises(ValueError, match="coordinate 256 outside"):
         rasterize([([256], [0])])

@@ -38,6 +38,8 @@ def test_what_another_prepare_left_behind_is_no_part_of_the_next(tmp_path: Path)
     assert len(list(data.glob("train/part-*.parquet"))) == 12
     for name in ("notes.parquet", "part-1.parquet", "picture.npy"):
         (data / "train" / name).write_bytes(b"a person's own")
+    # As the shards are named from the hundred thousandth on
+    (data / "train" / "part-100000.parquet").write_bytes(b"left over")
     with patch.object(shards, "_run_round", one_by_one):
         prepare(request(tmp_path, 5))
     assert len(list(data.glob("train/part-0*.parquet"))) == 3

@@ -224,6 +224,15 @@ def test_a_window_too_large_for_the_buffer_is_found() -> None:
     )
 
 
+def test_pictures_are_reckoned_with_as_large_as_they_are() -> None:
+    large = DataFacts(read_s=0.1, bytes=16 << 20, rows=1000, shards=4, is_strokes=False, pixels=512 * 512 * 3)
+    unread = node(1, data=DataFacts(error="s3://bucket/quickdraw not found"))
+    batches = load_experiment("doodle-gan-small", ["scaling.workers=2", "train.global_batch=1024"])
+    assert wrong(check(cluster(), batches)) == [], "of strokes"
+    for nodes in ((node(1, data=large), node(2, data=large)), (unread, node(2, data=large))):
+        assert ("warning", "stream") in wrong(check(cluster(*nodes), batches))
+
+
 def test_a_ray_of_our_own_needs_no_token_and_no_dashboard() -> None:
     own = cluster(node(1), is_own=True, auth_mode="", has_token=False, dashboard=DashboardFacts())
     assert wrong(check(own, EXPERIMENT)) == []

@@ -98,6 +98,7 @@ def test_a_dataset_is_read(tmp_path: Path) -> None:
     seen = try_data(data, 1 << 20)
     assert seen["rows"] == 120
     assert seen["bytes"] > 0
+    assert (seen["is_strokes"], seen["pixels"]) == (True, 28 * 28)
     assert "not a prepared dataset" in try_data(str(tmp_path / "raw"), 10)["error"]
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from doodle_dist import cli
 from doodle_dist.config.load import load_experiment
-from doodle_dist.evaluation.augment import _refuse_unconditional, run_experiment
+from doodle_dist.evaluation.augment import _prepared, _refuse_unconditional, run_experiment
 from doodle_dist.evaluation.augment_drawings import Drawings
 from doodle_dist.evaluation.augment_folder import Folder
-from doodle_dist.evaluation.augment_request import Request, build_request, parse_ks, plan_jobs
+from doodle_dist.evaluation.augment_request import Request, experiments_for, parse_ks, plan_jobs
 from doodle_dist.evaluation.augment_results import GanCell
 from tests.datasets import prepare_here
 from tests.runs import SMALL
@@ -129,10 +129,10 @@ def test_the_runs_that_a_gan_takes_are_found_from_other_working_directories(
 
 
 def request(data: str, out: Path, gan: str = "doodle-gan-small", **changed: object) -> Request:
-    fields = {"classifier_drawings": 64, "gan_drawings": 64, "data": data, "out": str(out)}
+    words: dict = {"overrides": (), "classifier_overrides": (), "gan_drawings": 64, "classifier_drawings": 64}
+    words = {name: changed.pop(name, value) for name, value in words.items()}
     classifier = str(changed.pop("classifier", "classifier-small"))
-    overrides = changed.pop("overrides", ())
-    return build_request(gan, classifier, overrides, **(fields | changed))  # type: ignore[arg-type]
+    return Request(*experiments_for(gan, classifier, data=data, **words), str(out), **changed)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -153,12 +153,19 @@ def request(data: str, out: Path, gan: str = "doodle-gan-small", **changed: obje
         ({"overrides": ["seed=2"]}, "--set seed: each repetition has a seed of its own"),
         ({"share": 1.5}, "--share 1.5: should be above 0"),
         ({"per_category": 0}, "--generated-per-category 0"),
+        ({"cpus": 0.0}, "--cpus 0: should be above 0"),
+        ({"gpus": -1.0}, "--gpus -1: should be 0 or more"),
     ],
 )
 def test_a_wrong_request_is_one_line(data: str, tmp_path: Path, changed: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         run_experiment(request(data, tmp_path / "out", **changed))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_category_that_is_named_twice_is_one(data: str, tmp_path: Path) -> None:
+    asked = request(data, tmp_path / "out", overrides=['data.categories=["cat","dog","cat"]'], ks=(10,))
+    assert _prepared(asked).categories == ("cat", "dog")
 
 
 def test_a_generator_whose_norms_see_the_category_can_be_asked_for_one() -> None:

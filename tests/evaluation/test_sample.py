@@ -16,7 +16,14 @@ from doodle_dist.data.sources import find_sources
 from doodle_dist.data.stream_pictures import pictures
 from doodle_dist.data.stream_plan import Window, plan_stream
 from doodle_dist.data.stream_rows import read_window
-from doodle_dist.evaluation.sample import _Neighbours, generate, latents_of, stream_samples, write_samples
+from doodle_dist.evaluation.sample import (
+    _Neighbours,
+    _write_array,
+    generate,
+    latents_of,
+    stream_samples,
+    write_samples,
+)
 from doodle_dist.pictures import to_images, to_pixels
 from doodle_dist.run.snapshot import load_snapshot
 from tests.datasets import prepare_here
@@ -63,6 +70,23 @@ def test_a_drawing_stays_as_it_is_with_more_of_them_or_other_categories(gan: str
     assert torch.allclose(both[[1, 3]], alone, atol=1e-5)
     later = generate(snapshot, torch.tensor([1]), seed=5, first=1)
     assert torch.allclose(later, alone[1:], atol=1e-5)
+
+
+def test_two_that_write_the_same_array_at_once_write_into_a_file_each(gan: str, tmp_path: Path) -> None:
+    snapshot, output = load_snapshot(gan), tmp_path / "x.npy"
+
+    def batches(value: int, meanwhile: bool) -> Iterator[tuple[str, np.ndarray]]:
+        yield "cat", np.full((2, 1, 28, 28), value, np.uint8)
+        if meanwhile:
+            _write_array(output, batches(2, False), snapshot, 4)
+            assert (np.load(output) == 2).all()
+        yield "dog", np.full((2, 1, 28, 28), value, np.uint8)
+
+    _write_array(output, batches(1, True), snapshot, 4)
+    assert (np.load(output) == 1).all(), "who is done last"
+    assert [file.name for file in tmp_path.iterdir()] == ["x.npy"]
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        _write_array(tmp_path / "nowhere" / "x.npy", batches(1, False), snapshot, 4)
 
 
 def test_an_array_and_a_folder_hold_the_same_pictures_white_on_black(gan: str, tmp_path: Path) -> None:

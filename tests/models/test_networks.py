@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from doodle_dist.config.load import load_experiment, preset_text
 from doodle_dist.config.model import AugmentConfig, ClassifierConfig, CriticConfig, GeneratorConfig
 from doodle_dist.losses import zero_centred_penalty
-from doodle_dist.models.augment import augment
+from doodle_dist.models import augment
 from doodle_dist.models.base import sees_label
 from doodle_dist.models.doodle import DoodleCritic
 from doodle_dist.models.heads import Critic
@@ -276,7 +276,8 @@ def test_a_rank_without_rows_still_runs_forward_and_backward(name: str) -> None:
     critic.train("critic" in kinds_without_batch_norm(name))
     nobody = torch.zeros(0, dtype=torch.int64)
     x = generator(torch.zeros(0, LATENT), nobody)
-    x = augment(x, AugmentConfig(translate_px=2, rotate_deg=5, cutout_px=4), torch.Generator())
+    config = AugmentConfig(translate_px=2, rotate_deg=5, cutout_px=4)
+    x = augment.apply(x, augment.changes(torch.rand(len(x), augment.NUMBERS), config), config)
     logits = critic(x, nobody)
     (logits.sum() + zero_centred_penalty(logits, x).sum()).backward()
     for network in (generator, critic):

@@ -450,7 +450,9 @@ def test_half_precision_pictures_are_turned_in_full_precision_in_a_generators_up
             return x.sum((1, 2, 3)), None
 
     config = AugmentConfig(rotate_deg=10, scale_log=0.15)
-    changes = augment.draw(2, config, torch.Generator().manual_seed(0))
+    changes = augment.changes(
+        torch.rand(2, augment.NUMBERS, generator=torch.Generator().manual_seed(0)), config
+    )
     update = GeneratorUpdate(Half(), Seen(), AdversarialConfig(loss="hinge"))
     labels = torch.zeros(2, dtype=torch.int64)
     loss = update(torch.zeros(2, 4), labels, torch.zeros(2, 1, 28, 28), torch.ones(2), changes, config, None)
