@@ -13,7 +13,7 @@ from doodle_dist.metrics.classifier import Confusion, confusion_picture
 from doodle_dist.models import augment
 from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.registry import build_classifier
-from doodle_dist.schedules import ema_halflife
+from doodle_dist.schedules import augment_now, ema_halflife
 from doodle_dist.training.metrics import sum_over_ranks
 from doodle_dist.training.optim import Optimizer
 from doodle_dist.training.precision import Precision
@@ -73,8 +73,9 @@ class ClassifierTask:
         """Nothing: it begins with its initial weights."""
 
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
-        changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), self.augment)
-        images = augment.apply(batch.images, changes, self.augment)
+        config = augment_now(self.augment, clock.drawings_seen, clock.total_drawings)
+        changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), config)
+        images = augment.apply(batch.images, changes, config)
         images = images.contiguous(memory_format=self.memory_format)
         with self.precision.autocast():
             per_drawing, logits = self.loss(images, batch.labels)

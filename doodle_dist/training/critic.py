@@ -18,7 +18,7 @@ from doodle_dist.models import augment
 from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.heads import Critic
 from doodle_dist.models.registry import build_critic
-from doodle_dist.schedules import ema_halflife
+from doodle_dist.schedules import augment_now, ema_halflife
 from doodle_dist.training.metrics import sum_over_ranks
 from doodle_dist.training.optim import Optimizer
 from doodle_dist.training.precision import Precision
@@ -91,8 +91,9 @@ class CriticTask:
         """Nothing: it begins with its initial weights."""
 
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
-        changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), self.augment)
-        images = augment.apply(batch.images, changes, self.augment)
+        config = augment_now(self.augment, clock.drawings_seen, clock.total_drawings)
+        changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), config)
+        images = augment.apply(batch.images, changes, config)
         targets = self.is_positive[batch.labels].to(images.dtype)
         with self.precision.autocast():
             per_drawing, logits = self.loss(images, torch.zeros_like(batch.labels), targets)

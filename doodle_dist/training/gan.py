@@ -21,7 +21,7 @@ from doodle_dist.models.registry import build_critic, build_generator
 from doodle_dist.pictures import grid, to_pixels
 from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.schedules import (
-    augment_probability,
+    augment_now,
     critic_updates_for,
     ema_halflife,
     generator_update_after,
@@ -112,8 +112,7 @@ class GanTask:
 
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
         sigma = noise_sigma(self.gan.noise, clock.drawings_seen)
-        share = augment_probability(self.model.augment, clock.drawings_seen, clock.total_drawings)
-        veil = _Veil(sigma, self.model.augment.model_copy(update={"probability": share}))
+        veil = _Veil(sigma, augment_now(self.model.augment, clock.drawings_seen, clock.total_drawings))
         latents = self._draw_latents(batch.random)
         real = self._as_critic_sees(batch.images, batch.random, veil)
         scalars = self._update_critic(batch, real, latents, clock, veil)
@@ -127,7 +126,7 @@ class GanTask:
             "optim/lr_generator": self.generator_optimizer.lr,
             "optim/lr_critic": self.critic_optimizer.lr,
             "gan/noise_sigma": sigma,
-            "gan/augment_probability": share,
+            "gan/augment_probability": veil.augment.probability,
         }
         return scalars
 

@@ -252,6 +252,19 @@ def test_a_nan_in_the_pictures_shows_in_the_health(preset: str) -> None:
     assert not torch.isfinite(task.health())
 
 
+@pytest.mark.parametrize("preset", ["classifier-small", "critic", "doodle-gan-small"])
+def test_the_share_of_augmented_pictures_begins_where_it_is_told_to(preset: str) -> None:
+    def first_health(*settings: str) -> float:
+        task = build(experiment_for(preset, "model.augment.rotate_deg=90", *settings))
+        run_steps(task, 0, 1)
+        return float(task.health())
+
+    none = first_health("model.augment.probability=0")
+    ramped = first_health("model.augment.probability=1", "model.augment.probability_start=0.0")
+    assert ramped == none
+    assert first_health("model.augment.probability=1") != none
+
+
 def test_a_classifier_learns_and_its_report_says_so() -> None:
     task = build(experiment_for("classifier-small"))
     held_out = [part(1000 + k) for k in range(4)]
