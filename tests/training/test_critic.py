@@ -20,7 +20,7 @@ def apart(task: CriticTask) -> float:
     """How far the snapshot's weights lie from the trained ones."""
     kept = task.snapshot()
     return max(
-        float((kept[name] - weight.detach()).abs().max()) for name, weight in task.critic.named_parameters()
+        float((kept[name] - weight.detach()).abs().max()) for name, weight in task.net.named_parameters()
     )
 
 
@@ -29,14 +29,10 @@ def test_the_snapshot_is_the_average_of_the_weights() -> None:
     assert apart(trained("ema.halflife_drawings=1000", "ema.rampup_fraction=1")) > 0
 
 
-def test_the_average_goes_on_from_a_checkpoint_and_begins_with_the_weights_of_an_early_one() -> None:
+def test_the_average_goes_on_from_a_checkpoint() -> None:
     before, after = trained("ema.halflife_drawings=1000", "ema.rampup_fraction=1"), trained(steps=0)
     after.load_state_dict(before.state_dict())
     assert all(torch.equal(kept, after.snapshot()[name]) for name, kept in before.snapshot().items())
-    early = before.state_dict()
-    del early["ema"]
-    after.load_state_dict(early)
-    assert apart(after) == 0
 
 
 def test_it_is_trained_in_the_precision_that_is_asked_for() -> None:

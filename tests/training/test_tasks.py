@@ -392,7 +392,7 @@ def test_every_weight_of_a_critic_that_is_pretrained_has_a_gradient() -> None:
     """DistributedDataParallel waits for each, also of the head that this loss has no use for."""
     task = build(experiment_for("critic", "model.critic.head=auxiliary"))
     run_steps(task, 0, 1)
-    assert all(p.grad is not None for p in task.critic.parameters())  # type: ignore[attr-defined]
+    assert all(p.grad is not None for p in task.net.parameters())  # type: ignore[attr-defined]
 
 
 def failures_of(task: Task, until: Callable[[set[str]], bool] = lambda named: False) -> set[str]:
