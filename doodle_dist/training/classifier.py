@@ -66,7 +66,7 @@ class ClassifierTask(OneNet):
         return {"loss/classifier": loss, "train/top1": right.float()}
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+    def evaluate(self, batches: Iterable[StepInput]) -> Report:
         net = self.ema.average
         confusion = Confusion(len(self.categories), self.device)
         for batch in batches:

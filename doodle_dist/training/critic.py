@@ -85,7 +85,7 @@ class CriticTask(OneNet):
         return {"loss/critic": loss, "train/accuracy": right}
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+    def evaluate(self, batches: Iterable[StepInput]) -> Report:
         """Share of held-out drawings told right, each side by itself, and their mean."""
         counts = torch.zeros(2, 2, dtype=torch.float64, device=self.device)  # [side, (right, all)]
         critic = self.ema.average

@@ -233,7 +233,7 @@ class GanTask:
     # --- judging and keeping --------------------------------------------------------------------------
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+    def evaluate(self, batches: Iterable[StepInput]) -> Report:
         if self.judge is None:
             return Report({})
         scalars = self.judge.figures(self.ema.average, self._fixed_latents, batches)

@@ -263,7 +263,7 @@ def _checkpoint(run: Run, cursor: Cursor, *, is_judged: bool) -> None:
             held_out = (
                 to_input(batch, cursor.seed, k, run.context.device) for k, batch in enumerate(batches)
             )
-            report = run.task.evaluate(held_out, Clock(cursor.step, cursor.drawings_seen, run.total_drawings))
+            report = run.task.evaluate(held_out)
     metrics = {"drawings_seen": float(cursor.drawings_seen), "step": float(cursor.step)} | report.scalars
     if report.score is not None:
         metrics["score"] = report.score

@@ -137,7 +137,7 @@ class Task(Protocol):
         """What the EMA weights make at this moment, [H, W] or [H, W, 3]. On rank 0 alone."""
         ...
 
-    def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+    def evaluate(self, batches: Iterable[StepInput]) -> Report:
         """Judge the EMA weights on held-out drawings; the same report on every rank."""
         ...
 
