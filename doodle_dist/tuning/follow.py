@@ -86,7 +86,7 @@ class Follower(Callback):
         objective = result.get(self.ledger.record.objective)
         self.ledger.result(
             number,
-            result[DRAWINGS],
+            int(result[DRAWINGS]),
             objective if objective is not None and math.isfinite(objective) else None,
             settings_of(result["config"][POINT]),
             result.get(COPIED_FROM),
