@@ -122,7 +122,6 @@ def plan_search(
         config=config,
         space=space,
         trials=trials,
-        scheduler=config.scheduler,
         searcher=searcher,
         seed=seed,
         fixed=fixed,
@@ -151,7 +150,7 @@ def tune(search: Search, options: Options) -> SearchRecord:
 
 
 def _refuse_population(search: Search, options: Options) -> None:
-    if search.scheduler == "pbt":
+    if search.config.scheduler == "pbt":
         check_population(search.space, search.trials, options.workers_per_trial)
 
 
@@ -231,7 +230,7 @@ def confirmation(search: Search, record: SearchRecord) -> Search | None:
             point = tuple(sorted((key, value) for key, value in trial.settings.items() if key != "seed"))
             finished.setdefault(point, trial)
     best = list(finished.values())[: config.confirm]
-    if not best or search.scheduler == "pbt":
+    if not best or config.scheduler == "pbt":
         return None
     seeds = [int(trial.settings.get("seed", search.base.seed)) for trial in record.trials.values()]
     used = max([search.base.seed, *seeds])
@@ -239,8 +238,8 @@ def confirmation(search: Search, record: SearchRecord) -> Search | None:
     return replace(
         search,
         uri=locations.join(search.uri, CONFIRM),
+        config=config.model_copy(update={"scheduler": "none"}),
         trials=len(trials),
-        scheduler="none",
         searcher="random",
         given=tuple(trial.settings | {"seed": seed} for trial, seed in trials),
         confirms=tuple(trial.number for trial, _ in trials),
@@ -269,11 +268,11 @@ def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
     _refuse_population(search, options)
     points = search.points() if search.searcher == "random" else []
     config = search.config
-    confirmed = 0 if search.scheduler == "pbt" else min(config.confirm, search.trials) * config.confirm_seeds
+    confirmed = 0 if config.scheduler == "pbt" else min(config.confirm, search.trials) * config.confirm_seeds
     takes = {
         "trials": search.trials,
         "drawings_of_a_trial": search.config.drawings,
-        "reports_at": report_at(search.config, search.scheduler),
+        "reports_at": report_at(search.config),
         "cpus_per_trial": search.base.scaling.cpus_per_worker * options.workers_per_trial,
         "gpus_per_trial": options.gpus_per_trial,
         "drawings_at_most": (search.trials + confirmed) * search.config.drawings,
@@ -288,7 +287,7 @@ def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
         print("optuna chooses each point by what was found before; axes:")
         for axis in search.space.axes:
             print(f"  {axis.key} = {axis.draw}")
-    takes |= {"reports_at": ", ".join(f"{seen:,}" for seen in report_at(search.config, search.scheduler))}
+    takes |= {"reports_at": ", ".join(f"{seen:,}" for seen in report_at(search.config))}
     for name, value in takes.items():
         text = f"{value:,}" if isinstance(value, int) else value
         print(f"{name:22}{'measured, where there are GPUs' if value is None else text}")
@@ -311,7 +310,7 @@ def _request(search: Search) -> Request:
         experiment=search.base.model_dump(mode="json", exclude_unset=True),
         search=search.config.model_dump(mode="json"),
         trials=search.trials,
-        scheduler=search.scheduler,
+        scheduler=search.config.scheduler,
         searcher=search.searcher,
         seed=search.seed,
         confirms=list(search.confirms),

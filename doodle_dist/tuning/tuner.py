@@ -51,7 +51,6 @@ class Search:
     config: SearchConfig
     space: SearchSpace
     trials: int
-    scheduler: str
     searcher: str
     seed: int
     given: tuple[Settings, ...] = ()
@@ -148,7 +147,7 @@ def _trainable(
     memory: "ray.ObjectRef[RowGroupsInMemory] | None",
     lease: Lease,
 ) -> object:
-    keeps = _KEPT_FOR_OTHERS if search.scheduler == "pbt" else _KEPT
+    keeps = _KEPT_FOR_OTHERS if search.config.scheduler == "pbt" else _KEPT
     starts = {
         trial.number: Pointer(trial.number, trial.drawings_seen, trial.results[-1].checkpoint)
         for trial in begun
@@ -163,7 +162,7 @@ def _trainable(
     job = Job(
         experiment=overlay(search.base.model_dump(mode="json", exclude_unset=True), ours),
         search_uri=search.uri,
-        report_at=report_at(search.config, search.scheduler),
+        report_at=report_at(search.config),
         objective=search.config.objective,
         keep_checkpoints=keeps,
         starts=starts,
@@ -185,9 +184,9 @@ def _trials(
     turns = Turns(concurrent)
     common = {
         "scheduler": Population(search.config, search.space, search.base, search.seed, turns)
-        if search.scheduler == "pbt"
+        if search.config.scheduler == "pbt"
         # What a begun trial has reported it won't report again.
-        else build_scheduler(search.scheduler, search.config, [*over, *begun]),
+        else build_scheduler(search.config, [*over, *begun]),
         # A trial that waits for workers of its own can't be stopped from inside: its actor ends with it.
         "reuse_actors": resources.workers == 1,
         "trial_name_creator": _name_of,
@@ -225,7 +224,9 @@ def _trials(
         {TRIAL: number} | (known_settings[number] if number in known_settings else points[number])
         for number in numbers
     ]
-    one_by_one = turns if search.scheduler == "pbt" else BasicVariantGenerator(max_concurrent=concurrent)
+    one_by_one = (
+        turns if search.config.scheduler == "pbt" else BasicVariantGenerator(max_concurrent=concurrent)
+    )
     return {
         "param_space": {POINT: ray.tune.grid_search(todo)},
         "tune_config": ray.tune.TuneConfig(**common, search_alg=one_by_one, num_samples=1),
