@@ -30,7 +30,7 @@ from doodle_dist.ray_cluster import (
 )
 from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.training.gan_judge import Judge
-from doodle_dist.training.lease import Lease, LeaseLostError, check, held, newest_lease
+from doodle_dist.training.lease import Lease, LeaseLostError, check, held, holder
 from doodle_dist.training.plan import held_out_plan, training_plan, with_absolute_locations
 from doodle_dist.tuning import evaluator, report
 from doodle_dist.tuning.follow import Follower
@@ -145,7 +145,7 @@ def tune(search: Search, options: Options) -> SearchRecord:
             return _search(search, options, mine, is_lost)
         except LeaseLostError:
             raise WorkFailedError(
-                f"search {search.base.run} was taken over by {newest_lease(search.uri)}; this one writes no more"
+                f"search {search.base.run} was taken over by {holder(search.uri)}; this one writes no more"
             ) from None
 
 
