@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -206,18 +207,33 @@ def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Ev
         raise WorkFailedError(
             f"search {base.run}: no trial came to anything{': ' if reasons else ''}{reasons}"
         )
-    if record.is_over and (again := confirmation(search, record)) is not None:
-        earlier = read_search(again.uri)
-        if earlier is not None and earlier.request.confirms != list(again.confirms):
-            check(mine)
-            storage.delete_prefix(again.uri)  # of fewer trials, whose best were others
-        if not options.quiet:
-            say(f"the best, {len(again.given)} times with seeds that the search has not used:")
-        confirmed = run(again)
-        record.confirmed = confirmed_by(confirmed)
-        record.cut_off = confirmed.interruptions
-        record.was_stopped = not confirmed.is_over and not record.cut_off
+    if record.is_over:
+        _confirm(search, record, run, mine, quiet=options.quiet)
     return record
+
+
+def _confirm(
+    search: Search,
+    record: SearchRecord,
+    run: Callable[[Search], SearchRecord],
+    mine: Lease,
+    *,
+    quiet: bool,
+) -> None:
+    """Train the best of a search that is over again, where it asks for that, and enter what came of it."""
+    again = confirmation(search, record)
+    if again is None:
+        return
+    earlier = read_search(again.uri)
+    if earlier is not None and earlier.request.confirms != list(again.confirms):
+        check(mine)
+        storage.delete_prefix(again.uri)  # of fewer trials, whose best were others
+    if not quiet:
+        say(f"the best, {len(again.given)} times with seeds that the search has not used:")
+    confirmed = run(again)
+    record.confirmed = confirmed_by(confirmed)
+    record.cut_off = confirmed.interruptions
+    record.was_stopped = not confirmed.is_over and not record.cut_off
 
 
 def confirmation(search: Search, record: SearchRecord) -> Search | None:

@@ -98,9 +98,11 @@ def run_search(
     filesystem, path = filesystems.train_filesystem(search.uri)
     # A trial on workers of its own only waits for them.
     takes = {"cpu": resources.cpus, "gpu": resources.gpus} if resources.workers == 1 else {"cpu": 0.01}
+    points, tune_config = _trials(search, over, begun, concurrent, resources)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(_trainable(search, resources, begun, memory, lease), takes),
-        **_trials(search, over, begun, concurrent, resources),
+        param_space=points,
+        tune_config=tune_config,
         run_config=ray.tune.RunConfig(
             name=STATE,
             storage_path=path,
@@ -179,8 +181,8 @@ def _trials(
     begun: list[TrialRecord],
     concurrent: int,
     resources: TrialResources,
-) -> dict[str, object]:
-    """The points to try, those that were begun first, and what they are tried under: arguments of a Tuner."""
+) -> tuple[dict[str, object] | None, ray.tune.TuneConfig]:
+    """The points to try, those that were begun first (None: the searcher makes them), and what they are tried under."""
     turns = Turns(concurrent)
     common = {
         "scheduler": Population(search.config, search.space, search.base, search.seed, turns)
@@ -205,14 +207,12 @@ def _trials(
             numbers=[number for number in range(search.trials) if number not in known],
             begin_with=None if known else search.first(),
         )
-        return {
-            "tune_config": ray.tune.TuneConfig(
-                **common,
-                search_alg=searcher,
-                num_samples=search.trials - len(over),
-                max_concurrent_trials=concurrent,
-            )
-        }
+        return None, ray.tune.TuneConfig(
+            **common,
+            search_alg=searcher,
+            num_samples=search.trials - len(over),
+            max_concurrent_trials=concurrent,
+        )
     known_settings = {trial.number: _settings_now(trial) for trial in begun}
     done = {trial.number for trial in over}
     numbers = [
@@ -227,10 +227,8 @@ def _trials(
     one_by_one = (
         turns if search.config.scheduler == "pbt" else BasicVariantGenerator(max_concurrent=concurrent)
     )
-    return {
-        "param_space": {POINT: ray.tune.grid_search(todo)},
-        "tune_config": ray.tune.TuneConfig(**common, search_alg=one_by_one, num_samples=1),
-    }
+    tune_config = ray.tune.TuneConfig(**common, search_alg=one_by_one, num_samples=1)
+    return {POINT: ray.tune.grid_search(todo)}, tune_config
 
 
 def _name_of(trial: Trial) -> str:
