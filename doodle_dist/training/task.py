@@ -44,7 +44,9 @@ class Clock:
     total_drawings: int
 
 
-# Above every lane and every rank's dropout: what a step draws once for the whole global batch.
+# Lanes number from 0; each rank's dropout is seeded as one above any of them,
+DROPOUT_LANES = 1 << 20
+# and what a step draws once for the whole global batch as one above these.
 _SHARED_LANE = 1 << 30
 
 
