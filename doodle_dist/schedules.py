@@ -119,6 +119,12 @@ def augment_probability(config: AugmentConfig, drawings_seen: float, total_drawi
     return cosine(config.probability_start, config.probability, drawings_seen, over)
 
 
+def augment_now(config: AugmentConfig, drawings_seen: float, total_drawings: float) -> AugmentConfig:
+    """The augmentation of the update that follows ``drawings_seen``: its ``probability`` is that of the moment."""
+    share = augment_probability(config, drawings_seen, total_drawings)
+    return config.model_copy(update={"probability": share})
+
+
 def noise_sigma(config: NoiseConfig, drawings_seen: float) -> float:
     """Standard deviation of the instance noise (Sønderby et al. 2017, section 3.3; the decay is a choice)."""
     if config.decay == "none" or config.decay_drawings is None:

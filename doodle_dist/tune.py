@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -31,7 +32,7 @@ from doodle_dist.ray_cluster import (
 from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.training.begun import refuse_missing_runs
 from doodle_dist.training.gan_judge import Judge
-from doodle_dist.training.lease import Lease, LeaseLostError, check, held, newest_lease
+from doodle_dist.training.lease import Lease, LeaseLostError, check, held, holder
 from doodle_dist.training.plan import held_out_plan, training_plan, with_absolute_locations
 from doodle_dist.tuning import evaluator, report
 from doodle_dist.tuning.follow import Follower
@@ -125,7 +126,6 @@ def plan_search(
         config=config,
         space=space,
         trials=trials,
-        scheduler=config.scheduler,
         searcher=searcher,
         seed=seed,
         fixed=fixed,
@@ -149,12 +149,12 @@ def tune(search: Search, options: Options) -> SearchRecord:
             return _search(search, options, mine, is_lost)
         except LeaseLostError:
             raise WorkFailedError(
-                f"search {search.base.run} was taken over by {newest_lease(search.uri)}; this one writes no more"
+                f"search {search.base.run} was taken over by {holder(search.uri)}; this one writes no more"
             ) from None
 
 
 def _refuse_population(search: Search, options: Options) -> None:
-    if search.scheduler == "pbt":
+    if search.config.scheduler == "pbt":
         check_population(search.space, search.trials, options.workers_per_trial)
 
 
@@ -210,18 +210,33 @@ def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Ev
         raise WorkFailedError(
             f"search {base.run}: no trial came to anything{': ' if reasons else ''}{reasons}"
         )
-    if record.is_over and (again := confirmation(search, record)) is not None:
-        earlier = read_search(again.uri)
-        if earlier is not None and earlier.request.confirms != list(again.confirms):
-            check(mine)
-            storage.delete_prefix(again.uri)  # of fewer trials, whose best were others
-        if not options.quiet:
-            say(f"the best, {len(again.given)} times with seeds that the search has not used:")
-        confirmed = run(again)
-        record.confirmed = confirmed_by(confirmed)
-        record.cut_off = confirmed.interruptions
-        record.was_stopped = not confirmed.is_over and not record.cut_off
+    if record.is_over:
+        _confirm(search, record, run, mine, quiet=options.quiet)
     return record
+
+
+def _confirm(
+    search: Search,
+    record: SearchRecord,
+    run: Callable[[Search], SearchRecord],
+    mine: Lease,
+    *,
+    quiet: bool,
+) -> None:
+    """Train the best of a search that is over again, where it asks for that, and enter what came of it."""
+    again = confirmation(search, record)
+    if again is None:
+        return
+    earlier = read_search(again.uri)
+    if earlier is not None and earlier.request.confirms != list(again.confirms):
+        check(mine)
+        storage.delete_prefix(again.uri)  # of fewer trials, whose best were others
+    if not quiet:
+        say(f"the best, {len(again.given)} times with seeds that the search has not used:")
+    confirmed = run(again)
+    record.confirmed = confirmed_by(confirmed)
+    record.cut_off = confirmed.interruptions
+    record.was_stopped = not confirmed.is_over and not record.cut_off
 
 
 def confirmation(search: Search, record: SearchRecord) -> Search | None:
@@ -234,7 +249,7 @@ def confirmation(search: Search, record: SearchRecord) -> Search | None:
             point = tuple(sorted((key, value) for key, value in trial.settings.items() if key != "seed"))
             finished.setdefault(point, trial)
     best = list(finished.values())[: config.confirm]
-    if not best or search.scheduler == "pbt":
+    if not best or config.scheduler == "pbt":
         return None
     seeds = [int(trial.settings.get("seed", search.base.seed)) for trial in record.trials.values()]
     used = max([search.base.seed, *seeds])
@@ -242,8 +257,8 @@ def confirmation(search: Search, record: SearchRecord) -> Search | None:
     return replace(
         search,
         uri=locations.join(search.uri, CONFIRM),
+        config=config.model_copy(update={"scheduler": "none"}),
         trials=len(trials),
-        scheduler="none",
         searcher="random",
         given=tuple(trial.settings | {"seed": seed} for trial, seed in trials),
         confirms=tuple(trial.number for trial, _ in trials),
@@ -272,11 +287,11 @@ def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
     _refuse_population(search, options)
     points = search.points() if search.searcher == "random" else []
     config = search.config
-    confirmed = 0 if search.scheduler == "pbt" else min(config.confirm, search.trials) * config.confirm_seeds
+    confirmed = 0 if config.scheduler == "pbt" else min(config.confirm, search.trials) * config.confirm_seeds
     takes = {
         "trials": search.trials,
         "drawings_of_a_trial": search.config.drawings,
-        "reports_at": report_at(search.config, search.scheduler),
+        "reports_at": report_at(search.config),
         "cpus_per_trial": search.base.scaling.cpus_per_worker * options.workers_per_trial,
         "gpus_per_trial": options.gpus_per_trial,
         "drawings_at_most": (search.trials + confirmed) * search.config.drawings,
@@ -291,7 +306,7 @@ def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
         print("optuna chooses each point by what was found before; axes:")
         for axis in search.space.axes:
             print(f"  {axis.key} = {axis.draw}")
-    takes |= {"reports_at": ", ".join(f"{seen:,}" for seen in report_at(search.config, search.scheduler))}
+    takes |= {"reports_at": ", ".join(f"{seen:,}" for seen in report_at(search.config))}
     for name, value in takes.items():
         text = f"{value:,}" if isinstance(value, int) else value
         print(f"{name:22}{'measured, where there are GPUs' if value is None else text}")
@@ -314,7 +329,7 @@ def _request(search: Search) -> Request:
         experiment=search.base.model_dump(mode="json", exclude_unset=True),
         search=search.config.model_dump(mode="json"),
         trials=search.trials,
-        scheduler=search.scheduler,
+        scheduler=search.config.scheduler,
         searcher=search.searcher,
         seed=search.seed,
         confirms=list(search.confirms),

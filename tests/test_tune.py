@@ -65,13 +65,14 @@ def all_finished(plan: Search, objective: Callable[[dict[str, Any]], float]) -> 
 def test_fresh_seeds_are_none_that_the_search_has_used(dataset: str) -> None:
     experiment = load_run("classifier-small", (), {"data.uri": dataset})
     space = {"train.global_batch": "grid(32, 64)", "seed": "grid(0, 1, 2)"}
-    table = {"space": space, "confirm": 2, "confirm_seeds": 2, "scheduler": "none"}
+    table = {"space": space, "confirm": 2, "confirm_seeds": 2, "scheduler": "asha"}
     plan = plan_search(experiment, SearchConfig.model_validate(table), trials=6)
     record = all_finished(plan, lambda settings: 0.9 if settings["seed"] == 0 else 0.5)
     again = confirmation(plan, record)
     assert again is not None
     assert {point["seed"] for point in again.given} == {3, 4}
     assert {point["train.global_batch"] for point in again.given} == {32, 64}, "not one point with two seeds"
+    assert again.config.scheduler == "none", "each is trained to its end"
 
 
 def test_what_is_found_checkpoints_as_the_preset_does(dataset: str, tmp_path: Path) -> None:

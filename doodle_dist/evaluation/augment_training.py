@@ -20,10 +20,9 @@ from doodle_dist.pictures import to_images, to_pixels
 from doodle_dist.run.snapshot import best_device
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.gan import GanTask
-from doodle_dist.training.task import Clock, DataShape, Task, as_it_is
+from doodle_dist.training.task import DROPOUT_LANES, Clock, DataShape, Task, as_it_is
 
 _BATCH = 256
-_DROPOUT_LANE = 1 << 20  # above the one lane that batches have here
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def _train(
     """Take a step for each batch; the drawings seen. Raises WorkFailedError where it diverges."""
     seen = 0
     for step, (pixels, labels) in enumerate(batches):
-        torch.manual_seed(step_seed(seed, step, _DROPOUT_LANE))
+        torch.manual_seed(step_seed(seed, step, DROPOUT_LANES))
         take_step(task, pixels, labels, Clock(step, seen, total), seed, device)
         seen += len(labels)
     return seen

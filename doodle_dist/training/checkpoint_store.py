@@ -303,20 +303,20 @@ class CheckpointStore:
             self.warn(f"{name} could not be stored before the next one came; training goes on")
             return False
         try:
-            store(folder, locations.join(self.run_uri, name), self._check_writer)
+            store(folder, locations.join(self.run_uri, name), self.check_writer)
         except (StorageError, LeaseLostError, SupersededError, OSError) as error:
             self.is_failing = True
             self.warn(f"{name} was not stored: {error}; training goes on")
             return False
         self.is_failing = False
         try:
-            self._check_writer()
+            self.check_writer()
             prune(self.run_uri, self.keep)
         except (StorageError, LeaseLostError, SupersededError, OSError) as error:
             self.warn(f"{name} was stored, and older ones not deleted: {error}; the next one tries again")
         return True
 
-    def _check_writer(self) -> None:
+    def check_writer(self) -> None:
         """Raise LeaseLostError or SupersededError where another one writes the run by now."""
         if self.lease is not None:
             check(self.lease)

@@ -4,19 +4,14 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from doodle_dist import losses
 from doodle_dist.config.experiment import ClassifierTaskConfig, Experiment
 from doodle_dist.metrics.classifier import Confusion, confusion_picture
-from doodle_dist.models import augment
-from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.registry import build_classifier
-from doodle_dist.schedules import ema_halflife
 from doodle_dist.training.metrics import sum_over_ranks
-from doodle_dist.training.optim import Optimizer
-from doodle_dist.training.precision import Precision
+from doodle_dist.training.one_net import OneNet
 from doodle_dist.training.task import Clock, DataShape, Report, StepInput, Wrap
 
 
@@ -37,7 +32,7 @@ class _Loss(nn.Module):
         return losses.classification(logits + self.adjustment, labels, self.smoothing), logits
 
 
-class ClassifierTask:
+class ClassifierTask(OneNet):
     """See training/task.py for the contract."""
 
     def __init__(
@@ -53,52 +48,25 @@ class ClassifierTask:
         assert model is not None
         assert optim is not None
         self.categories = data.categories
-        self.augment = experiment.model.augment
-        self.world_size = world_size
-        self.precision = Precision(experiment.precision, device)
-        self.device = device
         # Tensor cores want channels last; a CPU is as quick with torch's own order, which stays as it was.
         self.memory_format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        self.net = build_classifier(
+        net = build_classifier(
             model, num_categories=len(data.categories), side=data.side, channels=data.channels
         ).to(device)
-        nn.utils.convert_conv2d_weight_memory_format(self.net, self.memory_format)
-        self.loss = wrap(_Loss(self.net, experiment.classifier, data.counts).to(device))
-        self.optimizer = Optimizer(self.net, optim)
-        self.ema_config = experiment.ema
-        self.ema = ExponentialMovingAverage(self.net)
-        self._health = torch.zeros(())
-
-    def begin(self) -> None:
-        """Nothing: it begins with its initial weights."""
+        nn.utils.convert_conv2d_weight_memory_format(net, self.memory_format)
+        self.loss = wrap(_Loss(net, experiment.classifier, data.counts).to(device))
+        super().__init__(experiment, net, optim, device=device, world_size=world_size)
 
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
-        changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), self.augment)
-        images = augment.apply(batch.images, changes, self.augment)
-        images = images.contiguous(memory_format=self.memory_format)
+        images = self._augmented(batch, clock).contiguous(memory_format=self.memory_format)
         with self.precision.autocast():
             per_drawing, logits = self.loss(images, batch.labels)
-        loss = per_drawing.sum() / batch.global_rows
-        self._health = self.optimizer.descend(loss, clock, self.world_size)
-        halflife = ema_halflife(self.ema_config, clock.drawings_seen)
-        self.ema.update(self.net, batch.global_rows, halflife)
+        loss = self._descend(per_drawing, batch, clock)
         right = (logits.detach().argmax(1) == batch.labels).sum() / batch.global_rows
         return {"loss/classifier": loss, "train/top1": right.float()}
 
-    def gauges(self) -> Mapping[str, float]:
-        return {"optim/lr": self.optimizer.lr, "optim/gradient_norm": float(self._health)}
-
-    def health(self) -> Tensor:
-        return self._health
-
-    def failures(self, figures: Mapping[str, float]) -> Mapping[str, str]:
-        return {}
-
-    def pictures(self) -> Mapping[str, NDArray[np.uint8]]:
-        return {}
-
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+    def evaluate(self, batches: Iterable[StepInput]) -> Report:
         net = self.ema.average
         confusion = Confusion(len(self.categories), self.device)
         for batch in batches:
@@ -111,18 +79,3 @@ class ClassifierTask:
         scalars |= {f"val_category/{k}": v for k, v in per_category.items() if not np.isnan(v)}
         picture = confusion_picture(figures.matrix, self.categories)
         return Report(scalars, score=figures.scalars["top1"], pictures={"val/confusion": picture})
-
-    def state_dict(self) -> dict[str, object]:
-        return {
-            "net": self.net.state_dict(),
-            "ema": self.ema.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        self.net.load_state_dict(state["net"])  # type: ignore[arg-type]
-        self.ema.average.load_state_dict(state["ema"])  # type: ignore[arg-type]
-        self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
-
-    def snapshot(self) -> dict[str, Tensor]:
-        return self.ema.average.state_dict()

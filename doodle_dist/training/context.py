@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Context(Protocol):
-    """What the loop may ask of the place it runs in."""
+    """What the loop, and what prepares it, may ask of the place they run in."""
 
     rank: int
     world_size: int

@@ -6,22 +6,16 @@ weighing alike however many drawings they have.
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data.categories import unknown_category
-from doodle_dist.models import augment
-from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.heads import Critic
 from doodle_dist.models.registry import build_critic
-from doodle_dist.schedules import ema_halflife
 from doodle_dist.training.metrics import sum_over_ranks
-from doodle_dist.training.optim import Optimizer
-from doodle_dist.training.precision import Precision
+from doodle_dist.training.one_net import OneNet
 from doodle_dist.training.task import Clock, DataShape, Report, StepInput, Wrap
 
 
@@ -43,7 +37,7 @@ class _Loss(nn.Module):
         return loss * self.weights[targets.long()], logits
 
 
-class CriticTask:
+class CriticTask(OneNet):
     """See training/task.py for the contract. The label that the critic sees is 0, as a GAN of one category's.
 
     Raises ValueError where pretraining.positive names what is no category of the data, none, or all of them.
@@ -61,9 +55,6 @@ class CriticTask:
         model, optim = experiment.model.critic, experiment.optim.critic
         assert model is not None
         assert optim is not None
-        self.augment = experiment.model.augment
-        self.device, self.world_size = device, world_size
-        self.precision = Precision(experiment.precision, device)
         for name in experiment.pretraining.positive:
             if name not in data.categories:
                 raise ValueError(f"pretraining.positive: {unknown_category(name, data.categories)}")
@@ -78,45 +69,23 @@ class CriticTask:
         others = sum(data.counts) - ours
         # Expected weight 1: each side's drawings weigh half of all.
         weights = torch.tensor([1 / max(others, 1), 1 / max(ours, 1)]) * (ours + others) / 2
-        self.critic = build_critic(
+        critic = build_critic(
             model, num_categories=len(data.categories), side=data.side, channels=data.channels
         ).to(device)
-        self.loss = wrap(_Loss(self.critic, weights).to(device))
-        self.optimizer = Optimizer(self.critic, optim)
-        self.ema_config = experiment.ema
-        self.ema = ExponentialMovingAverage(self.critic)
-        self._norm = torch.zeros((), device=device)
-
-    def begin(self) -> None:
-        """Nothing: it begins with its initial weights."""
+        self.loss = wrap(_Loss(critic, weights).to(device))
+        super().__init__(experiment, critic, optim, device=device, world_size=world_size)
 
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
-        changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), self.augment)
-        images = augment.apply(batch.images, changes, self.augment)
+        images = self._augmented(batch, clock)
         targets = self.is_positive[batch.labels].to(images.dtype)
         with self.precision.autocast():
             per_drawing, logits = self.loss(images, torch.zeros_like(batch.labels), targets)
-        loss = per_drawing.sum() / batch.global_rows
-        self._norm = self.optimizer.descend(loss, clock, self.world_size)
-        halflife = ema_halflife(self.ema_config, clock.drawings_seen)
-        self.ema.update(self.critic, batch.global_rows, halflife)
+        loss = self._descend(per_drawing, batch, clock)
         right = ((logits.detach() > 0) == targets.bool()).sum() / batch.global_rows
-        return {"loss/critic": loss.detach(), "train/accuracy": right}
-
-    def gauges(self) -> Mapping[str, float]:
-        return {"optim/lr": self.optimizer.lr, "optim/gradient_norm": float(self._norm)}
-
-    def health(self) -> Tensor:
-        return self._norm
-
-    def failures(self, figures: Mapping[str, float]) -> Mapping[str, str]:
-        return {}
-
-    def pictures(self) -> Mapping[str, NDArray[np.uint8]]:
-        return {}
+        return {"loss/critic": loss, "train/accuracy": right}
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+    def evaluate(self, batches: Iterable[StepInput]) -> Report:
         """Share of held-out drawings told right, each side by itself, and their mean."""
         counts = torch.zeros(2, 2, dtype=torch.float64, device=self.device)  # [side, (right, all)]
         critic = self.ema.average
@@ -135,18 +104,3 @@ class CriticTask:
         }
         scalars["val/balanced_accuracy"] = sum(scalars.values()) / 2
         return Report(scalars, score=scalars["val/balanced_accuracy"])
-
-    def state_dict(self) -> dict[str, object]:
-        return {
-            "critic": self.critic.state_dict(),
-            "ema": self.ema.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        self.critic.load_state_dict(state["critic"])  # type: ignore[arg-type]
-        self.ema.average.load_state_dict(state["ema"])  # type: ignore[arg-type]
-        self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
-
-    def snapshot(self) -> dict[str, Tensor]:
-        return self.ema.average.state_dict()

@@ -21,7 +21,7 @@ from doodle_dist.models.registry import build_critic, build_generator
 from doodle_dist.pictures import grid, to_pixels
 from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.schedules import (
-    augment_probability,
+    augment_now,
     critic_updates_for,
     ema_halflife,
     generator_update_after,
@@ -75,7 +75,7 @@ class GanTask:
         assert optim.generator is not None
         assert optim.critic is not None
         self.gan, self.ema_config = experiment.gan, experiment.ema
-        self.model, self.latents = model, model.generator
+        self.augment, self.generator_config = model.augment, model.generator
         self.categories, self.device, self.world_size = data.categories, device, world_size
         self.precision = Precision(experiment.precision, device)
         shape = {"num_categories": len(data.categories), "side": data.side, "channels": data.channels}
@@ -112,8 +112,7 @@ class GanTask:
 
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
         sigma = noise_sigma(self.gan.noise, clock.drawings_seen)
-        share = augment_probability(self.model.augment, clock.drawings_seen, clock.total_drawings)
-        veil = _Veil(sigma, self.model.augment.model_copy(update={"probability": share}))
+        veil = _Veil(sigma, augment_now(self.augment, clock.drawings_seen, clock.total_drawings))
         latents = self._draw_latents(batch.random)
         real = self._as_critic_sees(batch.images, batch.random, veil)
         scalars = self._update_critic(batch, real, latents, clock, veil)
@@ -127,7 +126,7 @@ class GanTask:
             "optim/lr_generator": self.generator_optimizer.lr,
             "optim/lr_critic": self.critic_optimizer.lr,
             "gan/noise_sigma": sigma,
-            "gan/augment_probability": share,
+            "gan/augment_probability": veil.augment.probability,
         }
         return scalars
 
@@ -215,9 +214,9 @@ class GanTask:
         return seen.contiguous(memory_format=torch.channels_last)
 
     def _draw_latents(self, random: LaneRandom) -> Tensor:
-        if self.latents.latent_distribution == "uniform":
-            return random.uniform(-1.0, 1.0, self.latents.latent_dim)
-        return random.normal(self.latents.latent_dim)
+        if self.generator_config.latent_distribution == "uniform":
+            return random.uniform(-1.0, 1.0, self.generator_config.latent_dim)
+        return random.normal(self.generator_config.latent_dim)
 
     def gauges(self) -> Mapping[str, float]:
         norms = {f"optim/gradient_norm_{name}": float(norm) for name, norm in self._norms.items()}
@@ -234,7 +233,7 @@ class GanTask:
     # --- judging and keeping --------------------------------------------------------------------------
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+    def evaluate(self, batches: Iterable[StepInput]) -> Report:
         if self.judge is None:
             return Report({})
         scalars = self.judge.figures(self.ema.average, self._fixed_latents, batches)
@@ -252,7 +251,7 @@ class GanTask:
     def _fixed_latents(self, count: int) -> Tensor:
         """The same latents at every call, and on every machine: drawn on the CPU."""
         generator = torch.Generator().manual_seed(_LATENTS_SEED)
-        return draw_latents(self.latents, count, generator).to(self.device)
+        return draw_latents(self.generator_config, count, generator).to(self.device)
 
     def state_dict(self) -> dict[str, object]:
         return {name: part.state_dict() for name, part in self._parts().items()} | {

@@ -5,13 +5,13 @@ seen from here, mostly sooner: the run saves then, and loses no more than what i
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-import ray
 from ray.exceptions import RayError
 
 from doodle_dist.config.experiment import ScalingConfig
+from doodle_dist.ray_cluster import nodes_of_cluster
 
 _WAIT_S = 0.5
 
@@ -20,7 +20,7 @@ def room_for_more(scaling: ScalingConfig, workers: int) -> Callable[[], bool]:
     """A question, for one rank to ask: do the nodes hold more than the ``workers`` of now? No, where none may come."""
     if not scaling.is_elastic or workers >= scaling.workers:
         return lambda: False
-    return Beside(lambda: workers_that_fit(scaling, ray.nodes()) > workers)
+    return Beside(lambda: workers_that_fit(scaling, nodes_of_cluster()) > workers)
 
 
 class Beside:
@@ -45,11 +45,7 @@ class Beside:
             self.answer = self.question()
 
 
-def workers_that_fit(scaling: ScalingConfig, nodes: Sequence[Mapping[str, object]]) -> int:
-    """How many workers Ray Train would start on ``ray.nodes()``, each of them whole on a node; the most at most."""
-    fit = 0
-    for node in nodes:
-        held = node["Resources"]
-        if node["Alive"] and isinstance(held, dict):
-            fit += scaling.workers_on(held.get("CPU", 0.0), held.get("GPU", 0.0))
+def workers_that_fit(scaling: ScalingConfig, nodes: Iterable[Mapping[str, float]]) -> int:
+    """How many workers Ray Train would start on nodes of these resources, each whole on one; the most at most."""
+    fit = sum(scaling.workers_on(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes)
     return min(fit, scaling.workers)

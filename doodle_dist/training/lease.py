@@ -133,7 +133,7 @@ def newest_lease(run_uri: str) -> Lease | None:
     return None
 
 
-def _look(run_uri: str) -> Lease | None:
+def holder(run_uri: str) -> Lease | None:
     """`newest_lease`, or what stands for one that can't be read, until it changes: its holder may live and write it."""
     try:
         return newest_lease(run_uri)
@@ -175,14 +175,14 @@ def acquire(run_uri: str, say: Callable[[str], None]) -> Lease:
 
     Raises HeldError, naming the holder, where it is held.
     """
-    held = _look(run_uri)
+    held = holder(run_uri)
     if held is not None and not held.released and not is_known_dead(held):
         _wait_until_expired(held, say)
     mine = Lease(run_uri, fence=held.fence + 1 if held else 1)
     storage.create(mine.uri, _as_json(mine))
     if "://" in run_uri:
         time.sleep(SETTLE_S)
-    now = _look(run_uri)
+    now = holder(run_uri)
     assert now is not None
     if now.token != mine.token:
         raise _held(now)
@@ -195,9 +195,9 @@ def _wait_until_expired(held: Lease, say: Callable[[str], None]) -> None:
     """Return once a lease has not beaten for LEASE_S. Raises HeldError as soon as it beats."""
     deadline, said = time.monotonic() + LEASE_S, False
     while True:
-        time.sleep(min(1.0, LEASE_S / 10))
+        _pause()
         looked_at = time.monotonic()  # before the look: a pause of this process is no silence of the holder's
-        now = _look(held.run_uri)
+        now = holder(held.run_uri)
         if now is None or now.token != held.token or now.beat != held.beat:
             if now is not None and now.released:
                 return
@@ -209,6 +209,24 @@ def _wait_until_expired(held: Lease, say: Callable[[str], None]) -> None:
             said = True
         if looked_at >= deadline:
             return
+
+
+def wait_while_held(run_uri: str) -> None:
+    """Return once a run was given back, or its holder is known to be dead or has not beaten for LEASE_S."""
+    held, heard_at = holder(run_uri), time.monotonic()
+    while held is not None and not held.released and not is_known_dead(held):
+        _pause()
+        looked_at = time.monotonic()
+        now = holder(run_uri)
+        if now != held:
+            held, heard_at = now, time.monotonic()
+        elif looked_at - heard_at >= LEASE_S:
+            return
+
+
+def _pause() -> None:
+    """Between two looks at a lease."""
+    time.sleep(min(1.0, LEASE_S / 10))
 
 
 def _held(by: Lease) -> HeldError:

@@ -26,7 +26,7 @@ from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.metrics import Meter
 from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.stopping import Look, never
-from doodle_dist.training.task import Clock, LaneRandom, Report, StepInput, Task
+from doodle_dist.training.task import DROPOUT_LANES, Clock, LaneRandom, Report, StepInput, Task
 from doodle_dist.training.tensorboard import TensorBoard
 
 
@@ -111,7 +111,7 @@ def _steps(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
         with speed.waiting():
             batch = next(stream)
         _seed_dropout(
-            step_seed(cursor.seed, cursor.step, _DROPOUT_LANES + run.context.rank), run.context.device
+            step_seed(cursor.seed, cursor.step, DROPOUT_LANES + run.context.rank), run.context.device
         )
         clock = Clock(cursor.step, cursor.drawings_seen, run.total_drawings)
         meter.add(run.task.step(to_input(batch, cursor.seed, cursor.step, run.context.device), clock))
@@ -148,8 +148,6 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
 
 
 _REASON_LENGTH = 600
-# Lanes number from 0; dropout's seeds lie above any of them.
-_DROPOUT_LANES = 1 << 20
 
 
 def _passed(before: Cursor, after: Cursor, every: int) -> bool:
@@ -263,7 +261,7 @@ def _checkpoint(run: Run, cursor: Cursor, *, is_judged: bool) -> None:
             held_out = (
                 to_input(batch, cursor.seed, k, run.context.device) for k, batch in enumerate(batches)
             )
-            report = run.task.evaluate(held_out, Clock(cursor.step, cursor.drawings_seen, run.total_drawings))
+            report = run.task.evaluate(held_out)
     metrics = {"drawings_seen": float(cursor.drawings_seen), "step": float(cursor.step)} | report.scalars
     if report.score is not None:
         metrics["score"] = report.score

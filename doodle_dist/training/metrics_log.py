@@ -8,12 +8,14 @@ it, wherever rank 0 starts next.
 """
 
 import time
+from collections.abc import Callable
 
 from doodle_dist.data import locations
 from doodle_dist.data.jsonl import LinesFile
 from doodle_dist.run.files import EVENTS, METRICS_LOG
 from doodle_dist.run.folder import read_events, read_metrics_log
-from doodle_dist.training.lease import Lease, LeaseLostError, check
+from doodle_dist.training.checkpoint_store import SupersededError
+from doodle_dist.training.lease import LeaseLostError
 
 # Between two signs of life: a run that is killed is known to have lived to the last one.
 _ALIVE_EVERY_S = 60.0
@@ -26,9 +28,14 @@ class MetricsLog:
     ``drawings_seen``.
     """
 
-    def __init__(self, run_uri: str, drawings_seen: int, lease: Lease | None = None) -> None:
-        """Go on from a checkpoint: figures past its ``drawings_seen``, and a line cut short, are dropped."""
-        self.run_uri, self.seen, self.lease = run_uri, drawings_seen, lease
+    def __init__(
+        self, run_uri: str, drawings_seen: int, check_writer: Callable[[], None] = lambda: None
+    ) -> None:
+        """Go on from a checkpoint: figures past its ``drawings_seen``, and a line cut short, are dropped.
+
+        ``check_writer`` raises LeaseLostError or SupersededError where another one writes the run by now.
+        """
+        self.run_uri, self.seen, self.check_writer = run_uri, drawings_seen, check_writer
         before = read_metrics_log(run_uri) if drawings_seen else []
         self.figures = LinesFile(
             locations.join(run_uri, METRICS_LOG),
@@ -57,12 +64,12 @@ class MetricsLog:
     def flush(self) -> None:
         """Make what was written durable. Call it before each checkpoint.
 
-        Nothing where another driver has taken the run over: a file that is put whole would take the place of theirs.
+        Nothing where another one writes the run by now: a file that is put whole would take the place of theirs.
         """
-        if self.lease is not None and self.figures.is_remote:
+        if self.figures.is_remote:
             try:
-                check(self.lease)
-            except LeaseLostError:
+                self.check_writer()
+            except (LeaseLostError, SupersededError):
                 return
         self.figures.put()
         if self.events:

@@ -44,7 +44,9 @@ class Clock:
     total_drawings: int
 
 
-# Above every lane and every rank's dropout: what a step draws once for the whole global batch.
+# Lanes number from 0; each rank's dropout is seeded as one above any of them,
+DROPOUT_LANES = 1 << 20
+# and what a step draws once for the whole global batch as one above these.
 _SHARED_LANE = 1 << 30
 
 
@@ -137,7 +139,7 @@ class Task(Protocol):
         """What the EMA weights make at this moment, [H, W] or [H, W, 3]. On rank 0 alone."""
         ...
 
-    def evaluate(self, batches: Iterable[StepInput], clock: Clock) -> Report:
+    def evaluate(self, batches: Iterable[StepInput]) -> Report:
         """Judge the EMA weights on held-out drawings; the same report on every rank."""
         ...
 

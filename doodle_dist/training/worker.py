@@ -81,7 +81,7 @@ def work(
                 report_at=report_at,
                 progress=telemetry(resolved.run, context.rank, board.update.remote if board else _nobody),
                 warn=warn,
-                lease=lease,
+                check_writer=context.store.check_writer,
             )
     except ValueError as error:
         _note_reason(run_uri, context, error)
@@ -159,12 +159,12 @@ def prepare_run(
     progress: Callable[[dict[str, float]], object] = _nobody,
     warn: Callable[[str], object] = _nobody,
     memory: RowGroupsInMemory | None = None,
-    lease: Lease | None = None,
+    check_writer: Callable[[], None] = lambda: None,
 ) -> tuple[Run, RankBatches, Cursor]:
     """The run, its stream from the checkpoint's cursor on, and the cursor.
 
-    The stream is read as ``data.read`` says, or from ``memory``. Raises ValueError on every rank or on none, and
-    NodeError where this rank's node lacks something.
+    The stream is read as ``data.read`` says, or from ``memory``. ``check_writer`` is what `MetricsLog` asks. Raises
+    ValueError on every rank or on none, and NodeError where this rank's node lacks something.
     """
     torch.set_num_threads(experiment.scaling.threads_per_worker)
     torch.manual_seed(experiment.seed)
@@ -201,7 +201,9 @@ def prepare_run(
             stop_at_failures=experiment.gan.failures.stop,
             audit=_audit(run_uri, context) if experiment.data.audit else None,
             tensorboard=_tensorboard(run_uri, experiment, cursor) if context.rank == 0 else None,
-            metrics_log=MetricsLog(run_uri, cursor.drawings_seen, lease) if context.rank == 0 else None,
+            metrics_log=MetricsLog(run_uri, cursor.drawings_seen, check_writer)
+            if context.rank == 0
+            else None,
         )
         if run.metrics_log:
             _note_start(run.metrics_log, run_uri, experiment, context)

@@ -1,7 +1,6 @@
 """The classifier in whose features a search's GANs are judged, trained once where there is none."""
 
 import hashlib
-import time
 
 from doodle_dist import train as train_driver
 from doodle_dist.config.experiment import Experiment
@@ -11,13 +10,11 @@ from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.schema import MANIFEST
 from doodle_dist.log import say
 from doodle_dist.run.checkpoints import complete_checkpoints
-from doodle_dist.training import lease
-from doodle_dist.training.lease import HeldError, newest_lease
+from doodle_dist.training.lease import HeldError, holder, wait_while_held
 from doodle_dist.training.plan import training_plan
 
 PRESET = "evaluator"
 MOST_DRAWINGS = 2_000_000  # half an hour of two CPU cores; a search of all 50 million is not to wait for days
-_LOOK_EVERY_S = 1.0
 
 
 def evaluator_uri(experiment: Experiment) -> str:
@@ -66,24 +63,12 @@ def train_if_missing(
                 raise KeyboardInterrupt  # as if the search itself had been interrupted
         except HeldError:
             if not said:
-                say(f"waiting for the evaluator, which another search trains: {newest_lease(uri)}")
+                say(f"waiting for the evaluator, which another search trains: {holder(uri)}")
                 said = True
-            _wait_while_held(uri)
+            wait_while_held(uri)
         else:
             return True
     return False
-
-
-def _wait_while_held(uri: str) -> None:
-    """Return once who trains the evaluator has ended, or hasn't been heard of for the length of a lease."""
-    held, heard_at = newest_lease(uri), time.monotonic()
-    while held and not held.released and not lease.is_known_dead(held):
-        time.sleep(_LOOK_EVERY_S)
-        now = newest_lease(uri)
-        if now != held:
-            held, heard_at = now, time.monotonic()
-        elif time.monotonic() - heard_at > lease.LEASE_S:
-            return
 
 
 def _is_trained(uri: str, length: int) -> bool:

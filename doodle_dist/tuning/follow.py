@@ -86,7 +86,7 @@ class Follower(Callback):
         objective = result.get(self.ledger.record.objective)
         self.ledger.result(
             number,
-            result[DRAWINGS],
+            int(result[DRAWINGS]),
             objective if objective is not None and math.isfinite(objective) else None,
             settings_of(result["config"][POINT]),
             result.get(COPIED_FROM),
@@ -178,7 +178,7 @@ class Follower(Callback):
         return f"{waiting} wait for {self.resources}: others on this cluster have all"
 
     def table(self) -> Table:
-        """The best trials, and the newest that run."""
+        """The best trials so far."""
         record = self.ledger.record
         table = Table(title=self.headline(), title_justify="left", title_style="", box=None, pad_edge=False)
         table.add_column("trial", justify="right")

@@ -24,12 +24,11 @@ _ROUNDING = 1.1  # reports come at the end of a step, so trials with other batch
 class Importance:
     """Shares by axis, which sum to 1, largest first; none, and ``why_none``, where nothing can be said.
 
-    ``drawings`` is where all ``trials`` are compared, in drawings seen.
+    ``drawings`` is where all trials are compared, in drawings seen.
     """
 
     shares: dict[str, float] = field(default_factory=dict)
     drawings: int = 0
-    trials: int = 0
     why_none: str = ""
 
 
@@ -49,13 +48,10 @@ def importance_of(record: SearchRecord, base: Experiment) -> Importance:
     if len(compared) < FEWEST_TRIALS:
         return Importance(
             drawings=drawings,
-            trials=len(compared),
             why_none=f"{len(compared)} trials with an objective are too few: it takes {FEWEST_TRIALS}",
         )
     if len(set(compared.values())) == 1:
-        return Importance(
-            drawings=drawings, trials=len(compared), why_none="all trials have the same objective"
-        )
+        return Importance(drawings=drawings, why_none="all trials have the same objective")
     study = _study(record, base, compared)
     share = min(max(_BEST_SHARE, _FEWEST_BEST / len(compared)), _MOST_BEST_SHARE)
     with warnings.catch_warnings():
@@ -65,11 +61,9 @@ def importance_of(record: SearchRecord, base: Experiment) -> Importance:
         )
     total = sum(raw.values())
     if not total > 0:
-        return Importance(
-            drawings=drawings, trials=len(compared), why_none="no axis tells the best trials from the others"
-        )
+        return Importance(drawings=drawings, why_none="no axis tells the best trials from the others")
     ordered = sorted(raw.items(), key=lambda item: -item[1])
-    return Importance({key: value / total for key, value in ordered}, drawings, len(compared))
+    return Importance({key: value / total for key, value in ordered}, drawings)
 
 
 def _study(record: SearchRecord, base: Experiment, compared: dict[int, float]) -> optuna.Study:

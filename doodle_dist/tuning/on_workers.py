@@ -8,11 +8,10 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from doodle_dist.config.load import build
 from doodle_dist.config.search import experiment_with
 from doodle_dist.data import locations
-from doodle_dist.errors import one_line
 from doodle_dist.run.stopped import noted_reason
 from doodle_dist.training.ray_trainer import trainer
 from doodle_dist.tuning.ledger import trial_name
-from doodle_dist.tuning.outages import is_of_the_place
+from doodle_dist.tuning.outages import is_of_the_place, own_reason
 from doodle_dist.tuning.trial import POINT, REASON, Job, settings_of, this_trial
 
 
@@ -37,7 +36,7 @@ def run_trial_on_workers(config: dict[str, Any], job: Job) -> None:
     except Exception as error:
         if is_of_the_place(error):
             raise
-        ray.tune.report({REASON: f"{type(error).__name__}: {one_line(error)}"})
+        ray.tune.report({REASON: own_reason(error)})
         return
     if reason := noted_reason(run_uri):
         ray.tune.report({REASON: reason})

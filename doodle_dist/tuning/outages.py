@@ -1,5 +1,6 @@
-"""Which errors are of the place that a trial runs in, its store, its nodes or its cluster, and not of the trial."""
+"""Which errors are of the place that a trial runs in, its store, its nodes or its cluster, and which its own."""
 
+import torch
 from ray.exceptions import (
     ActorUnavailableError,
     OutOfMemoryError,
@@ -9,8 +10,9 @@ from ray.exceptions import (
 )
 
 from doodle_dist.data.storage_errors import DamagedError, StorageError
-from doodle_dist.errors import causes, root_cause
+from doodle_dist.errors import causes, one_line, root_cause
 from doodle_dist.training.lease import LeaseLostError
+from doodle_dist.training.loop import StoppedError
 
 _NODE_DIED = "its node has died"  # Ray's words for an actor that went down with its node
 
@@ -37,3 +39,18 @@ def is_of_the_place(error: BaseException) -> bool:
         return False
     # Ray Train's own: workers that could not be started, or were not heard of.
     return isinstance(root, RayError) or f"{type(root).__module__}.".startswith("ray.train.")
+
+
+def own_reason(error: BaseException) -> str:
+    """Why a trial failed by itself, in one line: what was raised inside of Ray's wrappers."""
+    inside = next((one for one in causes(error) if not _is_rays(one)), root_cause(error))
+    if isinstance(inside, StoppedError | ValueError | DamagedError):
+        return one_line(inside)
+    kind = (
+        "out of memory" if isinstance(inside, MemoryError | torch.OutOfMemoryError) else type(inside).__name__
+    )
+    return f"{kind}: {one_line(inside)}"
+
+
+def _is_rays(error: BaseException) -> bool:
+    return type(error).__module__.startswith("ray.")

@@ -193,42 +193,29 @@ def _crosses(panel: Axes, places: _Places, axis: Axis, record: SearchRecord) -> 
         )
 
 
-def best_so_far_picture(records: Mapping[str, SearchRecord]) -> bytes:
-    """PNG: the best objective against the drawings of all trials together, and against time, for each search.
+def best_so_far_picture(record: SearchRecord) -> bytes:
+    """PNG: the best objective against the drawings of all trials together, and against time.
 
-    Raises ValueError where none has an objective, or where they aren't searched by the same figure.
+    Raises ValueError where no trial has an objective.
     """
-    searched_by = {(record.objective, record.request.config.mode) for record in records.values()}
-    if len(searched_by) > 1:
-        raise ValueError(
-            f"searches by different figures can't be compared: {', '.join(sorted(f for f, _ in searched_by))}"
-        )
-    curves = {name: best_so_far(record) for name, record in records.items()}
-    if not any(curves.values()):
+    moments = best_so_far(record)
+    if not moments:
         raise ValueError("no trial has an objective to draw")
     figure = Figure(figsize=(8.4, 3.4), dpi=_DPI, layout="constrained")
     by_drawings, by_time = figure.subplots(1, 2, sharey=True)
-    longest = max(moments[-1].elapsed_s for moments in curves.values() if moments)
-    unit, seconds = ("hours", 3600) if longest > 2 * 3600 else ("minutes", 60)
-    for name, moments in curves.items():
-        best = [moment.best for moment in moments]
-        for axis, across in (
-            (by_drawings, [moment.drawings_trained / 1000 for moment in moments]),
-            (by_time, [moment.elapsed_s / seconds for moment in moments]),
-        ):
-            (line,) = axis.step(across, best, where="post", label=name, linewidth=1.6)
-            if moments:
-                axis.plot(across[-1:], best[-1:], "o", color=line.get_color(), markersize=4)
-    by_drawings.set(
-        xlabel="thousand drawings, all trials together", ylabel=f"best {next(iter(searched_by))[0]}"
-    )
-    by_time.set(xlabel=unit)
-    for axis in (by_drawings, by_time):
+    unit, seconds = ("hours", 3600) if moments[-1].elapsed_s > 2 * 3600 else ("minutes", 60)
+    best = [moment.best for moment in moments]
+    for axis, across in (
+        (by_drawings, [moment.drawings_trained / 1000 for moment in moments]),
+        (by_time, [moment.elapsed_s / seconds for moment in moments]),
+    ):
+        (line,) = axis.step(across, best, where="post", linewidth=1.6)
+        axis.plot(across[-1:], best[-1:], "o", color=line.get_color(), markersize=4)
         axis.set_xlim(left=0)
         axis.grid(alpha=0.25)
-    _log_if_wide(by_drawings, [moment.best for moments in curves.values() for moment in moments])
-    if len(records) > 1:
-        by_drawings.legend(fontsize=8)
+    by_drawings.set(xlabel="thousand drawings, all trials together", ylabel=f"best {record.objective}")
+    by_time.set(xlabel=unit)
+    _log_if_wide(by_drawings, best)
     return _png(figure)
 
 

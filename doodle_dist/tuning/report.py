@@ -39,18 +39,18 @@ _FAILED_SHOWN = 5
 _PLAIN_COLUMNS = 80
 
 
-def print_leaderboard(record: SearchRecord, *, as_json: bool = False, top: int = 10) -> None:
+def print_leaderboard(record: SearchRecord, *, as_json: bool = False) -> None:
     """The best trials, the failed ones and where everything lies; as JSON, all of `Found`."""
     if as_json:
         print(found_json(found_by(record)).decode())
         return
     columns = min(max(shutil.get_terminal_size((_PLAIN_COLUMNS, 24)).columns, 60), 160)
-    print("\n".join(leaderboard_lines(record, top=top, columns=columns)))
+    print("\n".join(leaderboard_lines(record, columns)))
 
 
-def leaderboard_lines(record: SearchRecord, *, top: int = 10, columns: int = _PLAIN_COLUMNS) -> list[str]:
+def leaderboard_lines(record: SearchRecord, columns: int = _PLAIN_COLUMNS) -> list[str]:
     """The leaderboard as plain text, no line longer than ``columns`` but for locations and the command."""
-    rows = leaderboard(record, top)
+    rows = leaderboard(record)
     lines = _ranking(record, rows, columns) if rows else ["no trial has reached an objective"]
     lines += ["", *_failed(record, columns)]
     said = f"{counted(record)}; {record.drawings_seen:,} drawings in {duration(record.elapsed_s)}"
@@ -180,7 +180,7 @@ def draw_pictures(record: SearchRecord, base: Experiment, found: Found) -> dict[
     if record.best is None:
         return {}
     pictures = {
-        SO_FAR: plots.best_so_far_picture({locations.basename(record.uri): record}),
+        SO_FAR: plots.best_so_far_picture(record),
         BY_AXIS: plots.objective_by_axis(record, base),
     }
     if found.importance:

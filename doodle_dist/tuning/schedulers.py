@@ -49,16 +49,16 @@ class _Asha(ASHAScheduler):
                         break
 
 
-def report_at(search: SearchConfig, scheduler: str) -> tuple[int, ...]:
+def report_at(search: SearchConfig) -> tuple[int, ...]:
     """Drawings seen after which a trial is judged: ASHA's rungs, PBT's intervals, and the end."""
-    if scheduler == "pbt":
+    if search.scheduler == "pbt":
         return (*range(search.perturb_every, search.drawings, search.perturb_every), search.drawings)
     return search.rungs()
 
 
-def build_scheduler(name: str, search: SearchConfig, earlier: Iterable[TrialRecord] = ()) -> TrialScheduler:
+def build_scheduler(search: SearchConfig, earlier: Iterable[TrialRecord] = ()) -> TrialScheduler:
     """The scheduler of a search, asha or none. ``earlier`` are the trials that are not run again."""
-    if name == "asha":
+    if search.scheduler == "asha":
         asha = _Asha(search)
         asha.remember(earlier)
         return asha

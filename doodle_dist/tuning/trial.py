@@ -24,15 +24,14 @@ from doodle_dist.config.load import build
 from doodle_dist.config.search import experiment_with
 from doodle_dist.config.search_space import Settings
 from doodle_dist.data import locations, retry, storage
-from doodle_dist.data.storage_errors import DamagedError, StorageError
 from doodle_dist.data.stream_rows import RowGroupsInMemory
-from doodle_dist.errors import one_line
 from doodle_dist.training.checkpoint_store import fetch, new_name, read_commit, store, stored_checkpoints
 from doodle_dist.training.context import Alone
-from doodle_dist.training.lease import Lease, LeaseLostError, check
+from doodle_dist.training.lease import Lease, check
 from doodle_dist.training.loop import StoppedError, train
 from doodle_dist.training.worker import close_run, prepare_run
 from doodle_dist.tuning.ledger import trial_name, trial_number
+from doodle_dist.tuning.outages import is_of_the_place, own_reason
 
 # Keys of a trial's config and of its reports, as Ray Tune has them. TRIAL gives a trial its name when it is made.
 POINT, TRIAL = "point", "trial"
@@ -87,16 +86,10 @@ def run_trial(config: dict[str, Any], job: Job, memory: RowGroupsInMemory | None
     try:
         experiment = experiment_with(build(job.experiment), settings)
         _train(experiment, settings, number, run_uri, job, memory)
-    except DamagedError as error:
-        _fail(one_line(error))
-    except (StorageError, ray.exceptions.RayError, LeaseLostError, OSError):
-        raise
-    except (StoppedError, ValueError) as error:
-        _fail(one_line(error))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        _fail(f"out of memory: {one_line(error)}")
     except Exception as error:
-        _fail(f"{type(error).__name__}: {one_line(error)}")
+        if is_of_the_place(error):
+            raise
+        ray.tune.report({REASON: own_reason(error)})
 
 
 def this_trial() -> int:
@@ -107,10 +100,6 @@ def this_trial() -> int:
 def settings_of(point: dict[str, Any]) -> Settings:
     """The settings of a trial's point, as Ray Tune knows it."""
     return {key: value for key, value in point.items() if key != TRIAL}
-
-
-def _fail(reason: str) -> None:
-    ray.tune.report({REASON: reason})
 
 
 def _train(
@@ -131,7 +120,7 @@ def _train(
             checkpoint=folder,
             report_at=job.report_at,
             memory=memory,
-            lease=job.lease,
+            check_writer=context.check_lease,
         )
     try:
         if run.tensorboard and start is None:
@@ -165,7 +154,7 @@ class _TrialContext(Alone):
         if not math.isfinite(objective):
             raise StoppedError(f"{self.job.objective} is {objective} at drawing {seen:,}")
         uri = locations.join(self.run_uri, new_name(seen, self.job.lease.fence if self.job.lease else 0))
-        store(checkpoint, uri, self._check_lease)
+        store(checkpoint, uri, self.check_lease)
         shutil.rmtree(checkpoint)
         self._sweep(uri)
         figures: dict[str, object] = {DRAWINGS: seen, self.job.objective: objective, CHECKPOINT: uri}
@@ -177,7 +166,8 @@ class _TrialContext(Alone):
             (Path(folder) / _POINTER).write_bytes(orjson.dumps(pointer))
             ray.tune.report(figures, checkpoint=ray.tune.Checkpoint.from_directory(folder))
 
-    def _check_lease(self) -> None:
+    def check_lease(self) -> None:
+        """Raise LeaseLostError where another driver has taken the search over."""
         if self.job.lease is not None:
             check(self.job.lease)
 

@@ -51,7 +51,6 @@ class Search:
     config: SearchConfig
     space: SearchSpace
     trials: int
-    scheduler: str
     searcher: str
     seed: int
     given: tuple[Settings, ...] = ()
@@ -99,9 +98,11 @@ def run_search(
     filesystem, path = filesystems.train_filesystem(search.uri)
     # A trial on workers of its own only waits for them.
     takes = {"cpu": resources.cpus, "gpu": resources.gpus} if resources.workers == 1 else {"cpu": 0.01}
+    points, tune_config = _trials(search, over, begun, concurrent, resources)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(_trainable(search, resources, begun, memory, lease), takes),
-        **_trials(search, over, begun, concurrent, resources),
+        param_space=points,
+        tune_config=tune_config,
         run_config=ray.tune.RunConfig(
             name=STATE,
             storage_path=path,
@@ -148,7 +149,7 @@ def _trainable(
     memory: "ray.ObjectRef[RowGroupsInMemory] | None",
     lease: Lease,
 ) -> object:
-    keeps = _KEPT_FOR_OTHERS if search.scheduler == "pbt" else _KEPT
+    keeps = _KEPT_FOR_OTHERS if search.config.scheduler == "pbt" else _KEPT
     starts = {
         trial.number: Pointer(trial.number, trial.drawings_seen, trial.results[-1].checkpoint)
         for trial in begun
@@ -163,7 +164,7 @@ def _trainable(
     job = Job(
         experiment=overlay(search.base.model_dump(mode="json", exclude_unset=True), ours),
         search_uri=search.uri,
-        report_at=report_at(search.config, search.scheduler),
+        report_at=report_at(search.config),
         objective=search.config.objective,
         keep_checkpoints=keeps,
         starts=starts,
@@ -180,14 +181,14 @@ def _trials(
     begun: list[TrialRecord],
     concurrent: int,
     resources: TrialResources,
-) -> dict[str, object]:
-    """The points to try, those that were begun first, and what they are tried under: arguments of a Tuner."""
+) -> tuple[dict[str, object] | None, ray.tune.TuneConfig]:
+    """The points to try, those that were begun first (None: the searcher makes them), and what they are tried under."""
     turns = Turns(concurrent)
     common = {
         "scheduler": Population(search.config, search.space, search.base, search.seed, turns)
-        if search.scheduler == "pbt"
+        if search.config.scheduler == "pbt"
         # What a begun trial has reported it won't report again.
-        else build_scheduler(search.scheduler, search.config, [*over, *begun]),
+        else build_scheduler(search.config, [*over, *begun]),
         # A trial that waits for workers of its own can't be stopped from inside: its actor ends with it.
         "reuse_actors": resources.workers == 1,
         "trial_name_creator": _name_of,
@@ -206,14 +207,12 @@ def _trials(
             numbers=[number for number in range(search.trials) if number not in known],
             begin_with=None if known else search.first(),
         )
-        return {
-            "tune_config": ray.tune.TuneConfig(
-                **common,
-                search_alg=searcher,
-                num_samples=search.trials - len(over),
-                max_concurrent_trials=concurrent,
-            )
-        }
+        return None, ray.tune.TuneConfig(
+            **common,
+            search_alg=searcher,
+            num_samples=search.trials - len(over),
+            max_concurrent_trials=concurrent,
+        )
     known_settings = {trial.number: _settings_now(trial) for trial in begun}
     done = {trial.number for trial in over}
     numbers = [
@@ -225,11 +224,11 @@ def _trials(
         {TRIAL: number} | (known_settings[number] if number in known_settings else points[number])
         for number in numbers
     ]
-    one_by_one = turns if search.scheduler == "pbt" else BasicVariantGenerator(max_concurrent=concurrent)
-    return {
-        "param_space": {POINT: ray.tune.grid_search(todo)},
-        "tune_config": ray.tune.TuneConfig(**common, search_alg=one_by_one, num_samples=1),
-    }
+    one_by_one = (
+        turns if search.config.scheduler == "pbt" else BasicVariantGenerator(max_concurrent=concurrent)
+    )
+    tune_config = ray.tune.TuneConfig(**common, search_alg=one_by_one, num_samples=1)
+    return {POINT: ray.tune.grid_search(todo)}, tune_config
 
 
 def _name_of(trial: Trial) -> str:

@@ -20,7 +20,7 @@ def apart(task: CriticTask) -> float:
     """How far the snapshot's weights lie from the trained ones."""
     kept = task.snapshot()
     return max(
-        float((kept[name] - weight.detach()).abs().max()) for name, weight in task.critic.named_parameters()
+        float((kept[name] - weight.detach()).abs().max()) for name, weight in task.net.named_parameters()
     )
 
 

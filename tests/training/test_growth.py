@@ -9,11 +9,6 @@ from doodle_dist.config.experiment import ScalingConfig
 from doodle_dist.training import growth
 from doodle_dist.training.growth import Beside, room_for_more, workers_that_fit
 
-
-def node(alive: bool = True, **resources: float) -> dict[str, object]:
-    return {"Alive": alive, "Resources": resources}
-
-
 ELASTIC = ScalingConfig(workers=4, workers_min=1, cpus_per_worker=2.0)
 
 
@@ -21,30 +16,29 @@ ELASTIC = ScalingConfig(workers=4, workers_min=1, cpus_per_worker=2.0)
     ("nodes", "fit"),
     [
         ([], 0),
-        ([node(memory=1e9)], 0),  # a head that schedules nothing
-        ([node(CPU=3.0)], 1),
-        ([node(CPU=3.0), node(CPU=3.0)], 2),  # half a worker on each is not a third one
-        ([node(CPU=3.0), node(alive=False, CPU=64.0)], 1),
-        ([node(CPU=64.0)], 4),
+        ([{"memory": 1e9}], 0),  # a head that schedules nothing
+        ([{"CPU": 3.0}], 1),
+        ([{"CPU": 3.0}, {"CPU": 3.0}], 2),  # half a worker on each is not a third one
+        ([{"CPU": 64.0}], 4),
     ],
 )
-def test_workers_fit_whole_on_nodes_that_live(nodes: list[dict[str, object]], fit: int) -> None:
+def test_workers_fit_whole_on_nodes(nodes: list[dict[str, float]], fit: int) -> None:
     assert workers_that_fit(ELASTIC, nodes) == fit
 
 
 def test_where_workers_take_gpus_the_scarcer_resource_counts() -> None:
     scaling = ScalingConfig(workers=8, workers_min=1, gpus_per_worker=1.0)
-    assert workers_that_fit(scaling, [node(CPU=64.0, GPU=2.0), node(CPU=64.0)]) == 2
+    assert workers_that_fit(scaling, [{"CPU": 64.0, "GPU": 2.0}, {"CPU": 64.0}]) == 2
 
 
 def test_only_an_elastic_run_below_its_most_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def nodes() -> list[dict[str, object]]:
+    def nodes() -> list[dict[str, float]]:
         asked.append(1)
-        return [node(CPU=4.0)]
+        return [{"CPU": 4.0}]
 
-    monkeypatch.setattr(growth.ray, "nodes", nodes)
+    monkeypatch.setattr(growth, "nodes_of_cluster", nodes)
     assert not room_for_more(ScalingConfig(workers=4), 1)()
     assert not room_for_more(ELASTIC, 4)()
     assert not asked

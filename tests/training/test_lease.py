@@ -11,7 +11,17 @@ import pytest
 
 from doodle_dist.data import storage
 from doodle_dist.training import lease
-from doodle_dist.training.lease import HeldError, Lease, LeaseLostError, acquire, check, held, newest_lease
+from doodle_dist.training.lease import (
+    HeldError,
+    Lease,
+    LeaseLostError,
+    acquire,
+    check,
+    held,
+    holder,
+    newest_lease,
+    wait_while_held,
+)
 
 QUICK = {"LEASE_S": 0.6, "BEAT_S": 0.1, "SETTLE_S": 0.0}
 
@@ -133,6 +143,33 @@ def test_a_damaged_lease_expires_unless_its_holder_writes_it(run_uri: str) -> No
     timer.join()
     storage.write_atomic(theirs.uri, b"")
     assert acquire(run_uri, silent).fence == theirs.fence + 1
+
+
+def test_who_waits_bears_a_half_written_lease_and_goes_on_once_it_is_given_back(
+    run_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "LEASE_S", 5.0)  # it doesn't expire meanwhile
+    theirs = elsewhere(run_uri)
+    storage.write_atomic(theirs.uri, b"")
+    timer = threading.Timer(0.3, write, [replace(theirs, released=True)])
+    timer.start()
+    wait_while_held(run_uri)
+    newest = holder(run_uri)
+    assert newest is not None
+    assert newest.released
+    timer.join()
+
+
+def test_who_waits_goes_on_where_the_holder_is_silent_or_dead_or_there_is_none(
+    run_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_while_held(run_uri)
+    theirs = write(elsewhere(run_uri))
+    wait_while_held(run_uri)
+    assert holder(run_uri) == theirs
+    monkeypatch.setattr(lease, "LEASE_S", 1000.0)  # waiting would be noticed
+    write(Lease(run_uri, 8, pid_started="another start"))
+    wait_while_held(run_uri)
 
 
 def test_of_many_that_come_at_once_one_gets_it(run_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ import pytest
 from doodle_dist.data import storage
 from doodle_dist.run.files import EVENTS, METRICS_LOG
 from doodle_dist.run.folder import read_events, read_metrics_log
-from doodle_dist.training.lease import _as_json, held
+from doodle_dist.training.checkpoint_store import CheckpointStore
+from doodle_dist.training.lease import _as_json, check, held
 from doodle_dist.training.metrics_log import MetricsLog
 from tests.s3 import S3Server
 
@@ -121,18 +122,40 @@ def test_events_on_an_object_store_go_on_from_the_last_checkpoint(s3_env: S3Serv
 def test_who_was_taken_over_puts_no_figures_over_the_other_s(s3_env: S3Server, s3_bucket: str) -> None:
     run = f"{s3_bucket}/run"
     with held(run, lambda _: None) as (lease, _):
-        mine = MetricsLog(run, 0, lease)
+        mine = MetricsLog(run, 0, lambda: check(lease))
         write(mine, (10, 20))
         mine.flush()
         theirs = replace(lease, fence=lease.fence + 1, token="another")
         storage.write_atomic(theirs.uri, _as_json(theirs))
-        other = MetricsLog(run, 20, theirs)
+        other = MetricsLog(run, 20, lambda: check(theirs))
         write(other, (30,))
         other.close()
         mine.note("finished")
         mine.close()
     assert points(run) == [(10, 10), (20, 20), (30, 30)]
     assert events(run) == []
+
+
+def test_workers_that_were_replaced_put_no_figures_over_the_new_ones(
+    s3_env: S3Server, s3_bucket: str
+) -> None:
+    run = f"{s3_bucket}/run"
+    with held(run, lambda _: None) as (lease, _):
+        before, after = (CheckpointStore(run, 1, lease, lambda _: None) for _ in range(2))
+        before.begin()
+        theirs = MetricsLog(run, 0, before.check_writer)
+        write(theirs, (10, 20))
+        theirs.flush()
+        after.begin()
+        mine = MetricsLog(run, 20, after.check_writer)
+        write(mine, (30,))
+        mine.note("checkpoint")
+        mine.flush()
+        write(theirs, (30, 40), offset=0.5)
+        theirs.note("failed")
+        theirs.close()
+        assert points(run) == [(10, 10), (20, 20), (30, 30)]
+        assert events(run) == [("checkpoint", 30)]
 
 
 @pytest.mark.parametrize("text", [b"5\n[]\n{}\n", b'{"event": "started", "at": "now", "drawings_seen": 0}\n'])

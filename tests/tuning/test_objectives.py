@@ -28,7 +28,7 @@ def search(task: str = "classifier", **table: object) -> SearchConfig:
 
 def test_the_figures_of_a_task_are_those_that_its_checkpoints_have(dataset: str, tmp_path: Path) -> None:
     from doodle_dist.training.context import Alone
-    from doodle_dist.training.task import Clock, LaneRandom, StepInput
+    from doodle_dist.training.task import LaneRandom, StepInput
     from doodle_dist.training.worker import build_task
 
     judge = save_run(tmp_path / "judge", "classifier-small")
@@ -46,7 +46,7 @@ def test_the_figures_of_a_task_are_those_that_its_checkpoints_have(dataset: str,
     for task, (preset, settings) in presets.items():
         experiment = load_experiment(preset, settings)
         built = build_task(experiment, manifest, manifest.categories, Alone(cpu))
-        found = built.evaluate([batch], Clock(0, 0, 1)).scalars
+        found = built.evaluate([batch]).scalars
         assert set(FIGURES[task]) <= set(found), task
 
 

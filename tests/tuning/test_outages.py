@@ -20,7 +20,7 @@ from doodle_dist.tuning import trial as trial_module
 from doodle_dist.tuning.follow import Follower
 from doodle_dist.tuning.ledger import Ledger, Request, read_search
 from doodle_dist.tuning.on_workers import run_trial_on_workers
-from doodle_dist.tuning.outages import is_of_the_place
+from doodle_dist.tuning.outages import is_of_the_place, own_reason
 from doodle_dist.tuning.resources import TrialResources
 from doodle_dist.tuning.trial import POINT, TRIAL, Job, run_trial
 
@@ -77,6 +77,25 @@ def test_what_the_place_is_to_blame_for(error: Exception) -> None:
 def test_what_the_trial_is_to_blame_for(error: Exception) -> None:
     assert not is_of_the_place(error)
     assert not is_of_the_place(cloudpickle.loads(cloudpickle.dumps(error)))
+
+
+def from_another(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NonFiniteError("a loss is not finite"), "a loss is not finite"),
+        (in_a_task(ValueError("no such\ncolumn")), "no such column"),
+        (from_another(ValueError("other nets than these"), KeyError("net")), "other nets than these"),
+        (of_workers(in_a_task(MemoryError("no room"))), "out of memory: no room"),
+        (of_workers(PROCESS), f"RayActorError: {PROCESS}"),
+    ],
+)
+def test_a_trial_s_reason_is_what_was_raised_inside_of_rays_wrappers(error: Exception, reason: str) -> None:
+    assert own_reason(error) == reason
 
 
 class _Trial:
@@ -184,11 +203,12 @@ def test_ray_tune_is_left_to_start_a_trial_again_whose_place_failed(
 
 
 @pytest.mark.parametrize("run", [one_worker, several_workers])
+@pytest.mark.parametrize("wrapped", [lambda error: error, in_a_task], ids=["as it is", "in a task"])
 def test_a_trial_s_own_mistake_is_reported_once(
     run: Callable[[Exception, pytest.MonkeyPatch], None],
+    wrapped: Callable[[Exception], Exception],
     reported: list[dict[str, object]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run(ArithmeticError("a mistake in a net"), monkeypatch)
-    (report,) = reported
-    assert "a mistake in a net" in str(report["reason"])
+    run(wrapped(ArithmeticError("a mistake in a net")), monkeypatch)
+    assert reported == [{"reason": "ArithmeticError: a mistake in a net"}]

@@ -61,17 +61,6 @@ def test_labels_of_the_colour_bar_stand_apart() -> None:
     assert plots._apart([18_024, 18_056]) == [18_024, 18_056]
 
 
-def test_searches_lie_over_one_another_where_they_are_searched_by_the_same() -> None:
-    both = plots.best_so_far_picture({"asha": asha(32), "another": asha(16)})
-    one = plots.best_so_far_picture({"asha": asha(32)})
-    assert has(both, "#ff7f0e")
-    assert not has(one, "#ff7f0e")
-    other = asha(16)
-    other.request = request("asha", 16, objective="judge/conditional_accuracy", mode="max")
-    with pytest.raises(ValueError, match="different figures"):
-        plots.best_so_far_picture({"asha": asha(32), "another": other})
-
-
 def test_bars_are_as_long_as_their_shares() -> None:
     picture = pixels(plots.importance_bars({"optim.a.lr": 0.8, "optim.b.lr": 0.2}, 1_250))
     blue = (picture == ImageColor.getrgb("#3d6fb4")).all(axis=-1).sum(axis=1)
@@ -92,7 +81,7 @@ def test_categories_numbers_of_zero_and_a_lonely_trial_can_be_drawn() -> None:
     record = asha(1)
     base = base_of(record)
     assert pixels(plots.objective_by_axis(record, base)).size
-    assert pixels(plots.best_so_far_picture({"one": record})).size
+    assert pixels(plots.best_so_far_picture(record)).size
     negative = asha(4)
     for trial in negative.trials.values():
         trial.results = [replace(one, objective=-1.0, elapsed_s=0.0) for one in trial.results]
@@ -106,6 +95,6 @@ def test_nothing_to_draw_is_said() -> None:
         with pytest.raises(ValueError, match="no trial"):
             draw(empty, base)
     with pytest.raises(ValueError, match="no trial"):
-        plots.best_so_far_picture({"none": empty})
+        plots.best_so_far_picture(empty)
     with pytest.raises(ValueError, match="no axis"):
         plots.importance_bars(importance_of(empty, base).shares, 0)

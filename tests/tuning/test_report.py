@@ -203,7 +203,7 @@ def test_the_json_is_all_that_was_found(
 
 def test_the_leaderboard_fits_a_terminal_of_80_columns() -> None:
     for record in (asha(), pbt(), without_results(asha())):
-        lines = leaderboard_lines(record, columns=80)
+        lines = leaderboard_lines(record, 80)
         exempt = ("report ", "best ", "  for seed")
         assert all(len(line) <= 80 for line in lines if not line.startswith(exempt))
     lines = leaderboard_lines(asha())

@@ -16,8 +16,8 @@ BASE = load_experiment("doodle-gan-small")
 
 def test_trials_report_where_their_scheduler_decides() -> None:
     asha, pbt = load_search("doodle-gan-small", BASE), load_search("doodle-gan-small", BASE, scheduler="pbt")
-    assert report_at(asha, "asha") == asha.rungs()
-    reports = report_at(pbt, "pbt")
+    assert report_at(asha) == asha.rungs()
+    reports = report_at(pbt)
     assert {after - before for before, after in itertools.pairwise(reports)} == {pbt.perturb_every}
     assert reports[-1] == pbt.drawings
 
@@ -27,7 +27,7 @@ def test_asha_stops_what_is_worse_than_earlier_trials_at_the_same_rung(earlier: 
     search = load_search("doodle-gan-small", BASE)
     rung = search.first_rung
     before = [TrialRecord(n, {}, [Result(rung, 10.0 + n, 0.0, {})], "stopped") for n in range(8)]
-    scheduler = build_scheduler("asha", search, before if earlier else [])
+    scheduler = build_scheduler(search, before if earlier else [])
     answers = {}
     for objective in (5.0, 100.0):
         trial = SimpleNamespace(trial_id=f"t{objective}")
@@ -45,7 +45,7 @@ def test_asha_lets_a_first_bad_trial_pass_only_where_nothing_is_known() -> None:
     answers = []
     for known in ([], before):
         scheduler, trial = (
-            build_scheduler("asha", search, known),
+            build_scheduler(search, known),
             SimpleNamespace(trial_id="t"),
         )
         scheduler.on_trial_add(None, trial)
@@ -58,7 +58,7 @@ def test_asha_lets_a_first_bad_trial_pass_only_where_nothing_is_known() -> None:
 def test_asha_lets_a_trial_at_its_end_end_by_itself(overshoot: int) -> None:
     search = load_search("doodle-gan-small", BASE)
     before = [TrialRecord(n, {}, [Result(search.drawings, 1.0 + n, 0.0, {})], "finished") for n in range(8)]
-    scheduler, trial = build_scheduler("asha", search, before), SimpleNamespace(trial_id="t")
+    scheduler, trial = build_scheduler(search, before), SimpleNamespace(trial_id="t")
     scheduler.on_trial_add(None, trial)
     result = {"drawings_seen": search.drawings + overshoot, search.objective: 100.0}
     assert scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE

@@ -1,0 +1,80 @@
+"""What a task that trains one net by one loss does, whatever the net: augmentation, descent, average, state."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.optim import OptimizerConfig
+from doodle_dist.models import augment
+from doodle_dist.models.ema import ExponentialMovingAverage
+from doodle_dist.schedules import augment_now, ema_halflife
+from doodle_dist.training.optim import Optimizer
+from doodle_dist.training.precision import Precision
+from doodle_dist.training.task import Clock, StepInput
+
+
+class OneNet:
+    """What tasks of one net have in common; ``step`` and ``evaluate`` are theirs."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        net: nn.Module,
+        optim: OptimizerConfig,
+        *,
+        device: torch.device,
+        world_size: int,
+    ) -> None:
+        """The net is on its device, its loss wrapped: the average begins as a copy of weights that all ranks share."""
+        self.net, self.device, self.world_size = net, device, world_size
+        self.augment, self.ema_config = experiment.model.augment, experiment.ema
+        self.precision = Precision(experiment.precision, device)
+        self.optimizer = Optimizer(net, optim)
+        self.ema = ExponentialMovingAverage(net)
+        self._norm = torch.zeros((), device=device)
+
+    def begin(self) -> None:
+        """Nothing: it begins with its initial weights."""
+
+    def _augmented(self, batch: StepInput, clock: Clock) -> Tensor:
+        """The batch's pictures [B, C, H, W], changed at random as far as that goes by now."""
+        config = augment_now(self.augment, clock.drawings_seen, clock.total_drawings)
+        changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), config)
+        return augment.apply(batch.images, changes, config)
+
+    def _descend(self, losses: Tensor, batch: StepInput, clock: Clock) -> Tensor:
+        """One update by the losses [B] of this rank's drawings; its part of the global batch's mean."""
+        loss = losses.sum() / batch.global_rows
+        self._norm = self.optimizer.descend(loss, clock, self.world_size)
+        halflife = ema_halflife(self.ema_config, clock.drawings_seen)
+        self.ema.update(self.net, batch.global_rows, halflife)
+        return loss.detach()
+
+    def gauges(self) -> Mapping[str, float]:
+        return {"optim/lr": self.optimizer.lr, "optim/gradient_norm": float(self._norm)}
+
+    def health(self) -> Tensor:
+        return self._norm
+
+    def failures(self, figures: Mapping[str, float]) -> Mapping[str, str]:
+        return {}
+
+    def pictures(self) -> Mapping[str, NDArray[np.uint8]]:
+        return {}
+
+    def state_dict(self) -> dict[str, object]:
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])  # type: ignore[arg-type]
+
+    def _parts(self) -> dict[str, nn.Module | Optimizer]:
+        return {"net": self.net, "ema": self.ema.average, "optimizer": self.optimizer}
+
+    def snapshot(self) -> dict[str, Tensor]:
+        return self.ema.average.state_dict()

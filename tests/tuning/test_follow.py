@@ -1,0 +1,17 @@
+"""What a person and the ledger are told of a running search."""
+
+from pathlib import Path
+
+from doodle_dist.tuning.trial import DRAWINGS
+from tests.tuning.test_outages import _Trial, follower_of
+
+
+def test_drawings_that_come_as_a_float_are_counted_whole(tmp_path: Path) -> None:
+    """Ray Train's workers report numbers of one kind."""
+    follower, trial = follower_of(tmp_path, 1), _Trial(0, tmp_path)
+    follower.on_trial_start(0, [], trial)
+    objective = follower.ledger.record.objective
+    follower.on_trial_result(1, [], trial, {DRAWINGS: 18_000.0, objective: 30.0, "config": trial.config})
+    assert "best 30 (trial 0, 18,000 drawings)" in follower.headline()
+    (result,) = follower.ledger.record.trials[0].results
+    assert isinstance(result.drawings_seen, int)
