@@ -337,6 +337,9 @@ def _request(search: Search) -> Request:
     )
 
 
+_SAY_AFTER_S = 120.0
+
+
 def _gpus_per_trial(base: Experiment, options: Options) -> float:
     """The share of a GPU that a trial's worker is given; 0 in a cluster without GPUs."""
     if options.gpus_per_trial is not None:
@@ -345,7 +348,10 @@ def _gpus_per_trial(base: Experiment, options: Options) -> float:
         return 0.0
     if options.workers_per_trial > 1:
         return 1.0
-    return float(ray.get(measured_gpu_share.remote(base.model_dump(mode="json"))))
+    asked = measured_gpu_share.remote(base.model_dump(mode="json"))
+    if not ray.wait([asked], timeout=_SAY_AFTER_S)[0]:
+        say("waiting for a whole GPU, to measure what a trial takes of it; --gpus-per-trial says so without")
+    return float(ray.get(asked))
 
 
 if __name__ == "__main__":

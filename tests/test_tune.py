@@ -170,3 +170,23 @@ def test_a_critic_that_trials_begin_with_and_that_is_not_there_is_refused(
     experiment = load_run("doodle-gan-small", settings, {"data.uri": dataset, "storage": str(tmp_path)})
     with pytest.raises(ValueError, match=r"gan\.critic_from=.*nowhere: there is no run with a checkpoint"):
         plan_search(experiment, load_search("doodle-gan-small", experiment), trials=4)
+
+
+def test_who_waits_for_a_gpu_to_measure_on_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Taken:
+        @staticmethod
+        def remote(experiment: object) -> str:
+            return "a reference"
+
+    monkeypatch.setattr(driver, "measured_gpu_share", Taken)
+    monkeypatch.setattr(driver.ray, "cluster_resources", lambda: {"GPU": 1.0})
+    monkeypatch.setattr(driver.ray, "get", lambda reference: 0.25)
+    base = load_run("doodle-gan-small", (), {"data.uri": "nowhere"})
+    for done, said in ((["a reference"], ""), ([], "waiting for a whole GPU")):
+        monkeypatch.setattr(driver.ray, "wait", lambda references, timeout, done=done: (done, references))
+        assert driver._gpus_per_trial(base, Options()) == 0.25
+        told = capsys.readouterr().err
+        assert told.startswith(said)
+        assert bool(told) == bool(said)

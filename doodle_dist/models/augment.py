@@ -56,8 +56,8 @@ def changes(uniform: Tensor, config: AugmentConfig) -> Augmentation:
     else:
         shifts = signed[:, 2:4] * config.translate_px
     # Brightness U(-1/2, 1/2) on pictures in [-1, 1], saturation U(0, 2), contrast U(1/2, 3/2).
-    spread = uniform.new_tensor([1.0, 2.0, 1.0])
-    colors = (uniform[:, 8:11] - 0.5) * spread * moved[:, None] + uniform.new_tensor([0.0, 1.0, 1.0])
+    brightness, saturation, contrast = ((uniform[:, 8:11] - 0.5) * moved[:, None]).unbind(1)
+    colors = torch.stack([brightness, 2 * saturation + 1, contrast + 1], 1)
     return Augmentation(matrices, shifts, uniform[:, 5:7], uniform[:, 7] < config.cutout_probability, colors)
 
 
@@ -106,10 +106,14 @@ def _shift(x: Tensor, shifts: Tensor, most: int) -> Tensor:
 
 def _affine(x: Tensor, matrices: Tensor, shifts: Tensor) -> Tensor:
     """Turn and scale about the centre, then move: output at p is input at M⁻¹ (p - shift), bilinear."""
-    size = shifts.new_tensor([x.shape[3], x.shape[2]])
     with torch.autocast(x.device.type, enabled=False):  # bfloat16's places are hundredths of a pixel apart
-        inverse = torch.linalg.inv(matrices)
-        offset = -inverse @ (shifts * 2 / size)[:, :, None]  # in affine_grid's units, where a side is 2
+        a, b, c, d = matrices.flatten(1).unbind(
+            1
+        )  # torch.linalg.inv would wait for the device, to look for errors
+        inverse = torch.stack([d, -b, -c, a], 1).view(-1, 2, 2) / (a * d - b * c)[:, None, None]
+        # In affine_grid's units, where a side is 2.
+        moved = torch.stack([shifts[:, 0] * 2 / x.shape[3], shifts[:, 1] * 2 / x.shape[2]], 1)
+        offset = -inverse @ moved[:, :, None]
         grid = F.affine_grid(torch.cat([inverse, offset], dim=2), list(x.shape), align_corners=False)
         return F.grid_sample(x - BLANK, grid, align_corners=False) + BLANK
 

@@ -192,7 +192,7 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         axes = [0, *range(2, x.dim())]
         shape = [1, channels] + [1] * (x.dim() - 2)
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # as torch's own statistics
-        count = wide.new_tensor([x.numel() // channels])
+        count = wide.new_full((1,), x.numel() // channels)  # filled there: new_tensor would copy, and wait
         totals = _sum_over_ranks(torch.cat([wide.sum(axes), count]))  # [C + 1]
         total = totals[-1].detach()
         mean = totals[:-1] / total

@@ -18,7 +18,7 @@ from doodle_dist.data.retry import patience
 from doodle_dist.data.scratch import new_folder
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.stream import Batch
-from doodle_dist.pictures import png, to_images
+from doodle_dist.pictures import png, to_device, to_images
 from doodle_dist.training.audit import AuditWriter
 from doodle_dist.training.checkpoint import save_checkpoint
 from doodle_dist.training.context import Context
@@ -75,7 +75,7 @@ def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepIn
     """A batch of the stream as a task takes it, with the random numbers that belong to its step."""
     return StepInput(
         images=to_images(batch.pixels, device),
-        labels=torch.from_numpy(batch.labels).to(device),
+        labels=to_device(batch.labels, device),
         global_rows=batch.global_rows,
         random=LaneRandom(seed, step, batch.lane_rows, device),
     )

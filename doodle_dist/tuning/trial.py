@@ -87,9 +87,20 @@ def run_trial(config: dict[str, Any], job: Job, memory: RowGroupsInMemory | None
         experiment = experiment_with(build(job.experiment), settings)
         _train(experiment, settings, number, run_uri, job, memory)
     except Exception as error:
-        if is_of_the_place(error):
-            raise
+        if is_of_the_place(error) or _has_lost_its_gpu():
+            raise  # and this process ends: the next trial would be given it
         ray.tune.report({REASON: own_reason(error)})
+
+
+def _has_lost_its_gpu() -> bool:
+    """Whether CUDA refuses this process everything from now on, as after an illegal access."""
+    if not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 def this_trial() -> int:

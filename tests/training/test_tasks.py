@@ -9,7 +9,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.gan import AdversarialConfig
@@ -468,3 +470,33 @@ def test_half_precision_pictures_are_turned_in_full_precision_in_a_generators_up
     labels = torch.zeros(2, dtype=torch.int64)
     loss = update(torch.zeros(2, 4), labels, torch.zeros(2, 1, 28, 28), torch.ones(2), changes, config, None)
     assert loss.isfinite().all()
+
+
+class Questions(TorchDispatchMode):
+    """What a step asks of its device, and would wait for on a GPU: values, whether all went well, constants brought."""
+
+    ASKED = ("_local_scalar_dense", "_linalg_check_errors", "lift_fresh", "nonzero")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def,override]
+        name = str(function)
+        if any(one in name for one in self.ASKED):
+            self.asked.add(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_step_waits_for_nothing_of_its_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On CPUs alone it looks whether its labels are in range.
+    monkeypatch.setattr(functional, "one_hot", lambda y, number: (y[:, None] == torch.arange(number)).long())
+    changes = ["rotate_deg=10", "scale_log=0.1", "translate_px=2", "color=true", "cutout_px=4"]
+    task = build(experiment_for(name, *(f"model.augment.{one}" for one in changes)))
+    given = [(part(step), Clock(step, step * LANES * ROWS, 1000)) for step in range(5)]
+    task.step(*given[0])  # the first has what is made once
+    with Questions() as questions:
+        for one in given[1:]:
+            task.step(*one)
+    assert questions.asked == set()

@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import ray.tune
+import torch
 from ray import cloudpickle
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, RayActorError, RayTaskError
 from ray.train import TrainingFailedError
@@ -200,6 +202,21 @@ def test_ray_tune_is_left_to_start_a_trial_again_whose_place_failed(
     with pytest.raises((type(error), TrainingFailedError)):
         run(error, monkeypatch)
     assert reported == []
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_process_whose_gpu_is_lost_is_given_no_other_trial(
+    is_lost: bool, reported: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def synchronize() -> None:
+        if is_lost:
+            raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    with pytest.raises(RuntimeError, match="illegal") if is_lost else nullcontext():
+        one_worker(RuntimeError("an illegal memory access"), monkeypatch)
+    assert len(reported) == (not is_lost)
 
 
 @pytest.mark.parametrize("run", [one_worker, several_workers])
