@@ -80,10 +80,10 @@ def _explain(error: Exception) -> tuple[str, int]:
     from doodle_dist.data.storage_errors import StorageError
     from doodle_dist.errors import WorkFailedError, one_line, root_cause
 
+    if "ray" in sys.modules and isinstance(error, sys.modules["ray"].exceptions.RayError):
+        return one_line(root_cause(error)), 1  # one of a task's, under way, whatever it is there
     if isinstance(error, WorkFailedError):
         return one_line(error), 1
-    if "ray" in sys.modules and isinstance(error, sys.modules["ray"].exceptions.RayError):
-        return one_line(root_cause(error)), 1  # one of a task's, under way
     if isinstance(error, (ValueError, StorageError)):
         return one_line(error), 2
     if isinstance(error, OSError) and error.filename:

@@ -83,7 +83,7 @@ def train(
             return _result(run_uri, total, was_asked=False)
         refuse_missing_runs(experiment, run_uri)
         need = need_of(experiment)
-        with at_rest(), _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
+        with _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
             connect(need, local=local, debug=debug)
             check_resources(need, wait_s)
         gpus = ray.cluster_resources().get("GPU", 0.0)
@@ -132,9 +132,10 @@ def _imported_meanwhile(*modules: str) -> Iterator[None]:
     """Import modules while the block waits for something else. None of them may import what the block does."""
 
     def work() -> None:
-        for module in modules:
-            with suppress(ImportError):  # said where it is needed
-                importlib.import_module(module)
+        with at_rest():
+            for module in modules:
+                with suppress(ImportError):  # said where it is needed
+                    importlib.import_module(module)
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -4,8 +4,10 @@ import sys
 from typing import NoReturn
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from doodle_dist import cli
+from doodle_dist.errors import WorkFailedError
 
 
 def names_that_raise(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,3 +58,17 @@ def test_no_command_is_answered_with_the_help(words: list[str], capsys: pytest.C
         cli.main(words)
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith("Usage: doodle-dist")
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["here", "in a task of Ray's"])
+def test_work_that_failed_is_its_own_line_wherever_it_was_done(
+    wrapped: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error: Exception = WorkFailedError("a loss is not finite at step 3")
+    if wrapped:
+        error = RayTaskError("work", "a long traceback", error).as_instanceof_cause()
+    names_that_raise(error, monkeypatch)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["config", "list"])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "doodle-dist: a loss is not finite at step 3\n"

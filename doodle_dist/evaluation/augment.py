@@ -80,6 +80,11 @@ def run_experiment(request: Request) -> Findings:
         need = Need(1, request.cpus, request.gpus, data_cpus=0)
         connect(need, local=request.local, debug=request.debug)
         check_resources(need, request.wait_s)
+        gpus = ray.cluster_resources().get("GPU", 0.0)
+        if gpus and not request.gpus and not request.quiet:
+            log.say(
+                f"training on CPUs: the cluster has {gpus:g} GPUs, and --gpus gives each task one, or a share"
+            )
         _run_tasks(world, todo, _Progress(len(jobs), len(jobs) - len(todo), request.quiet))
     found = _findings(world)
     storage.write_atomic(

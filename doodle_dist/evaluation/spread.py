@@ -29,12 +29,16 @@ class Spread:
             return [work(0, 1)]
         import ray
 
+        from doodle_dist import log
         from doodle_dist.ray_cluster import Need, check_resources, connect
 
         need = Need(workers, cpus_per_worker=1, gpus_per_worker=0, data_cpus=0)
         connect(need, local=self.local, debug=self.debug)
         check_resources(need, self.wait_s)
-        gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0
+        there = ray.cluster_resources().get("GPU", 0.0)
+        gpus = 1 if there >= workers else 0
+        if there and not gpus:
+            log.say(f"working on CPUs: {workers} workers, and the cluster has {there:g} GPUs")
         # Not by `options`: with them a process that holds one GPU may be used again for a task of another.
         task = ray.remote(num_cpus=1, num_gpus=gpus)(_part)
         shared = ray.put(work)  # nets and all, once

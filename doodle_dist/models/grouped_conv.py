@@ -21,7 +21,8 @@ class GroupedConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+        is_differentiated = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        if not is_differentiated or torch.is_autocast_enabled(x.device.type):
             return super().forward(x)
         how = _How(self.stride, (int(self.padding[0]), int(self.padding[1])), self.groups)
         y = _apply(_Convolution, x, self.weight, how)

@@ -41,7 +41,7 @@ def cursor_from(document: bytes, beginning: Cursor) -> Cursor:
     Raises ValueError where the run is asked to go on with another order.
     """
     said = orjson.loads(document)
-    cursor = Cursor(**(said | {"categories": tuple(said["categories"])}))
+    cursor = Cursor(**(said | {"categories": tuple(said.get("categories", ()))}))
     for name in _ORDER:
         had, asked = getattr(cursor, name), getattr(beginning, name)
         if had != asked:

@@ -12,8 +12,8 @@ class Precision:
 
     def __init__(self, setting: str, device: torch.device) -> None:
         self.device, self.dtype = device, autocast_dtype(setting, device)
-        if device.type == "cuda" and setting == "fp32":
-            torch.backends.cudnn.allow_tf32 = False
+        if device.type == "cuda":  # set either way: a trial's process may have had another setting before
+            torch.backends.cudnn.allow_tf32 = setting != "fp32"
 
     def autocast(self, wanted: bool = True) -> torch.autocast:
         """The context of a forward pass, in full precision too where it is not ``wanted``."""

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from doodle_dist import log
 from doodle_dist.errors import one_line, root_cause
 from doodle_dist.progress_line import duration
 from doodle_dist.training.lease import LeaseLostError
@@ -52,6 +53,7 @@ class Follower(Callback):
         """``is_lost`` is set where another driver takes the search over: then Ray Tune's loop ends, with an error."""
         self.ledger, self.concurrent, self.resources, self.is_lost = ledger, concurrent, resources, is_lost
         self.console = Console(file=sys.stderr, quiet=quiet)
+        self.is_live = self.console.is_terminal and not log.is_json()
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
         self.began, self.drawn, self.printed = time.monotonic(), 0.0, 0.0
         self.seen_before = ledger.record.drawings_seen
@@ -64,7 +66,7 @@ class Follower(Callback):
     # --- what Ray Tune tells ----------------------------------------------------------------------------
 
     def setup(self, **info: object) -> None:
-        if self.console.is_terminal:
+        if self.is_live:
             self.live.start()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
@@ -118,24 +120,30 @@ class Follower(Callback):
         self.ledger.trial_ended(number, status, reason)
         if reason:
             what = "was interrupted" if status == "interrupted" else "failed"
-            self.console.print(Text(f"trial {number} {what}: {reason}", "yellow"), soft_wrap=True)
+            self._say(f"trial {number} {what}: {reason}", "yellow")
 
     # --- what a person sees -----------------------------------------------------------------------------
 
     def show(self) -> None:
         """Draw the table again, if a second has passed; without a terminal, a line now and then."""
         now = time.monotonic()
-        if self.console.is_terminal and now - self.drawn > _DRAW_EVERY_S:
+        if self.is_live and now - self.drawn > _DRAW_EVERY_S:
             self.drawn = now
             self.live.update(self.table(), refresh=True)
-        elif not self.console.is_terminal and now - self.printed > _PLAIN_EVERY_S:
+        elif not self.is_live and now - self.printed > _PLAIN_EVERY_S:
             self.printed = now
-            self.console.print(self.headline(), highlight=False, soft_wrap=True)
+            self._say(self.headline())
 
     def close(self) -> None:
         """Leave the last state on the screen."""
         self.live.stop()
-        self.console.print(self.headline(), highlight=False, soft_wrap=True)
+        self._say(self.headline())
+
+    def _say(self, text: str, style: str = "") -> None:
+        if log.is_json():
+            log.tell(text)
+        else:
+            self.console.print(Text(text, style), soft_wrap=True)
 
     def headline(self) -> str:
         """``31/64 trials: 2 run, 3 stopped …  512 drawings/s  ETA 0:12:30  best 34.1 (trial 12)``"""

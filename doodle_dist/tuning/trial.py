@@ -25,6 +25,7 @@ from doodle_dist.config.search import experiment_with
 from doodle_dist.config.search_space import Settings
 from doodle_dist.data import locations, retry, storage
 from doodle_dist.data.stream_rows import RowGroupsInMemory
+from doodle_dist.errors import root_cause
 from doodle_dist.training.checkpoint_store import fetch, new_name, read_commit, store, stored_checkpoints
 from doodle_dist.training.context import Alone
 from doodle_dist.training.lease import Lease, check
@@ -74,7 +75,7 @@ def run_trial(config: dict[str, Any], job: Job, memory: RowGroupsInMemory | None
 
     ``config`` is {"point": the trial's settings}. What Python raises is reported as the trial's ``reason`` and not
     raised: it would come again. A process that dies is started again by Ray Tune, and so is a trial whose store, disk
-    or cluster failed it.
+    or cluster failed it, and one after which CUDA refuses its process everything.
     """
     # How long Ray Tune waits for a stopped trial to let go of its process: it has curves to upload.
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")
@@ -87,7 +88,9 @@ def run_trial(config: dict[str, Any], job: Job, memory: RowGroupsInMemory | None
         experiment = experiment_with(build(job.experiment), settings)
         _train(experiment, settings, number, run_uri, job, memory)
     except Exception as error:
-        if is_of_the_place(error) or _has_lost_its_gpu():
+        # This process lives: one of Ray's that has died is another's, of Ray Data say.
+        is_of_another = isinstance(root_cause(error), ray.exceptions.RayError)
+        if is_of_the_place(error) or is_of_another or _has_lost_its_gpu():
             raise  # and this process ends: the next trial would be given it
         ray.tune.report({REASON: own_reason(error)})
 

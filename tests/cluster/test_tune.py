@@ -176,7 +176,7 @@ def test_trials_that_go_wrong_are_recorded_and_the_search_goes_on(
         settings=("model.classifier.name=tests.tuning.misbehaving:Misbehaving",),
         scheduler="none",
     )  # fmt: skip
-    record = tune(plan_search(experiment, search, trials=5), Options(quiet=True))
+    record = tune(plan_search(experiment, search, trials=5), Options(quiet=True, concurrent=2))
     found = {}
     for trial in record.trials.values():
         found[trial.settings["model.classifier.feature_dim"]] = (trial.status, trial.reason)

@@ -48,3 +48,5 @@ def test_fp32_is_that_in_a_gpus_convolutions_too(
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     Precision(setting, device)
     assert torch.backends.cudnn.allow_tf32 is kept
+    Precision("auto", GPU)
+    assert torch.backends.cudnn.allow_tf32, "of the next trial in this process"

@@ -204,6 +204,14 @@ def test_ray_tune_is_left_to_start_a_trial_again_whose_place_failed(
     assert reported == []
 
 
+def test_a_process_of_ray_data_that_dies_is_not_a_trial_s_own(
+    reported: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RayActorError):
+        one_worker(PROCESS, monkeypatch)
+    assert reported == []
+
+
 @pytest.mark.parametrize("is_lost", [True, False])
 def test_a_process_whose_gpu_is_lost_is_given_no_other_trial(
     is_lost: bool, reported: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
