@@ -14,6 +14,7 @@ from doodle_dist.training.cursor import Cursor
 
 SMALL = {
     "classifier-small": ["model.classifier.width=4"],
+    "doodle-gan": ["model.generator.width=8", "model.critic.width=8"],
     "doodle-gan-small": ["model.generator.width=8", "model.critic.width=8"],
 }
 
