@@ -210,6 +210,12 @@ def nodes_of_cluster() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def say_of_idle_gpus(how: str) -> None:
+    """What is trained takes no GPU: say so where the cluster has some, and ``how`` they are taken."""
+    if gpus := ray.cluster_resources().get("GPU"):
+        say(f"training on CPUs: the cluster has {gpus:g} GPUs, and {how}")
+
+
 @_on_hangup(signal.default_int_handler)  # as Ctrl-C: what was asked of an autoscaler is taken back
 def check_resources(need: Need, wait_s: float = 0.0) -> None:
     """Raise NotEnoughResourcesError where the cluster can't hold ``need``, after ``wait_s`` for an autoscaler."""

@@ -24,7 +24,7 @@ from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.log import say
-from doodle_dist.ray_cluster import check_resources, connect, need_of
+from doodle_dist.ray_cluster import check_resources, connect, need_of, say_of_idle_gpus
 from doodle_dist.run.stopped import forget_reason, noted_reason
 from doodle_dist.training import progress
 from doodle_dist.training.asked import Asked, asked_to_stop
@@ -86,9 +86,8 @@ def train(
         with _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
             connect(need, local=local, debug=debug)
             check_resources(need, wait_s)
-        gpus = ray.cluster_resources().get("GPU", 0.0)
-        if gpus and not experiment.scaling.gpus_per_worker and not quiet:
-            say(f"training on CPUs: the cluster has {gpus:g} GPUs, and --gpus 1 gives each worker one")
+        if not experiment.scaling.gpus_per_worker and not quiet:
+            say_of_idle_gpus("--gpus 1 gives each worker one")
         board = progress.new_board()
         with progress.shown(board, quiet), asked_to_stop() as asked:
             _run(experiment, run_uri, board, mine, asked, is_lost)

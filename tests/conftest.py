@@ -1,6 +1,8 @@
 """Fixtures for all tests."""
 
 import gc
+import io
+import logging
 import os
 import tempfile
 
@@ -69,6 +71,20 @@ def shared_data() -> Path:
     if not (folder / "simplified").is_dir():
         pytest.skip(f"no real drawings at {folder}")
     return folder
+
+
+@pytest.fixture
+def json_lines() -> Iterator[io.StringIO]:
+    """Where JSON lines go; the root logger and what is bound are as before in the end."""
+    from doodle_dist import log
+
+    root, stream = logging.getLogger(), io.StringIO()
+    handlers, bound = list(root.handlers), dict(log._bound)
+    log.use_json(stream)
+    yield stream
+    root.handlers = handlers
+    log._bound.clear()
+    log._bound.update(bound)
 
 
 def write_drawings(folder: Path, counts: dict[str, int], first_key: int = 1) -> None:

@@ -5,7 +5,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -16,25 +15,13 @@ from doodle_dist.data.commands import rasterize_file, synthesize_files
 from tests.imports import modules
 
 
-@pytest.fixture
-def lines() -> Iterator[io.StringIO]:
-    """Where JSON lines go; the root logger and what is bound are as before in the end."""
-    root, stream = logging.getLogger(), io.StringIO()
-    handlers, bound = list(root.handlers), dict(log._bound)
-    log.use_json(stream)
-    yield stream
-    root.handlers = handlers
-    log._bound.clear()
-    log._bound.update(bound)
-
-
-def test_lines_say_run_rank_and_step_and_other_libraries_write_them_too(lines: io.StringIO) -> None:
+def test_lines_say_run_rank_and_step_and_other_libraries_write_them_too(json_lines: io.StringIO) -> None:
     log.bind(run="judge", rank=1, step=40)
     log.tell("progress", {"drawings_seen": 640.0})
     logging.getLogger("s3fs").warning("a %s of two\nlines", "message")
     log.bind(step=41)
     log.tell("late", {"message": "hidden", "run": "another"}, logging.ERROR)
-    first, second, third = [orjson.loads(text) for text in lines.getvalue().splitlines()]
+    first, second, third = [orjson.loads(text) for text in json_lines.getvalue().splitlines()]
     assert (first["run"], first["rank"], first["step"]) == ("judge", 1, 40)
     assert (first["message"], first["level"], first["drawings_seen"]) == ("progress", "info", 640.0)
     assert first["at"].endswith("Z")
@@ -42,26 +29,26 @@ def test_lines_say_run_rank_and_step_and_other_libraries_write_them_too(lines: i
     assert (third["message"], third["run"], third["step"], third["level"]) == ("late", "judge", 41, "error")
 
 
-def test_an_error_is_one_line_with_its_traceback(lines: io.StringIO) -> None:
+def test_an_error_is_one_line_with_its_traceback(json_lines: io.StringIO) -> None:
     try:
         raise ValueError("no such thing")
     except ValueError:
         logging.getLogger("x").exception("failed")
-    [text] = lines.getvalue().splitlines()
+    [text] = json_lines.getvalue().splitlines()
     assert "ValueError: no such thing" in orjson.loads(text)["error"]
 
 
-def test_asking_twice_writes_once(lines: io.StringIO) -> None:
-    log.use_json(lines)
+def test_asking_twice_writes_once(json_lines: io.StringIO) -> None:
+    log.use_json(json_lines)
     log.tell("once")
-    assert len(lines.getvalue().splitlines()) == 1
+    assert len(json_lines.getvalue().splitlines()) == 1
     assert log.is_json()
 
 
-def test_what_a_person_is_told_is_a_line_of_json_too(lines: io.StringIO) -> None:
+def test_what_a_person_is_told_is_a_line_of_json_too(json_lines: io.StringIO) -> None:
     log.bind(run="judge")
     log.say("stopping: the run is saved first")
-    said = orjson.loads(lines.getvalue())
+    said = orjson.loads(json_lines.getvalue())
     assert (said["message"], said["level"], said["run"]) == (
         "stopping: the run is saved first",
         "info",
@@ -81,7 +68,7 @@ def test_what_is_on_stderr_is_told_through_here() -> None:
 
 
 def test_a_command_shows_no_bar_beside_json_and_tells_bad_records_in_it(
-    lines: io.StringIO, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    json_lines: io.StringIO, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     synthesize_files(str(tmp_path), 20, 1, 0)
     (file,) = tmp_path.glob("*.ndjson")
@@ -90,7 +77,7 @@ def test_a_command_shows_no_bar_beside_json_and_tells_bad_records_in_it(
     told = capsys.readouterr()
     assert told.err == ""
     assert "20 drawings" in told.out
-    [said] = [orjson.loads(text)["message"] for text in lines.getvalue().splitlines()]
+    [said] = [orjson.loads(text)["message"] for text in json_lines.getvalue().splitlines()]
     assert said.startswith(f"{file}:1: ")
 
 

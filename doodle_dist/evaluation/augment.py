@@ -41,7 +41,7 @@ from doodle_dist.evaluation.augment_training import Made, Score, train_classifie
 from doodle_dist.models.base import sees_label
 from doodle_dist.models.registry import build_generator
 from doodle_dist.progress_line import duration
-from doodle_dist.ray_cluster import Need, check_resources, connect
+from doodle_dist.ray_cluster import Need, check_resources, connect, say_of_idle_gpus
 
 _POLL_S = 1.0
 
@@ -80,11 +80,8 @@ def run_experiment(request: Request) -> Findings:
         need = Need(1, request.cpus, request.gpus, data_cpus=0)
         connect(need, local=request.local, debug=request.debug)
         check_resources(need, request.wait_s)
-        gpus = ray.cluster_resources().get("GPU", 0.0)
-        if gpus and not request.gpus and not request.quiet:
-            log.say(
-                f"training on CPUs: the cluster has {gpus:g} GPUs, and --gpus gives each task one, or a share"
-            )
+        if not request.gpus and not request.quiet:
+            say_of_idle_gpus("--gpus gives each task one, or a share")
         _run_tasks(world, todo, _Progress(len(jobs), len(jobs) - len(todo), request.quiet))
     found = _findings(world)
     storage.write_atomic(

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from doodle_dist.errors import WorkFailedError
-from doodle_dist.pictures import to_images
+from doodle_dist.pictures import to_device, to_images
 from doodle_dist.training.task import Clock, LaneRandom, StepInput, Task
 
 
@@ -24,7 +24,7 @@ def take_step(
     Raises WorkFailedError where its loss or a gradient is not finite.
     """
     random = LaneRandom(seed, clock.step, ((0, len(labels)),), device)
-    images, wanted = to_images(pixels, device), torch.from_numpy(labels).to(device)
+    images, wanted = to_images(pixels, device), to_device(labels, device)
     task.step(StepInput(images, wanted, len(labels), random), clock)
     if not math.isfinite(float(task.health())):
         raise WorkFailedError(

@@ -107,9 +107,8 @@ def _shift(x: Tensor, shifts: Tensor, most: int) -> Tensor:
 def _affine(x: Tensor, matrices: Tensor, shifts: Tensor) -> Tensor:
     """Turn and scale about the centre, then move: output at p is input at M⁻¹ (p - shift), bilinear."""
     with torch.autocast(x.device.type, enabled=False):  # bfloat16's places are hundredths of a pixel apart
-        a, b, c, d = matrices.flatten(1).unbind(
-            1
-        )  # torch.linalg.inv would wait for the device, to look for errors
+        # Not by torch.linalg.inv, which waits for the device, to look for errors.
+        a, b, c, d = matrices.flatten(1).unbind(1)
         inverse = torch.stack([d, -b, -c, a], 1).view(-1, 2, 2) / (a * d - b * c)[:, None, None]
         # In affine_grid's units, where a side is 2.
         moved = torch.stack([shifts[:, 0] * 2 / x.shape[3], shifts[:, 1] * 2 / x.shape[2]], 1)

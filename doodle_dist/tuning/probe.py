@@ -22,12 +22,11 @@ def peak_gpu_bytes(experiment: Experiment, device: torch.device) -> int:
         experiment.train.global_batch,
         experiment.train.total_drawings(manifest.splits["train"].rows),
     )
-    steps = list(range(_STEPS))
-    if (
-        experiment.task == "gan"
-    ):  # and the generator's first update, which may be a hundred of the critic's away
-        steps.append(critic_updates_before(experiment.gan.updates, 0) - 1)
-    for step in steps:
+    steps = set(range(_STEPS))
+    if experiment.task == "gan":
+        # The generator's first update may be a hundred of the critic's away.
+        steps.add(critic_updates_before(experiment.gan.updates, 0) - 1)
+    for step in sorted(steps):
         batch = StepInput(
             images=torch.rand(rows, manifest.channels, manifest.side, manifest.side, device=device) * 2 - 1,
             labels=torch.arange(rows, device=device) % len(categories),

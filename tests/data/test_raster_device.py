@@ -39,12 +39,18 @@ def program(folder: Path, name: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def test_a_gpu_without_a_c_compiler_is_refused_before_anything_starts(
-    raster_cuda: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in an image whose compilers were purged. At the first kernel it would be a RuntimeError, tried again."""
+@pytest.fixture
+def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a GPU, as torch sees it, whose PATH is an empty folder."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
+
+
+def test_a_gpu_without_a_c_compiler_is_refused_before_anything_starts(
+    raster_cuda: ModuleType, no_compiler: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an image whose compilers were purged. At the first kernel it would be a RuntimeError, tried again."""
     with pytest.raises(
         ValueError, match=r"data\.rasterize=device: .*no compiler .*allowed here: worker, tasks"
     ):
@@ -60,23 +66,17 @@ def test_a_gpu_without_a_c_compiler_is_refused_before_anything_starts(
 
 
 def test_data_rasterize_names_the_compiler_too(
-    raster_cuda: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raster_cuda: ModuleType, no_compiler: None, tmp_path: Path
 ) -> None:
     from doodle_dist.data.commands import rasterize_file
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
     with pytest.raises(ValueError, match=r"--device cuda: .*C compiler.*allowed: cpu"):
         rasterize_file("drawings.ndjson", tmp_path / "out.npy", 28, "cuda")
 
 
 def test_bench_raster_has_no_row_of_a_gpu_where_triton_cannot_start(
-    raster_cuda: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raster_cuda: ModuleType, no_compiler: None
 ) -> None:
     from doodle_dist.bench.raster import measure_gpu
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
     assert measure_gpu(np.zeros(0, np.uint8), np.zeros(1, np.int32)) is None

@@ -1,13 +1,11 @@
 """What a person and the ledger are told of a running search."""
 
 import io
-import logging
 from pathlib import Path
 
 import orjson
 import pytest
 
-from doodle_dist import log
 from doodle_dist.tuning.trial import DRAWINGS
 from tests.tuning.test_outages import _Trial, follower_of
 
@@ -24,17 +22,13 @@ def test_drawings_that_come_as_a_float_are_counted_whole(tmp_path: Path) -> None
 
 
 def test_with_json_logs_it_tells_in_lines_of_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, json_lines: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stream = io.StringIO()
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    monkeypatch.setattr(logging.getLogger(log.LOGGER), "level", logging.NOTSET)
-    log.use_json(stream)
     follower, trial = follower_of(tmp_path, 1), _Trial(0, tmp_path)
     follower.on_trial_start(0, [], trial)
     follower.on_trial_error(1, [], trial.failed_with(ArithmeticError("a mistake in a net")))
     follower.close()
-    first, last = (orjson.loads(line)["message"] for line in stream.getvalue().splitlines())
+    first, last = (orjson.loads(line)["message"] for line in json_lines.getvalue().splitlines())
     assert first == "trial 0 failed: a mistake in a net"
     assert last.startswith("1/1 trials")
     assert capsys.readouterr().err == ""
