@@ -119,12 +119,6 @@ def augment_probability(config: AugmentConfig, drawings_seen: float, total_drawi
     return cosine(config.probability_start, config.probability, drawings_seen, over)
 
 
-def augment_now(config: AugmentConfig, drawings_seen: float, total_drawings: float) -> AugmentConfig:
-    """The augmentation of the update that follows ``drawings_seen``: its ``probability`` is that of the moment."""
-    share = augment_probability(config, drawings_seen, total_drawings)
-    return config.model_copy(update={"probability": share})
-
-
 def noise_sigma(config: NoiseConfig, drawings_seen: float) -> float:
     """Standard deviation of the instance noise (Sønderby et al. 2017, section 3.3; the decay is a choice)."""
     if config.decay == "none" or config.decay_drawings is None:
@@ -139,3 +133,9 @@ def ema_halflife(config: EmaConfig, drawings_seen: float) -> float:
     if config.rampup_fraction is None:
         return config.halflife_drawings
     return min(config.halflife_drawings, config.rampup_fraction * drawings_seen)
+
+
+def ema_share(config: EmaConfig, drawings_seen: float, drawings: float) -> float:
+    """The share of the way to the trained weights that the average goes after ``drawings`` more; 1: all of it."""
+    halflife = ema_halflife(config, drawings_seen)
+    return 1.0 - 0.5 ** (drawings / halflife) if halflife > 0 else 1.0

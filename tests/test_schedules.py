@@ -74,6 +74,9 @@ def test_the_ema_half_life_grows_with_the_run_up_to_its_own() -> None:
     assert schedules.ema_halflife(config, 10_000) == pytest.approx(500)
     assert schedules.ema_halflife(config, 10**6) == 1000
     assert schedules.ema_halflife(EmaConfig(halflife_drawings=1000, rampup_fraction=None), 0) == 1000
+    assert schedules.ema_share(config, 0, 64) == 1
+    assert schedules.ema_share(config, 10_000, 500) == pytest.approx(0.5)
+    assert schedules.ema_share(config, 10**6, 2000) == pytest.approx(0.75)
 
 
 def test_inverse_time_is_keras_decay_in_drawings() -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.pictures import to_device, to_images
-from doodle_dist.training.task import Clock, LaneRandom, StepInput, Task
+from doodle_dist.training.task import Clock, LaneRandom, StepInput, Task, step_at_once
 
 
 def take_step(
@@ -25,7 +25,7 @@ def take_step(
     """
     random = LaneRandom(seed, clock.step, ((0, len(labels)),), device)
     images, wanted = to_images(pixels, device), to_device(labels, device)
-    task.step(StepInput(images, wanted, len(labels), random), clock)
+    step_at_once(task, StepInput(images, wanted, len(labels), random), clock)
     if not math.isfinite(float(task.health())):
         raise WorkFailedError(
             f"a loss or gradient is not finite at step {clock.step}, drawing {clock.drawings_seen:,}"

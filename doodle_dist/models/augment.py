@@ -37,12 +37,13 @@ class Augmentation:
 NUMBERS = 11
 
 
-def changes(uniform: Tensor, config: AugmentConfig) -> Augmentation:
+def changes(uniform: Tensor, config: AugmentConfig, probability: Tensor | None = None) -> Augmentation:
     """The changes that uniform random numbers [B, NUMBERS] stand for.
 
-    Without rotation and scale the shifts are whole pixels, as in DiffAugment (Zhao et al. 2020, section 3).
+    ``probability``, a scalar, stands for the config's at a moment of its ramp. Without rotation and scale the shifts
+    are whole pixels, as in DiffAugment (Zhao et al. 2020, section 3).
     """
-    moved = (uniform[:, 0] < config.probability).to(uniform.dtype)
+    moved = (uniform[:, 0] < (config.probability if probability is None else probability)).to(uniform.dtype)
     signed = (uniform[:, 1:5] * 2 - 1) * moved[:, None]
     angle = signed[:, 0] * math.radians(config.rotate_deg)
     scale = torch.exp(signed[:, 1] * config.scale_log)

@@ -18,11 +18,15 @@ class ExponentialMovingAverage:
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, network: nn.Module, drawings: float, halflife_drawings: float) -> None:
-        """Move the average towards ``network``, which has just been trained on ``drawings``; 0: copy it."""
-        keep = 0.5 ** (drawings / halflife_drawings) if halflife_drawings > 0 else 0.0
+    def update(self, network: nn.Module, share: Tensor | None) -> None:
+        """Move the average ``share`` of the way towards ``network``: a scalar on its device; None copies it."""
         ours: list[Tensor] = list(self.average.parameters())
         theirs: list[Tensor] = list(network.parameters())
-        torch._foreach_lerp_(ours, theirs, 1.0 - keep)
+        if share is None:
+            torch._foreach_copy_(ours, theirs)
+        else:
+            way = torch._foreach_sub(theirs, ours)
+            torch._foreach_mul_(way, share)
+            torch._foreach_add_(ours, way)
         for mine, its in zip(self.average.buffers(), network.buffers(), strict=True):
             mine.copy_(its)

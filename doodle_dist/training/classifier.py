@@ -1,6 +1,7 @@
 """The classifier task: cross-entropy with label smoothing, augmentation, EMA; judged on held-out drawings."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ from doodle_dist.config.experiment import ClassifierTaskConfig, Experiment
 from doodle_dist.metrics.classifier import Confusion, confusion_picture
 from doodle_dist.models.registry import build_classifier
 from doodle_dist.training.metrics import sum_over_ranks
-from doodle_dist.training.one_net import OneNet
-from doodle_dist.training.task import Clock, DataShape, Report, StepInput, Wrap
+from doodle_dist.training.one_net import OneNet, OneNetPlan
+from doodle_dist.training.task import Clock, DataShape, Planned, Report, StepInput, Wrap
 
 
 class _Loss(nn.Module):
@@ -57,11 +58,15 @@ class ClassifierTask(OneNet):
         self.loss = wrap(_Loss(net, experiment.classifier, data.counts).to(device))
         super().__init__(experiment, net, optim, device=device, world_size=world_size)
 
-    def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
-        images = self._augmented(batch, clock).contiguous(memory_format=self.memory_format)
+    def plan(self, clock: Clock, global_rows: int) -> Planned:
+        plan = self._set(clock, global_rows)
+        return Planned(plan, partial(self._step, plan))
+
+    def _step(self, plan: OneNetPlan, batch: StepInput) -> Mapping[str, Tensor]:
+        images = self._augmented(batch).contiguous(memory_format=self.memory_format)
         with self.precision.autocast():
             per_drawing, logits = self.loss(images, batch.labels)
-        loss = self._descend(per_drawing, batch, clock)
+        loss = self._descend(per_drawing, batch, plan)
         right = (logits.detach().argmax(1) == batch.labels).sum() / batch.global_rows
         return {"loss/classifier": loss, "train/top1": right.float()}
 

@@ -5,6 +5,7 @@ weighing alike however many drawings they have.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,8 @@ from doodle_dist.data.categories import unknown_category
 from doodle_dist.models.heads import Critic
 from doodle_dist.models.registry import build_critic
 from doodle_dist.training.metrics import sum_over_ranks
-from doodle_dist.training.one_net import OneNet
-from doodle_dist.training.task import Clock, DataShape, Report, StepInput, Wrap
+from doodle_dist.training.one_net import OneNet, OneNetPlan
+from doodle_dist.training.task import Clock, DataShape, Planned, Report, StepInput, Wrap
 
 
 class _Loss(nn.Module):
@@ -75,12 +76,16 @@ class CriticTask(OneNet):
         self.loss = wrap(_Loss(critic, weights).to(device))
         super().__init__(experiment, critic, optim, device=device, world_size=world_size)
 
-    def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
-        images = self._augmented(batch, clock)
+    def plan(self, clock: Clock, global_rows: int) -> Planned:
+        plan = self._set(clock, global_rows)
+        return Planned(plan, partial(self._step, plan))
+
+    def _step(self, plan: OneNetPlan, batch: StepInput) -> Mapping[str, Tensor]:
+        images = self._augmented(batch)
         targets = self.is_positive[batch.labels].to(images.dtype)
         with self.precision.autocast():
             per_drawing, logits = self.loss(images, torch.zeros_like(batch.labels), targets)
-        loss = self._descend(per_drawing, batch, clock)
+        loss = self._descend(per_drawing, batch, plan)
         right = ((logits.detach() > 0) == targets.bool()).sum() / batch.global_rows
         return {"loss/critic": loss, "train/accuracy": right}
 

@@ -4,8 +4,9 @@ What an update is lies in gan_updates.py, its labels in targets.py, the failures
 failures.py, and the judge that reads its samples in gan_judge.py.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.model import AugmentConfig
 from doodle_dist.models import augment
 from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.latents import draw_latents
@@ -21,9 +21,9 @@ from doodle_dist.models.registry import build_critic, build_generator
 from doodle_dist.pictures import grid, to_pixels
 from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.schedules import (
-    augment_now,
+    augment_probability,
     critic_updates_for,
-    ema_halflife,
+    ema_share,
     generator_update_after,
     noise_sigma,
     penalty_gammas,
@@ -42,7 +42,16 @@ from doodle_dist.training.optim import Optimizer
 from doodle_dist.training.precision import Precision
 from doodle_dist.training.reasons import on_this_node
 from doodle_dist.training.targets import critic_targets, generator_targets
-from doodle_dist.training.task import Clock, DataShape, LaneRandom, Report, StepInput, Wrap
+from doodle_dist.training.task import (
+    Clock,
+    DataShape,
+    Dial,
+    LaneRandom,
+    Planned,
+    Report,
+    StepInput,
+    Wrap,
+)
 
 # Rows of the sample grid.
 _GRID_CATEGORIES = 24
@@ -50,11 +59,15 @@ _LATENTS_SEED = 20170101
 
 
 @dataclass(frozen=True)
-class _Veil:
-    """What stands between a picture and the critic at this moment: instance noise and augmentation."""
+class _Plan:
+    """What of a moment a step depends on, beside the dials."""
 
-    sigma: float
-    augment: AugmentConfig
+    critic_rates: Hashable
+    generator_rates: Hashable
+    penalised: bool
+    noisy: bool
+    updates_generator: bool
+    ema_copies: bool
 
 
 class GanTask:
@@ -89,8 +102,9 @@ class GanTask:
         self.loss = update.loss
         self.critic_update = wrap(update)
         self.generator_update = wrap(GeneratorUpdate(self.generator, self.critic, adversarial))
-        self.critic_optimizer = Optimizer(self.critic, optim.critic)
-        self.generator_optimizer = Optimizer(self.generator, optim.generator)
+        recorded = experiment.train.cuda_graphs
+        self.critic_optimizer = Optimizer(self.critic, optim.critic, recorded=recorded)
+        self.generator_optimizer = Optimizer(self.generator, optim.generator, recorded=recorded)
         self.ema = ExponentialMovingAverage(self.generator)
         pictures = (data.side, data.channels)
         self.judge: Judge | None = None
@@ -100,9 +114,11 @@ class GanTask:
             self.judge = Judge(judge, data.categories, pictures, device)
         self.watch = FailureWatch(self.gan.failures)
         self._gauges: dict[str, float] = {}
-        zero = torch.zeros((), device=device)
-        self._norms = {"critic": zero, "generator": zero}
-        self._largest_norms = dict(self._norms)
+        self._sigma, self._augmented_share, self._ema_share = Dial(device), Dial(device), Dial(device)
+        self._gammas = Dial(device), Dial(device)
+        names = ("critic", "generator")
+        self._norms = {name: torch.zeros((), device=device) for name in names}
+        self._largest_norms = {name: torch.zeros((), device=device) for name in names}
 
     def begin(self) -> None:
         if self.gan.critic_from:
@@ -110,43 +126,61 @@ class GanTask:
 
     # --- one step -------------------------------------------------------------------------------------
 
-    def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
-        sigma = noise_sigma(self.gan.noise, clock.drawings_seen)
-        veil = _Veil(sigma, augment_now(self.augment, clock.drawings_seen, clock.total_drawings))
-        latents = self._draw_latents(batch.random)
-        real = self._as_critic_sees(batch.images, batch.random, veil)
-        scalars = self._update_critic(batch, real, latents, clock, veil)
-        number = generator_update_after(self.gan.updates, clock.step)
+    def plan(self, clock: Clock, global_rows: int) -> Planned:
+        seen, total, adversarial = clock.drawings_seen, clock.total_drawings, self.gan.adversarial
+        sigma = noise_sigma(self.gan.noise, seen)
+        augmented = augment_probability(self.augment, seen, total)
+        self._sigma.set(sigma)
+        self._augmented_share.set(augmented)
+        for dial, gamma in zip(self._gammas, penalty_gammas(adversarial, seen, total), strict=True):
+            dial.set(gamma)
+        number, share = generator_update_after(self.gan.updates, clock.step), 1.0
         if number is not None:
-            scalars |= self._update_generator(batch, real, latents, clock, veil)
-            halflife = ema_halflife(self.ema_config, clock.drawings_seen)
-            drawings = batch.global_rows * critic_updates_for(self.gan.updates, number)
-            self.ema.update(self.generator, drawings, halflife)
+            drawings = global_rows * critic_updates_for(self.gan.updates, number)
+            share = ema_share(self.ema_config, seen, drawings)
+            self._ema_share.set(share)
+        plan = _Plan(
+            critic_rates=self.critic_optimizer.plan(clock),
+            generator_rates=self.generator_optimizer.plan(clock),
+            penalised=penalty_is_due(adversarial, clock.step),
+            noisy=sigma > 0,
+            updates_generator=number is not None,
+            ema_copies=share == 1.0,
+        )
         self._gauges = {
             "optim/lr_generator": self.generator_optimizer.lr,
             "optim/lr_critic": self.critic_optimizer.lr,
             "gan/noise_sigma": sigma,
-            "gan/augment_probability": veil.augment.probability,
+            "gan/augment_probability": augmented,
         }
+        return Planned(plan, partial(self._step, plan))
+
+    def _step(self, plan: _Plan, batch: StepInput) -> Mapping[str, Tensor]:
+        latents = self._draw_latents(batch.random)
+        real = self._as_critic_sees(batch.images, batch.random, plan)
+        scalars = self._update_critic(batch, real, latents, plan)
+        if plan.updates_generator:
+            scalars |= self._update_generator(batch, real, latents, plan)
+            self.ema.update(self.generator, None if plan.ema_copies else self._ema_share.tensor)
         return scalars
 
     def _update_critic(
-        self, batch: StepInput, real: Tensor, latents: Tensor, clock: Clock, veil: _Veil
+        self, batch: StepInput, real: Tensor, latents: Tensor, plan: _Plan
     ) -> dict[str, Tensor]:
         adversarial = self.gan.adversarial
         with torch.no_grad(), self.precision.autocast():
             fake = self.generator(latents, batch.labels)
-        fake = self._as_critic_sees(full_precision(fake), batch.random, veil)
+        fake = self._as_critic_sees(full_precision(fake), batch.random, plan)
         real_targets, fake_targets = critic_targets(batch.random, self.gan.labels, len(batch.labels))
         penalties = None
-        if penalty_is_due(adversarial, clock.step):
+        if plan.penalised:
             mix = batch.random.uniform(0, 1) if adversarial.gradient_penalty else None
-            gammas = penalty_gammas(adversarial, clock.drawings_seen, clock.total_drawings)
-            penalties = Penalties(*gammas, mix)
+            r1_gamma, r2_gamma = (dial.tensor for dial in self._gammas)
+            penalties = Penalties(r1_gamma, r2_gamma, mix)
         # A penalty's second derivative needs full precision; the other steps may run in bfloat16.
         with self.precision.autocast(penalties is None):
             verdict = self.critic_update(real, fake, batch.labels, real_targets, fake_targets, penalties)
-        self._descend(verdict.loss.sum() / batch.global_rows, "critic", self.critic_optimizer, clock)
+        self._descend(verdict.loss.sum() / batch.global_rows, "critic", self.critic_optimizer)
         if adversarial.weight_clip is not None:
             with torch.no_grad():
                 for parameter in self.critic.parameters():
@@ -182,35 +216,41 @@ class GanTask:
         return figures | {EXCESS: verdict.adversarial - least, REAL_READ: real_read, FAKE_READ: fake_read}
 
     def _update_generator(
-        self, batch: StepInput, real: Tensor, latents: Tensor, clock: Clock, veil: _Veil
+        self, batch: StepInput, real: Tensor, latents: Tensor, plan: _Plan
     ) -> dict[str, Tensor]:
         updates, times = self.gan.updates, self.gan.updates.generator_batch
         random = batch.random.times(times)
         labels = batch.labels.repeat_interleave(times)
         if not updates.reuse_latents:
             latents = self._draw_latents(random)
-        changes = augment.changes(random.uniform(0.0, 1.0, augment.NUMBERS), veil.augment)
-        noise = veil.sigma * random.normal(*real.shape[1:]) if veil.sigma else None
+        changes = self._changes(random)
+        noise = self._sigma.tensor * random.normal(*real.shape[1:]) if plan.noisy else None
         targets = generator_targets(random, self.gan.labels, len(labels))
         self.critic.requires_grad_(False)
         with self.precision.autocast():
             loss = self.generator_update(
-                latents, labels, real.repeat_interleave(times, 0), targets, changes, veil.augment, noise
+                latents, labels, real.repeat_interleave(times, 0), targets, changes, self.augment, noise
             )
         total = loss.sum() / (batch.global_rows * times)
-        self._descend(total, "generator", self.generator_optimizer, clock)
+        self._descend(total, "generator", self.generator_optimizer)
         self.critic.requires_grad_(True)
         return {"loss/generator": total.detach()}
 
-    def _descend(self, loss: Tensor, name: str, optimizer: Optimizer, clock: Clock) -> None:
-        self._norms[name] = norm = optimizer.descend(loss, clock, self.world_size)
-        self._largest_norms[name] = torch.maximum(self._largest_norms[name], norm)
+    def _descend(self, loss: Tensor, name: str, optimizer: Optimizer) -> None:
+        # Into the same memory at every step, also where steps that were recorded apart take turns.
+        norm, largest = self._norms[name], self._largest_norms[name]
+        norm.copy_(optimizer.descend(loss, self.world_size))
+        torch.maximum(largest, norm, out=largest)
 
-    def _as_critic_sees(self, images: Tensor, random: LaneRandom, veil: _Veil) -> Tensor:
-        changes = augment.changes(random.uniform(0.0, 1.0, augment.NUMBERS), veil.augment)
-        seen = augment.apply(images, changes, veil.augment)
-        if veil.sigma:
-            seen = seen + veil.sigma * random.normal(*images.shape[1:])
+    def _changes(self, random: LaneRandom) -> augment.Augmentation:
+        numbers = random.uniform(0.0, 1.0, augment.NUMBERS)
+        return augment.changes(numbers, self.augment, self._augmented_share.tensor)
+
+    def _as_critic_sees(self, images: Tensor, random: LaneRandom, plan: _Plan) -> Tensor:
+        """The pictures augmented, and under the noise of this moment."""
+        seen = augment.apply(images, self._changes(random), self.augment)
+        if plan.noisy:
+            seen = seen + self._sigma.tensor * random.normal(*images.shape[1:])
         return seen.contiguous(memory_format=torch.channels_last)
 
     def _draw_latents(self, random: LaneRandom) -> Tensor:
@@ -221,7 +261,8 @@ class GanTask:
     def gauges(self) -> Mapping[str, float]:
         norms = {f"optim/gradient_norm_{name}": float(norm) for name, norm in self._norms.items()}
         norms |= {f"optim/gradient_norm_max_{name}": float(n) for name, n in self._largest_norms.items()}
-        self._largest_norms = {name: torch.zeros_like(norm) for name, norm in self._norms.items()}
+        for largest in self._largest_norms.values():
+            largest.zero_()
         return self._gauges | norms
 
     def health(self) -> Tensor:

@@ -22,11 +22,11 @@ def full_precision(x: Tensor) -> Tensor:
 
 
 class Penalties(NamedTuple):
-    """What a critic update is to be penalised for: gammas of R1 and R2 at this moment, and the shares [B] at
-    which the gradient penalty looks between real and generated pictures, None without one."""
+    """What a critic update is to be penalised for: gammas of R1 and R2 at this moment, scalars, and the shares [B]
+    at which the gradient penalty looks between real and generated pictures, None without one."""
 
-    r1_gamma: float
-    r2_gamma: float
+    r1_gamma: Tensor
+    r2_gamma: Tensor
     mix: Tensor | None
 
 
@@ -102,7 +102,7 @@ class CriticUpdate(nn.Module):
 
     def _penalty(self, logits: Tensor, both: Tensor, labels: Tensor, penalties: Penalties) -> Tensor:
         rows, penalty = len(labels), torch.zeros_like(logits[: len(labels)])
-        if penalties.r1_gamma or penalties.r2_gamma:
+        if self.config.has_zero_centred_penalty:
             squares = losses.zero_centred_penalty(logits, both)
             penalty = penalties.r1_gamma / 2 * squares[:rows] + penalties.r2_gamma / 2 * squares[rows:]
         if penalties.mix is not None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from doodle_dist.config.experiment import TrainConfig
 from doodle_dist.data import locations, storage
@@ -23,10 +24,18 @@ from doodle_dist.training.audit import AuditWriter
 from doodle_dist.training.checkpoint import save_checkpoint
 from doodle_dist.training.context import Context
 from doodle_dist.training.cursor import Cursor
+from doodle_dist.training.late_number import LateNumber
 from doodle_dist.training.metrics import Meter
 from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.stopping import Look, never
-from doodle_dist.training.task import DROPOUT_LANES, Clock, LaneRandom, Report, StepInput, Task
+from doodle_dist.training.task import (
+    DROPOUT_LANES,
+    Clock,
+    LaneRandom,
+    Report,
+    StepInput,
+    Task,
+)
 from doodle_dist.training.tensorboard import TensorBoard
 
 
@@ -49,10 +58,11 @@ class Run:
     ``held_out`` makes a stream of the held-out drawings, which starts once it is read from and is closed after each
     evaluation. ``failing`` are the failures that showed at the last log. ``report_at`` are drawings seen after which
     it evaluates and checkpoints, beside every multiple that the config names. ``look`` is called after every step
-    and says, on all ranks alike, whether to save or to stop there.
+    and says, on all ranks alike, whether to save or to stop there. ``step`` takes the task's steps.
     """
 
     task: Task
+    step: Callable[[StepInput, Clock], Mapping[str, Tensor]]
     config: TrainConfig
     context: Context
     uri: str
@@ -107,6 +117,7 @@ def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
 def _steps(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
     config, meter, speed = run.config, Meter(), Speedometer()
     stream = iter(batches)
+    taken: _Taken | None = None
     while cursor.drawings_seen < run.total_drawings:
         with speed.waiting():
             batch = next(stream)
@@ -114,18 +125,22 @@ def _steps(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
             step_seed(cursor.seed, cursor.step, DROPOUT_LANES + run.context.rank), run.context.device
         )
         clock = Clock(cursor.step, cursor.drawings_seen, run.total_drawings)
-        meter.add(run.task.step(to_input(batch, cursor.seed, cursor.step, run.context.device), clock))
+        meter.add(run.step(to_input(batch, cursor.seed, cursor.step, run.context.device), clock))
+        last, taken = taken, _Taken(batch, cursor, LateNumber(run.task.health()))
+        if last:
+            _stop_if_not_finite(run, last)
         if run.audit:
             run.audit.add(cursor.step, batch.epoch, batch.lane_rows, batch.key_ids)
-        _stop_if_not_finite(run, batch, cursor)
         before, cursor = cursor, cursor.after(batch.epoch, batch.consumed, batch.global_rows)
         speed.drawings += batch.global_rows
 
         done = cursor.drawings_seen >= run.total_drawings
         if done or _passed(before, cursor, config.log_every_drawings):
+            _stop_if_not_finite(run, taken)
             _log(run, meter.take() | dict(run.task.gauges()) | speed.take(), cursor)
         look = run.look()
         if done or _is_due(run, before, cursor) or look != Look.GO_ON:
+            _stop_if_not_finite(run, taken)
             with speed.paused():
                 # Who must stop or is about to be taken away has seconds: it saves, and judges nothing.
                 _checkpoint(run, cursor, is_judged=done or look == Look.GO_ON)
@@ -230,9 +245,20 @@ def _draw(run: Run, report: dict[str, NDArray[np.uint8]], cursor: Cursor) -> Non
         storage.write_atomic(uri, png(picture))
 
 
-def _stop_if_not_finite(run: Run, batch: Batch, cursor: Cursor) -> None:
-    # Reading the value waits for the device, once a step: on a GPU about as long as one kernel's launch.
-    health = float(run.task.health())
+@dataclass(frozen=True)
+class _Taken:
+    """A step: its batch, the cursor before it, and its health.
+
+    That is read while the device works on the next step, or before anything of this one is told or kept.
+    """
+
+    batch: Batch
+    cursor: Cursor
+    health: LateNumber
+
+
+def _stop_if_not_finite(run: Run, taken: _Taken) -> None:
+    health, batch, cursor = taken.health.read(), taken.batch, taken.cursor
     if math.isfinite(health):
         return
     what = {

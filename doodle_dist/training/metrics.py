@@ -19,22 +19,31 @@ class Meter:
     """Mean of each scalar over the steps since the last ``take``, of values that add up over ranks."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+        # One tensor for the steps that gave the same scalars: two launches a step on a GPU, however many they are.
+        self.sums: dict[tuple[str, ...], Tensor] = {}
+        self.counts: dict[tuple[str, ...], int] = {}
 
     def add(self, scalars: Mapping[str, Tensor]) -> None:
         """Add a step's scalars; nothing is waited for on a GPU. A name may be missing from some steps."""
-        for name, value in scalars.items():
-            held = self.sums.get(name)
-            self.sums[name] = value.detach() if held is None else held + value.detach()
-            self.counts[name] = self.counts.get(name, 0) + 1
+        if not scalars:
+            return
+        names = tuple(scalars)
+        values = torch.stack([value.detach().float() for value in scalars.values()])
+        held = self.sums.get(names)
+        self.sums[names] = values if held is None else held.add_(values)
+        self.counts[names] = self.counts.get(names, 0) + 1
 
     def take(self) -> dict[str, float]:
         """The means, reduced over ranks in one call, and a fresh start."""
-        if not self.sums:
-            return {}
-        names = sorted(self.sums)
-        means = torch.stack([self.sums[name].float() / self.counts[name] for name in names])
-        reduced = sum_over_ranks(means).tolist()
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        for names, values in self.sums.items():
+            for name, value in zip(names, values.unbind(), strict=True):
+                sums[name] = sums[name] + value if name in sums else value
+                counts[name] = counts.get(name, 0) + self.counts[names]
         self.sums, self.counts = {}, {}
-        return dict(zip(names, reduced, strict=True))
+        if not sums:
+            return {}
+        ordered = sorted(sums)
+        means = torch.stack([sums[name] / counts[name] for name in ordered])
+        return dict(zip(ordered, sum_over_ranks(means).tolist(), strict=True))

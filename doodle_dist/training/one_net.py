@@ -1,6 +1,7 @@
 """What a task that trains one net by one loss does, whatever the net: augmentation, descent, average, state."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,14 +12,21 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.optim import OptimizerConfig
 from doodle_dist.models import augment
 from doodle_dist.models.ema import ExponentialMovingAverage
-from doodle_dist.schedules import augment_now, ema_halflife
+from doodle_dist.schedules import augment_probability, ema_share
 from doodle_dist.training.optim import Optimizer
 from doodle_dist.training.precision import Precision
-from doodle_dist.training.task import Clock, StepInput
+from doodle_dist.training.task import Clock, Dial, StepInput
+
+
+class OneNetPlan(NamedTuple):
+    """What of a moment a step depends on, beside the dials."""
+
+    rates: Hashable
+    ema_copies: bool
 
 
 class OneNet:
-    """What tasks of one net have in common; ``step`` and ``evaluate`` are theirs."""
+    """What tasks of one net have in common; ``plan`` and ``evaluate`` are theirs."""
 
     def __init__(
         self,
@@ -33,25 +41,34 @@ class OneNet:
         self.net, self.device, self.world_size = net, device, world_size
         self.augment, self.ema_config = experiment.model.augment, experiment.ema
         self.precision = Precision(experiment.precision, device)
-        self.optimizer = Optimizer(net, optim)
+        self.optimizer = Optimizer(net, optim, recorded=experiment.train.cuda_graphs)
         self.ema = ExponentialMovingAverage(net)
+        self._augmented_share, self._ema_share = Dial(device), Dial(device)
         self._norm = torch.zeros((), device=device)
 
     def begin(self) -> None:
         """Nothing: it begins with its initial weights."""
 
-    def _augmented(self, batch: StepInput, clock: Clock) -> Tensor:
-        """The batch's pictures [B, C, H, W], changed at random as far as that goes by now."""
-        config = augment_now(self.augment, clock.drawings_seen, clock.total_drawings)
-        changes = augment.changes(batch.random.uniform(0.0, 1.0, augment.NUMBERS), config)
-        return augment.apply(batch.images, changes, config)
+    def _set(self, clock: Clock, global_rows: int) -> OneNetPlan:
+        """Turn the dials to what the schedules say of the step that follows the clock; what else they say."""
+        self._augmented_share.set(
+            augment_probability(self.augment, clock.drawings_seen, clock.total_drawings)
+        )
+        share = ema_share(self.ema_config, clock.drawings_seen, global_rows)
+        self._ema_share.set(share)
+        return OneNetPlan(self.optimizer.plan(clock), ema_copies=share == 1.0)
 
-    def _descend(self, losses: Tensor, batch: StepInput, clock: Clock) -> Tensor:
+    def _augmented(self, batch: StepInput) -> Tensor:
+        """The batch's pictures [B, C, H, W], changed at random as far as that goes by now."""
+        numbers = batch.random.uniform(0.0, 1.0, augment.NUMBERS)
+        changes = augment.changes(numbers, self.augment, self._augmented_share.tensor)
+        return augment.apply(batch.images, changes, self.augment)
+
+    def _descend(self, losses: Tensor, batch: StepInput, plan: OneNetPlan) -> Tensor:
         """One update by the losses [B] of this rank's drawings; its part of the global batch's mean."""
         loss = losses.sum() / batch.global_rows
-        self._norm = self.optimizer.descend(loss, clock, self.world_size)
-        halflife = ema_halflife(self.ema_config, clock.drawings_seen)
-        self.ema.update(self.net, batch.global_rows, halflife)
+        self._norm.copy_(self.optimizer.descend(loss, self.world_size))
+        self.ema.update(self.net, None if plan.ema_copies else self._ema_share.tensor)
         return loss.detach()
 
     def gauges(self) -> Mapping[str, float]:

@@ -1,39 +1,57 @@
 """An optimiser with its schedule in drawings seen."""
 
+from collections.abc import Hashable
+
 import torch
 from torch import Tensor, nn
 
 from doodle_dist.config.optim import OptimizerConfig
 from doodle_dist.schedules import beta2, learning_rate
-from doodle_dist.training.task import Clock
+from doodle_dist.training.task import Clock, Dial
+
+# Decimals of a second decay that moves, where steps are recorded: each value takes recordings of its own.
+_RECORDED_BETA2_DECIMALS = 3
 
 
 class Optimizer:
-    """torch's optimiser of one net. ``descend`` sets the rate for the clock, and returns the gradient's norm."""
+    """torch's optimiser of one net. ``plan`` sets what the schedules say of a step, ``descend`` takes it.
 
-    def __init__(self, net: nn.Module, config: OptimizerConfig) -> None:
-        self.config = config
+    ``recorded``: steps may be recorded and replayed, so that what moves does so on the device or seldom.
+    """
+
+    def __init__(self, net: nn.Module, config: OptimizerConfig, *, recorded: bool = False) -> None:
+        self.config, self.recorded = config, recorded
         self.parameters = [p for p in net.parameters() if p.requires_grad]
-        self.inner = _build(self.parameters, config)
+        self.inner = _build(self.parameters, config, recorded=recorded)
         self.lr = config.lr
+        # torch's other optimisers read a rate that is a tensor by waiting for it, or not at all.
+        self._rate = Dial(self.parameters[0].device) if recorded and "adam" in config.name else None
 
-    def descend(self, loss: Tensor, clock: Clock, world_size: int) -> Tensor:
-        """One update by the gradients of ``loss``, this rank's part of the global batch's; their L2 norm."""
+    def plan(self, clock: Clock) -> Hashable:
+        """Set the rate and the decays of the step that follows the clock; what of them a recorded step can't read."""
+        self.lr = learning_rate(self.config, clock.drawings_seen, clock.total_drawings)
+        lr: float | Tensor = self.lr
+        if self._rate:
+            self._rate.set(self.lr)
+            lr = self._rate.tensor
+        settings: dict[str, object] = {"lr": lr}
+        if self.config.beta2_end is not None and "adam" in self.config.name:
+            second = beta2(self.config, clock.drawings_seen, clock.total_drawings)
+            if self.recorded:
+                second = round(second, _RECORDED_BETA2_DECIMALS)
+            settings["betas"] = (self.config.beta1, second)
+        for group in self.inner.param_groups:
+            group.update(settings)
+        return settings.get("betas"), None if self._rate else self.lr
+
+    def descend(self, loss: Tensor, world_size: int) -> Tensor:
+        """One update by the gradients of ``loss``, this rank's part of the global batch's; their L2 norm.
+
+        Clipped where the config says so, after the norm is taken.
+        """
         self.inner.zero_grad(set_to_none=True)
         # DDP averages gradients over ranks, and the losses of ranks are to be added.
         (loss * world_size).backward()
-        return self._step(clock)
-
-    def _step(self, clock: Clock) -> Tensor:
-        """Apply the gradients, clipped where the config says so; their L2 norm before that."""
-        self.lr = learning_rate(self.config, clock.drawings_seen, clock.total_drawings)
-        for group in self.inner.param_groups:
-            group["lr"] = self.lr
-            if "betas" in group and self.config.beta2_end is not None:
-                group["betas"] = (
-                    self.config.beta1,
-                    beta2(self.config, clock.drawings_seen, clock.total_drawings),
-                )
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.config.clip_norm is not None:
@@ -42,7 +60,9 @@ class Optimizer:
         return norm.detach()
 
     def state_dict(self) -> dict[str, object]:
-        return self.inner.state_dict()
+        state = self.inner.state_dict()
+        # The rate as a number, wherever it lay: a run may go on without recordings.
+        return state | {"param_groups": [group | {"lr": self.lr} for group in state["param_groups"]]}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Take over the moments of a checkpoint; decay, betas and eps stay the config's, which may have changed.
@@ -74,8 +94,12 @@ def _marks(group: dict[str, object]) -> set[str]:
     return {"betas", "alpha", "dampening"} & group.keys()
 
 
-def _build(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+def _build(
+    parameters: list[nn.Parameter], config: OptimizerConfig, *, recorded: bool
+) -> torch.optim.Optimizer:
     """Fused where torch has it: one pass over the memory of weights, gradients and moments, on CPUs too."""
+    # What counts steps on the device, so that a recorded step counts too. On a CPU torch refuses it, and needs it not.
+    capturable = recorded and parameters[0].device.type == "cuda"
     match config.name:
         case "adam":
             kind: type[torch.optim.Adam] = torch.optim.Adam
@@ -93,6 +117,7 @@ def _build(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.opt
                 eps=config.eps,
                 momentum=config.beta1,
                 weight_decay=config.weight_decay,
+                capturable=capturable,
             )
     return kind(
         parameters,
@@ -101,4 +126,5 @@ def _build(parameters: list[nn.Parameter], config: OptimizerConfig) -> torch.opt
         eps=config.eps,
         weight_decay=config.weight_decay,
         fused=True,
+        capturable=capturable,
     )

@@ -4,7 +4,7 @@ A task owns its nets, optimisers and schedules. The loop owns the stream, the cl
 Neither knows of Ray; of torch.distributed a task knows only the `wrap` that it was given.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Protocol, Self
@@ -60,12 +60,20 @@ class LaneRandom:
     def __init__(
         self, seed: int, step: int, lane_rows: tuple[tuple[int, int], ...], device: torch.device
     ) -> None:
-        self.device = device
-        self.shared = torch.Generator(device).manual_seed(step_seed(seed, step, _SHARED_LANE))
-        self.lanes = [
-            (torch.Generator(device).manual_seed(step_seed(seed, step, lane)), rows)
-            for lane, rows in lane_rows
-        ]
+        self.device, self.lane_rows = device, lane_rows
+        self.shared = torch.Generator(device)
+        self.lanes = [(torch.Generator(device), rows) for _, rows in lane_rows]
+        self.restart(seed, step)
+
+    def restart(self, seed: int, step: int) -> None:
+        """From here on the numbers of that step, from the same generators."""
+        self.seed, self.step = seed, step
+        self.shared.manual_seed(step_seed(seed, step, _SHARED_LANE))
+        for (lane, _), (generator, _) in zip(self.lane_rows, self.lanes, strict=True):
+            generator.manual_seed(step_seed(seed, step, lane))
+
+    def generators(self) -> list[torch.Generator]:
+        return [self.shared, *(generator for generator, _ in self.lanes)]
 
     def times(self, count: int) -> Self:
         """The same generators, which go on where they are, with ``count`` rows for each of the batch."""
@@ -103,6 +111,33 @@ class StepInput:
     random: LaneRandom
 
 
+class Dial:
+    """A number that a schedule moves, on the device: a step that was recorded reads it there when it is replayed."""
+
+    def __init__(self, device: torch.device) -> None:
+        # What a Python number would be; GPUs' fused optimisers take their rate as float32 alone.
+        dtype = torch.float64 if device.type == "cpu" else torch.float32
+        self.tensor = torch.zeros((), dtype=dtype, device=device)
+        self._value = 0.0
+
+    def set(self, value: float) -> None:
+        if value != self._value:  # a launch less on a GPU
+            self.tensor.fill_(value)
+            self._value = value
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step as its clock has it, every `Dial` turned to what the schedules say.
+
+    ``take`` is given the batch. Of the moment it knows nothing but the dials and ``key``: steps of equal keys, on
+    batches of equal shapes, run the same operations on the same memory, so that one of them can stand for all.
+    """
+
+    key: Hashable
+    take: Callable[[StepInput], Mapping[str, Tensor]]
+
+
 @dataclass
 class Report:
     """What an evaluation found. ``score`` is the figure that keep-best maximises, None where there is none."""
@@ -119,8 +154,11 @@ class Task(Protocol):
         """Once, before the first step of a run that has no checkpoint yet: take over weights of another run."""
         ...
 
-    def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
-        """One update of everything. Returns scalars that, *summed* over ranks, are the global batch's."""
+    def plan(self, clock: Clock, global_rows: int) -> Planned:
+        """The step that follows the clock: one update of everything, by a global batch of so many drawings.
+
+        It returns scalars that, *summed* over ranks, are the global batch's.
+        """
         ...
 
     def gauges(self) -> Mapping[str, float]:
@@ -128,7 +166,10 @@ class Task(Protocol):
         ...
 
     def health(self) -> Tensor:
-        """A scalar that is finite exactly where the last step's losses and gradients were, on every rank."""
+        """A scalar that is finite exactly where the last step's losses and gradients were, on every rank.
+
+        The next step may write over it.
+        """
         ...
 
     def failures(self, figures: Mapping[str, float]) -> Mapping[str, str]:
@@ -152,3 +193,8 @@ class Task(Protocol):
     def snapshot(self) -> dict[str, Tensor]:
         """The EMA weights for inference."""
         ...
+
+
+def step_at_once(task: Task, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
+    """Plan a step, and take it at once."""
+    return task.plan(clock, batch.global_rows).take(batch)

@@ -43,6 +43,7 @@ from doodle_dist.training.plan import first_cursor, held_out_plan, training_plan
 from doodle_dist.training.progress import StopQuestion
 from doodle_dist.training.ray_metrics import telemetry
 from doodle_dist.training.reasons import NodeError, on_this_node, reason_to_stop
+from doodle_dist.training.step_graphs import steps_of
 from doodle_dist.training.stopping import Lookout
 from doodle_dist.training.task import DataShape, Task, Wrap, as_it_is
 from doodle_dist.training.tensorboard import TensorBoard
@@ -204,6 +205,7 @@ def prepare_run(
             metrics_log=MetricsLog(run_uri, cursor.drawings_seen, check_writer)
             if context.rank == 0
             else None,
+            step=steps_of(task, experiment, context.device, context.world_size),
         )
         if run.metrics_log:
             _note_start(run.metrics_log, run_uri, experiment, context)

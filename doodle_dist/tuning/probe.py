@@ -7,7 +7,7 @@ from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.stream_plan import stream_categories
 from doodle_dist.schedules import critic_updates_before
 from doodle_dist.training.context import Alone
-from doodle_dist.training.task import Clock, LaneRandom, StepInput
+from doodle_dist.training.task import Clock, LaneRandom, StepInput, step_at_once
 from doodle_dist.training.worker import build_task
 
 _STEPS = 3  # the first has the lazy penalties; the allocator settles in the next
@@ -33,5 +33,5 @@ def peak_gpu_bytes(experiment: Experiment, device: torch.device) -> int:
             global_rows=rows,
             random=LaneRandom(experiment.seed, step, ((0, rows),), device),
         )
-        task.step(batch, Clock(step, step * rows, total))
+        step_at_once(task, batch, Clock(step, step * rows, total))
     return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0

@@ -9,14 +9,17 @@ import torch
 
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.evaluation.in_memory import take_step
-from doodle_dist.training.task import Clock, StepInput
+from doodle_dist.training.task import Clock, Planned, StepInput
 
 
 def task_whose_health_is(value: float) -> tuple[Any, list[StepInput]]:
     """A task that learns nothing, and the batches that it was given."""
     given: list[StepInput] = []
-    step, health = lambda batch, _: given.append(batch), lambda: torch.tensor(value)
-    return SimpleNamespace(step=step, health=health), given
+    plan, health = (
+        lambda *_: Planned(None, lambda batch: given.append(batch) or {}),
+        lambda: torch.tensor(value),
+    )
+    return SimpleNamespace(plan=plan, health=health), given
 
 
 def step(value: float) -> StepInput:

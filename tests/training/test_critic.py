@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from doodle_dist.training.critic import CriticTask
-from doodle_dist.training.task import Clock
+from doodle_dist.training.task import Clock, step_at_once
 from tests.training.test_tasks import build, experiment_for, part
 
 
@@ -12,7 +12,7 @@ def trained(*settings: str, steps: int = 3) -> CriticTask:
     task = build(experiment_for("critic", *settings))
     assert isinstance(task, CriticTask)
     for step in range(steps):
-        task.step(part(step), Clock(step, 16 * step, 1000))
+        step_at_once(task, part(step), Clock(step, 16 * step, 1000))
     return task
 
 
@@ -39,7 +39,8 @@ def test_it_is_trained_in_the_precision_that_is_asked_for() -> None:
     def losses(precision: str) -> list[float]:
         task = build(experiment_for("critic", f"precision={precision}", "model.augment.probability=0"))
         return [
-            float(task.step(part(step), Clock(step, 16 * step, 1000))["loss/critic"]) for step in range(3)
+            float(step_at_once(task, part(step), Clock(step, 16 * step, 1000))["loss/critic"])
+            for step in range(3)
         ]
 
     whole, half = losses("fp32"), losses("bf16")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.loop import FailedError, NonFiniteError, Run, Speedometer, train
 from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.stopping import Look
-from doodle_dist.training.task import Clock, Report, StepInput
+from doodle_dist.training.task import Clock, Planned, Report, StepInput, step_at_once
 
 BATCH, EPOCH = 10, 95
 
@@ -39,7 +40,10 @@ class FakeTask:
         self.drawn: list[float] = []
         self.judged: list[tuple[int, int]] = []
 
-    def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
+    def plan(self, clock: Clock, global_rows: int) -> Planned:
+        return Planned(None, partial(self._step, clock))
+
+    def _step(self, clock: Clock, batch: StepInput) -> Mapping[str, Tensor]:
         self.clocks.append(clock)
         self.seen = clock.drawings_seen + batch.global_rows
         self.drawn.append(float(torch.rand(())))
@@ -106,6 +110,7 @@ def new_run(task: FakeTask, context: FakeContext, folder: Path, total: int, **co
     warned: list[str] = []
     run = Run(
         task=task,
+        step=partial(step_at_once, task),
         config=TrainConfig(global_batch=BATCH, drawings=total, **config),
         context=context,
         uri=str(folder),
@@ -201,14 +206,23 @@ def test_a_run_that_is_over_does_nothing(tmp_path: Path) -> None:
     assert context.reports == []
 
 
-def test_what_is_not_finite_stops_it_with_the_step_and_its_drawings(tmp_path: Path) -> None:
+# A step whose answer comes with the next one's, one that ends where a checkpoint is due, and the last.
+@pytest.mark.parametrize(
+    ("step", "seen_before", "first_key", "kept"),
+    [(11, 105, 1010, [50, 105]), (10, 95, 1000, [50]), (20, 190, 2000, [50, 105, 155])],
+)
+def test_what_is_not_finite_stops_it_with_the_step_and_its_drawings(
+    tmp_path: Path, step: int, seen_before: int, first_key: int, kept: list[int]
+) -> None:
     context = FakeContext(rank=1)
-    run = new_run(FakeTask(nan_at=11), context, tmp_path, 1000, checkpoint_every_drawings=50)
-    with pytest.raises(NonFiniteError, match=r"at step 11, drawing 105; .*key_ids begin 1010, 1011"):
+    run = new_run(FakeTask(nan_at=step), context, tmp_path, 200, checkpoint_every_drawings=50)
+    said = rf"at step {step}, drawing {seen_before}; .*key_ids begin {first_key}, {first_key + 1}"
+    with pytest.raises(NonFiniteError, match=said):
         train(run, stream(begin()), begin())
-    record: dict[str, Any] = orjson.loads((tmp_path / "not-finite-step-11-rank-1.json").read_bytes())
-    assert record == {"step": 11, "drawings_seen": 105, "rank": 1, "key_ids": list(range(1010, 1020))}
-    assert [report["drawings_seen"] for report, _ in context.reports] == [50, 105], "none after it"
+    record: dict[str, Any] = orjson.loads((tmp_path / f"not-finite-step-{step}-rank-1.json").read_bytes())
+    keys = list(range(first_key, first_key + 10))
+    assert record == {"step": step, "drawings_seen": seen_before, "rank": 1, "key_ids": keys}
+    assert [report["drawings_seen"] for report, _ in context.reports] == kept, "none after it"
 
 
 def test_the_speedometer_leaves_pauses_out_and_counts_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

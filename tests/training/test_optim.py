@@ -4,11 +4,16 @@ from copy import deepcopy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from doodle_dist.config.optim import OptimizerConfig
 from doodle_dist.training.optim import Optimizer
 from doodle_dist.training.task import Clock
+
+
+def descend(optimizer: Optimizer, loss: Tensor, clock: Clock) -> None:
+    optimizer.plan(clock)
+    optimizer.descend(loss, 1)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
@@ -16,7 +21,7 @@ def test_settings_that_were_changed_count_after_a_resume(name: str) -> None:
     net = nn.Linear(3, 1)
     config = OptimizerConfig(name=name, lr=0.1, weight_decay=0.1, schedule="constant", warmup_drawings=0)
     before = Optimizer(net, config)
-    before.descend(net(torch.ones(2, 3)).sum(), Clock(0, 0, 100), 1)
+    descend(before, net(torch.ones(2, 3)).sum(), Clock(0, 0, 100))
     changed = Optimizer(net, config.model_copy(update={"weight_decay": 0.5, "beta1": 0.3}))
     changed.load_state_dict(before.state_dict())
     (group,) = changed.inner.param_groups
@@ -33,7 +38,7 @@ def test_settings_that_were_changed_count_after_a_resume(name: str) -> None:
 def test_moments_of_another_optimiser_are_refused(had: str, asked: str) -> None:
     net = nn.Linear(3, 1)
     before = Optimizer(net, OptimizerConfig(name=had, lr=0.1))
-    before.descend(net(torch.ones(2, 3)).sum(), Clock(0, 0, 100), 1)
+    descend(before, net(torch.ones(2, 3)).sum(), Clock(0, 0, 100))
     with pytest.raises(ValueError, match=f"{asked} can't go on with the moments of another"):
         Optimizer(net, OptimizerConfig(name=asked, lr=0.1)).load_state_dict(before.state_dict())
     Optimizer(net, OptimizerConfig(name=had, lr=0.2)).load_state_dict(before.state_dict())
@@ -44,13 +49,13 @@ def test_momentum_may_begin_after_a_resume(name: str) -> None:
     net = nn.Linear(3, 1)
     config = OptimizerConfig(name=name, lr=0.1, beta1=0.0)
     before = Optimizer(net, config)
-    before.descend(net(torch.ones(2, 3)).sum(), Clock(0, 0, 100), 1)
+    descend(before, net(torch.ones(2, 3)).sum(), Clock(0, 0, 100))
     after = Optimizer(net, config.model_copy(update={"beta1": 0.5}))
     after.load_state_dict(before.state_dict())
     moved = []
     for step in (1, 2):
         at = net.bias.detach().clone()
-        after.descend(net(torch.ones(2, 3)).sum(), Clock(step, 2 * step, 100), 1)
+        descend(after, net(torch.ones(2, 3)).sum(), Clock(step, 2 * step, 100))
         moved.append(float((net.bias.detach() - at).abs()))
     assert all(distance > 0 for distance in moved)
 
@@ -65,11 +70,11 @@ def test_moments_lie_in_memory_as_the_weights_do_wherever_they_come_from(name: s
     nets[1].to(memory_format=torch.channels_last)
     x = torch.randn(2, 4, 8, 8)
     first, second = (Optimizer(net, config) for net in nets)
-    first.descend(nets[0](x).square().sum(), Clock(0, 0, 100), 1)
+    descend(first, nets[0](x).square().sum(), Clock(0, 0, 100))
     nets[1].load_state_dict(nets[0].state_dict())
     second.load_state_dict(deepcopy(first.state_dict()))
     for net, optimizer in zip(nets, (first, second), strict=True):
-        optimizer.descend(net(x).square().sum(), Clock(1, 2, 100), 1)
+        descend(optimizer, net(x).square().sum(), Clock(1, 2, 100))
     torch.testing.assert_close(nets[1].weight, nets[0].weight)
     for moment in second.inner.state[nets[1].weight].values():
         assert moment.dim() == 0 or moment.stride() == nets[1].weight.stride()

@@ -26,7 +26,7 @@ from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.gan import GanTask
 from doodle_dist.training.gan_updates import GeneratorUpdate
 from doodle_dist.training.metrics import Meter
-from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput, Task
+from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput, Task, step_at_once
 
 CPU = torch.device("cpu")
 LANES, ROWS = 4, 4
@@ -149,7 +149,7 @@ def weights(task: Task) -> dict[str, torch.Tensor]:
 
 def run_steps(task: Task, first: int, stop: int, rank: int = 0, world_size: int = 1) -> None:
     for step in range(first, stop):
-        task.step(part(step, rank, world_size), Clock(step, step * LANES * ROWS, 1000))
+        step_at_once(task, part(step, rank, world_size), Clock(step, step * LANES * ROWS, 1000))
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def test_a_nan_in_the_pictures_shows_in_the_health(preset: str) -> None:
     task = build(experiment_for(preset))
     batch = part(0)
     batch.images[3] = float("nan")
-    task.step(batch, Clock(1, 16, 1000))
+    step_at_once(task, batch, Clock(1, 16, 1000))
     assert not torch.isfinite(task.health())
 
 
@@ -309,7 +309,7 @@ def test_a_generator_update_comes_after_its_critic_updates() -> None:
     task = build(experiment_for("cdcgan-small"))
     for step in range(4):
         before = weights(task)
-        figures = task.step(part(step), Clock(step, step * 16, 1000))
+        figures = step_at_once(task, part(step), Clock(step, step * 16, 1000))
         moved = {
             name.partition(".")[0]
             for name, t in weights(task).items()
@@ -341,7 +341,7 @@ def test_a_penalty_on_batch_statistics_is_refused_unless_asked_for() -> None:
 @pytest.mark.parametrize("name", GANS)
 def test_what_a_gan_logs_says_how_the_critic_does(name: str) -> None:
     task = build(experiment_for(name))
-    figures = {k: float(v) for k, v in task.step(part(1), Clock(1, 16, 1000)).items()}
+    figures = {k: float(v) for k, v in step_at_once(task, part(1), Clock(1, 16, 1000)).items()}
     assert figures["critic/mean_difference"] == pytest.approx(
         figures["critic/mean_on_real"] - figures["critic/mean_on_fake"], abs=1e-5
     )
@@ -400,7 +400,7 @@ def failures_of(task: Task, until: Callable[[set[str]], bool] = lambda named: Fa
     named: set[str] = set()
     meter = Meter()
     for step in range(120):
-        meter.add(task.step(part(step), Clock(step, step * 16, 16 * 120)))
+        meter.add(step_at_once(task, part(step), Clock(step, step * 16, 16 * 120)))
         if step % 3 == 2:
             named |= set(task.failures(meter.take() | dict(task.gauges())))
         if until(named):
@@ -446,7 +446,7 @@ def test_340_categories_take_one_step_in_little_memory(preset: str) -> None:
     with torch.profiler.profile(
         profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]
     ) as seen:
-        task.step(batch, Clock(0, 0, 1000))
+        step_at_once(task, batch, Clock(0, 0, 1000))
     largest = max(event.self_cpu_memory_usage for event in seen.events())
     assert torch.isfinite(task.health())
     assert largest < 16 * 340 * 28 * 28 * 4 / 4, "no tensor as large as a quarter of the label planes"
@@ -495,8 +495,8 @@ def test_a_step_waits_for_nothing_of_its_device(name: str, monkeypatch: pytest.M
     changes = ["rotate_deg=10", "scale_log=0.1", "translate_px=2", "color=true", "cutout_px=4"]
     task = build(experiment_for(name, *(f"model.augment.{one}" for one in changes)))
     given = [(part(step), Clock(step, step * LANES * ROWS, 1000)) for step in range(5)]
-    task.step(*given[0])  # the first has what is made once
+    step_at_once(task, *given[0])  # the first has what is made once
     with Questions() as questions:
         for one in given[1:]:
-            task.step(*one)
+            step_at_once(task, *one)
     assert questions.asked == set()

@@ -56,6 +56,7 @@ class Killer:
             self.worker: 12, self.all_workers: 2, self.task: 4, self.driver: 2, self.node: 2, self.store: 1,
         }  # fmt: skip
         (way,) = self.random.choices(list(ways), list(ways.values()))
+        print(f"{time.strftime('%H:%M:%S')} {way.__name__}", flush=True)
         way()
 
     def _kill(self, kind: str, pids: list[int]) -> None:
@@ -154,7 +155,11 @@ def _next_checkpoint(killer: Killer, seen: int) -> int:
             killer.job.submit()
         return found if found > seen else 0
 
-    return wait_for(newer, f"a checkpoint after {seen:,} drawings", 240)
+    try:
+        return wait_for(newer, f"a checkpoint after {seen:,} drawings", 240)
+    except AssertionError:
+        print(killer.job.status(), killer.job.said()[-4000:], sep="\n")
+        raise
 
 
 def test_soak(submit: Callable[..., Job], row: Row) -> None:
@@ -168,6 +173,7 @@ def test_soak(submit: Callable[..., Job], row: Row) -> None:
     )
     seen = job.wait_for_checkpoint()["drawings_seen"]
     killer, recoveries, began = Killer(job, seed), [], time.monotonic()
+    print(f"seed {seed}")
 
     def goes_on() -> bool:
         minutes = (time.monotonic() - began) / 60
