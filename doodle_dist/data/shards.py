@@ -28,6 +28,7 @@ import orjson
 import pyarrow as pa
 
 from doodle_dist.data import locations, storage
+from doodle_dist.data.allocator import keep_freed_memory
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.exchange import (
     ChunkNote,
@@ -263,6 +264,7 @@ def _run_round(
         return
 
     def run(rows: pa.Table) -> pa.Table:
+        keep_freed_memory()
         return pa.table(
             {"records": [task(row["number"], pickle.loads(row["argument"])) for row in rows.to_pylist()]}
         )
