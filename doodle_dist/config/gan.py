@@ -107,12 +107,8 @@ class AdversarialConfig(Section):
     @property
     def has_penalty(self) -> bool:
         """Whether any gradient of the critic by its pictures is penalised, at any time."""
-        return self.has_zero_centred_penalty or self.gradient_penalty > 0
-
-    @property
-    def has_zero_centred_penalty(self) -> bool:
-        """Whether R1 or R2 is penalised, at any time."""
-        return max(self.r1_gamma_start, self.r1_gamma_end, self.r2_gamma_start, self.r2_gamma_end) > 0
+        gammas = (self.r1_gamma_start, self.r1_gamma_end, self.r2_gamma_start, self.r2_gamma_end)
+        return max(*gammas, self.gradient_penalty) > 0
 
 
 class UpdatesConfig(Section):

@@ -9,8 +9,9 @@ _KEPT_BYTES, _LARGEST_MMAP_THRESHOLD = 128 << 20, 32 << 20  # the latter is the 
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep up to 128 MB that it frees, for the next blocks that it asks for; on glibc alone.
+    """Have this process keep what it frees for the next blocks that it asks for; on glibc alone.
 
+    Up to 128 MB at the end of each thread's heap; blocks above 32 MB are the system's own affair as before.
     Otherwise what works on blocks of megabytes gives each back to the system and gets it anew, page by page: a fifth of
     the time that parsing takes.
     """

@@ -65,6 +65,7 @@ class _Plan:
     critic_rates: Hashable
     generator_rates: Hashable
     penalised: bool
+    zero_centred: bool
     noisy: bool
     updates_generator: bool
     ema_copies: bool
@@ -132,7 +133,8 @@ class GanTask:
         augmented = augment_probability(self.augment, seen, total)
         self._sigma.set(sigma)
         self._augmented_share.set(augmented)
-        for dial, gamma in zip(self._gammas, penalty_gammas(adversarial, seen, total), strict=True):
+        gammas = penalty_gammas(adversarial, seen, total)
+        for dial, gamma in zip(self._gammas, gammas, strict=True):
             dial.set(gamma)
         number, share = generator_update_after(self.gan.updates, clock.step), 1.0
         if number is not None:
@@ -143,6 +145,7 @@ class GanTask:
             critic_rates=self.critic_optimizer.plan(clock),
             generator_rates=self.generator_optimizer.plan(clock),
             penalised=penalty_is_due(adversarial, clock.step),
+            zero_centred=any(gammas),
             noisy=sigma > 0,
             updates_generator=number is not None,
             ema_copies=share == 1.0,
@@ -175,8 +178,9 @@ class GanTask:
         penalties = None
         if plan.penalised:
             mix = batch.random.uniform(0, 1) if adversarial.gradient_penalty else None
-            r1_gamma, r2_gamma = (dial.tensor for dial in self._gammas)
-            penalties = Penalties(r1_gamma, r2_gamma, mix)
+            r1_gamma, r2_gamma = self._gammas
+            gammas = (r1_gamma.tensor, r2_gamma.tensor) if plan.zero_centred else None
+            penalties = Penalties(gammas, mix)
         # A penalty's second derivative needs full precision; the other steps may run in bfloat16.
         with self.precision.autocast(penalties is None):
             verdict = self.critic_update(real, fake, batch.labels, real_targets, fake_targets, penalties)

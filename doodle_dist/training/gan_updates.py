@@ -23,10 +23,9 @@ def full_precision(x: Tensor) -> Tensor:
 
 class Penalties(NamedTuple):
     """What a critic update is to be penalised for: gammas of R1 and R2 at this moment, scalars, and the shares [B]
-    at which the gradient penalty looks between real and generated pictures, None without one."""
+    at which the gradient penalty looks between real and generated pictures; None without one."""
 
-    r1_gamma: Tensor
-    r2_gamma: Tensor
+    gammas: tuple[Tensor, Tensor] | None
     mix: Tensor | None
 
 
@@ -102,9 +101,10 @@ class CriticUpdate(nn.Module):
 
     def _penalty(self, logits: Tensor, both: Tensor, labels: Tensor, penalties: Penalties) -> Tensor:
         rows, penalty = len(labels), torch.zeros_like(logits[: len(labels)])
-        if self.config.has_zero_centred_penalty:
+        if penalties.gammas is not None:
+            r1_gamma, r2_gamma = penalties.gammas
             squares = losses.zero_centred_penalty(logits, both)
-            penalty = penalties.r1_gamma / 2 * squares[:rows] + penalties.r2_gamma / 2 * squares[rows:]
+            penalty = r1_gamma / 2 * squares[:rows] + r2_gamma / 2 * squares[rows:]
         if penalties.mix is not None:
             pictures = losses.between(both[:rows].detach(), both[rows:].detach(), penalties.mix)
             pictures.requires_grad_()

@@ -147,6 +147,7 @@ def _steps(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
             if look == Look.STOP:
                 break
         elif _passed(before, cursor, config.pictures_every_drawings):
+            _stop_if_not_finite(run, taken)
             with speed.paused(), _missable(run):
                 _draw(run, {}, cursor)
     return cursor

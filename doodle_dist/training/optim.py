@@ -38,7 +38,9 @@ class Optimizer:
         if self.config.beta2_end is not None and "adam" in self.config.name:
             second = beta2(self.config, clock.drawings_seen, clock.total_drawings)
             if self.recorded:
-                second = round(second, _RECORDED_BETA2_DECIMALS)
+                # Not above both ends: 0.9996 would be 1, with which Adam divides by 0.
+                most = max(self.config.beta2, self.config.beta2_end)
+                second = min(round(second, _RECORDED_BETA2_DECIMALS), most)
             settings["betas"] = (self.config.beta1, second)
         for group in self.inner.param_groups:
             group.update(settings)

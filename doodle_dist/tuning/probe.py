@@ -34,4 +34,6 @@ def peak_gpu_bytes(experiment: Experiment, device: torch.device) -> int:
             random=LaneRandom(experiment.seed, step, ((0, rows),), device),
         )
         step_at_once(task, batch, Clock(step, step * rows, total))
-    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
+    # Recorded steps have a pool of their own, beside that of the steps that are taken one by one.
+    pools = 2 if experiment.train.cuda_graphs else 1
+    return pools * torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0

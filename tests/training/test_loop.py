@@ -214,15 +214,19 @@ def test_a_run_that_is_over_does_nothing(tmp_path: Path) -> None:
 def test_what_is_not_finite_stops_it_with_the_step_and_its_drawings(
     tmp_path: Path, step: int, seen_before: int, first_key: int, kept: list[int]
 ) -> None:
-    context = FakeContext(rank=1)
-    run = new_run(FakeTask(nan_at=step), context, tmp_path, 200, checkpoint_every_drawings=50)
+    context = FakeContext()
+    # Step 11 ends where the sample grid is due.
+    every = {"checkpoint_every_drawings": 50, "pictures_every_drawings": 110}
+    run = new_run(FakeTask(nan_at=step), context, tmp_path, 200, **every)
     said = rf"at step {step}, drawing {seen_before}; .*key_ids begin {first_key}, {first_key + 1}"
     with pytest.raises(NonFiniteError, match=said):
         train(run, stream(begin()), begin())
-    record: dict[str, Any] = orjson.loads((tmp_path / f"not-finite-step-{step}-rank-1.json").read_bytes())
+    record: dict[str, Any] = orjson.loads((tmp_path / f"not-finite-step-{step}-rank-0.json").read_bytes())
     keys = list(range(first_key, first_key + 10))
-    assert record == {"step": step, "drawings_seen": seen_before, "rank": 1, "key_ids": keys}
+    assert record == {"step": step, "drawings_seen": seen_before, "rank": 0, "key_ids": keys}
     assert [report["drawings_seen"] for report, _ in context.reports] == kept, "none after it"
+    drawn = [int(file.stem) for file in (tmp_path / "samples").glob("*.png")]
+    assert max(drawn) <= seen_before, "no picture of what is not finite"
 
 
 def test_the_speedometer_leaves_pauses_out_and_counts_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

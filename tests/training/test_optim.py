@@ -78,3 +78,13 @@ def test_moments_lie_in_memory_as_the_weights_do_wherever_they_come_from(name: s
     torch.testing.assert_close(nets[1].weight, nets[0].weight)
     for moment in second.inner.state[nets[1].weight].values():
         assert moment.dim() == 0 or moment.stride() == nets[1].weight.stride()
+
+
+def test_where_steps_are_recorded_a_second_decay_moves_in_thousandths_and_never_to_1() -> None:
+    config = OptimizerConfig(name="adam", lr=0.1, beta2=0.99, beta2_end=0.9999)
+    optimizer = Optimizer(nn.Linear(3, 1), config, recorded=True)
+    decays = []
+    for drawings in range(0, 1001, 10):
+        optimizer.plan(Clock(drawings, drawings, 1000))
+        decays.append(optimizer.inner.param_groups[0]["betas"][1])
+    assert sorted(set(decays)) == [*(pytest.approx(k / 1000) for k in range(990, 1000)), 0.9999]
