@@ -71,7 +71,7 @@ def train_gan(
             latents = latents_of(config, label, per_category, seed=seed)
             for z in latents.split(_BATCH):
                 y = torch.full((len(z),), label, device=device)
-                pixels.append(to_pixels(task.ema.average(z.to(device), y)))
+                pixels.append(to_pixels(task.average.net(z.to(device), y)))
     drawn = Drawings(np.concatenate(pixels), labels, np.zeros(len(labels), np.uint64))
     return Made(drawn, seen, time.monotonic() - began)
 
@@ -105,7 +105,7 @@ def train_classifier(
         )
         batches = arm_batches(real, generated, batch=batch, steps=steps, share=share, seed=seed)
         seen = _train(task, batches, steps * batch, seed, device)
-    scalars = _read(task.ema.average, test, len(categories), device)
+    scalars = _read(task.average.net, test, len(categories), device)
     made_up = steps * round(share * batch) if generated is not None else 0
     return Score(scalars["top1"], scalars["macro_f1"], seen, made_up, time.monotonic() - began)
 

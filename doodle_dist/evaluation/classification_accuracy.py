@@ -54,7 +54,7 @@ def accuracy_after_training_on(
             for rows in np.split(shuffled, range(batch, len(shuffled), batch)):
                 take_step(task, pixels[rows], labels[rows], Clock(step, seen, total), seed, device)
                 step, seen = step + 1, seen + len(rows)
-    return _top1(task.ema.average, test, len(categories), device)
+    return _top1(task.average.net, test, len(categories), device)
 
 
 @torch.no_grad()

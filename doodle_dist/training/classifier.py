@@ -72,7 +72,7 @@ class ClassifierTask(OneNet):
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[StepInput]) -> Report:
-        net = self.ema.average
+        net = self.average.net
         confusion = Confusion(len(self.categories), self.device)
         for batch in batches:
             confusion.add(net(batch.images), batch.labels)

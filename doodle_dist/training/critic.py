@@ -93,7 +93,7 @@ class CriticTask(OneNet):
     def evaluate(self, batches: Iterable[StepInput]) -> Report:
         """Share of held-out drawings told right, each side by itself, and their mean."""
         counts = torch.zeros(2, 2, dtype=torch.float64, device=self.device)  # [side, (right, all)]
-        critic = self.ema.average
+        critic = self.average.net
         for batch in batches:
             targets = self.is_positive[batch.labels]
             right = (critic(batch.images, torch.zeros_like(batch.labels)) > 0) == targets

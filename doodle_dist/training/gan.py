@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.models import augment
-from doodle_dist.models.ema import ExponentialMovingAverage
 from doodle_dist.models.latents import draw_latents
 from doodle_dist.models.registry import build_critic, build_generator
 from doodle_dist.pictures import grid, to_pixels
@@ -23,12 +22,12 @@ from doodle_dist.run.snapshot import load_snapshot
 from doodle_dist.schedules import (
     augment_probability,
     critic_updates_for,
-    ema_share,
     generator_update_after,
     noise_sigma,
     penalty_gammas,
     penalty_is_due,
 )
+from doodle_dist.training.average import Average
 from doodle_dist.training.failures import EXCESS, FAKE_READ, REAL_READ, FailureWatch
 from doodle_dist.training.gan_judge import Judge
 from doodle_dist.training.gan_updates import (
@@ -88,7 +87,7 @@ class GanTask:
         assert model.critic is not None
         assert optim.generator is not None
         assert optim.critic is not None
-        self.gan, self.ema_config = experiment.gan, experiment.ema
+        self.gan = experiment.gan
         self.augment, self.generator_config = model.augment, model.generator
         self.categories, self.device, self.world_size = data.categories, device, world_size
         self.precision = Precision(experiment.precision, device)
@@ -106,7 +105,7 @@ class GanTask:
         recorded = experiment.train.cuda_graphs
         self.critic_optimizer = Optimizer(self.critic, optim.critic, recorded=recorded)
         self.generator_optimizer = Optimizer(self.generator, optim.generator, recorded=recorded)
-        self.ema = ExponentialMovingAverage(self.generator)
+        self.average = Average(self.generator, experiment.ema, device)
         pictures = (data.side, data.channels)
         self.judge: Judge | None = None
         if self.gan.judge:
@@ -115,7 +114,7 @@ class GanTask:
             self.judge = Judge(judge, data.categories, pictures, device)
         self.watch = FailureWatch(self.gan.failures)
         self._gauges: dict[str, float] = {}
-        self._sigma, self._augmented_share, self._ema_share = Dial(device), Dial(device), Dial(device)
+        self._sigma, self._augmented_share = Dial(device), Dial(device)
         self._gammas = Dial(device), Dial(device)
         names = ("critic", "generator")
         self._norms = {name: torch.zeros((), device=device) for name in names}
@@ -136,11 +135,10 @@ class GanTask:
         gammas = penalty_gammas(adversarial, seen, total)
         for dial, gamma in zip(self._gammas, gammas, strict=True):
             dial.set(gamma)
-        number, share = generator_update_after(self.gan.updates, clock.step), 1.0
+        number, ema_copies = generator_update_after(self.gan.updates, clock.step), False
         if number is not None:
             drawings = global_rows * critic_updates_for(self.gan.updates, number)
-            share = ema_share(self.ema_config, seen, drawings)
-            self._ema_share.set(share)
+            ema_copies = self.average.plan(seen, drawings)
         plan = _Plan(
             critic_rates=self.critic_optimizer.plan(clock),
             generator_rates=self.generator_optimizer.plan(clock),
@@ -148,7 +146,7 @@ class GanTask:
             zero_centred=any(gammas),
             noisy=sigma > 0,
             updates_generator=number is not None,
-            ema_copies=share == 1.0,
+            ema_copies=ema_copies,
         )
         self._gauges = {
             "optim/lr_generator": self.generator_optimizer.lr,
@@ -164,7 +162,7 @@ class GanTask:
         scalars = self._update_critic(batch, real, latents, plan)
         if plan.updates_generator:
             scalars |= self._update_generator(batch, real, latents, plan)
-            self.ema.update(self.generator, None if plan.ema_copies else self._ema_share.tensor)
+            self.average.update(self.generator, copies=plan.ema_copies)
         return scalars
 
     def _update_critic(
@@ -281,7 +279,7 @@ class GanTask:
     def evaluate(self, batches: Iterable[StepInput]) -> Report:
         if self.judge is None:
             return Report({})
-        scalars = self.judge.figures(self.ema.average, self._fixed_latents, batches)
+        scalars = self.judge.figures(self.average.net, self._fixed_latents, batches)
         score = -scalars["judge/frechet_distance"] if scalars else None
         return Report(scalars, score=score)
 
@@ -290,7 +288,7 @@ class GanTask:
         rows, columns = min(len(self.categories), _GRID_CATEGORIES), self.gan.samples_per_category
         labels = torch.arange(rows, device=self.device).repeat_interleave(columns)
         return {
-            "samples": grid(to_pixels(self.ema.average(self._fixed_latents(len(labels)), labels)), columns)
+            "samples": grid(to_pixels(self.average.net(self._fixed_latents(len(labels)), labels)), columns)
         }
 
     def _fixed_latents(self, count: int) -> Tensor:
@@ -312,13 +310,13 @@ class GanTask:
         return {
             "generator": self.generator,
             "critic": self.critic,
-            "ema": self.ema.average,
+            "ema": self.average.net,
             "generator_optimizer": self.generator_optimizer,
             "critic_optimizer": self.critic_optimizer,
         }
 
     def snapshot(self) -> dict[str, Tensor]:
-        return self.ema.average.state_dict()
+        return self.average.net.state_dict()
 
 
 def _start_from(critic: nn.Module, run: str, device: torch.device) -> None:

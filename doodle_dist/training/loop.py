@@ -134,20 +134,21 @@ def _steps(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
         before, cursor = cursor, cursor.after(batch.epoch, batch.consumed, batch.global_rows)
         speed.drawings += batch.global_rows
 
-        done = cursor.drawings_seen >= run.total_drawings
-        if done or _passed(before, cursor, config.log_every_drawings):
+        done, look = cursor.drawings_seen >= run.total_drawings, run.look()
+        logs = done or _passed(before, cursor, config.log_every_drawings)
+        saves = done or _is_due(run, before, cursor) or look != Look.GO_ON
+        draws = not saves and _passed(before, cursor, config.pictures_every_drawings)
+        if logs or saves or draws:
             _stop_if_not_finite(run, taken)
+        if logs:
             _log(run, meter.take() | dict(run.task.gauges()) | speed.take(), cursor)
-        look = run.look()
-        if done or _is_due(run, before, cursor) or look != Look.GO_ON:
-            _stop_if_not_finite(run, taken)
+        if saves:
             with speed.paused():
                 # Who must stop or is about to be taken away has seconds: it saves, and judges nothing.
                 _checkpoint(run, cursor, is_judged=done or look == Look.GO_ON)
             if look == Look.STOP:
                 break
-        elif _passed(before, cursor, config.pictures_every_drawings):
-            _stop_if_not_finite(run, taken)
+        if draws:
             with speed.paused(), _missable(run):
                 _draw(run, {}, cursor)
     return cursor

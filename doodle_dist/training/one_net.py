@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.optim import OptimizerConfig
 from doodle_dist.models import augment
-from doodle_dist.models.ema import ExponentialMovingAverage
-from doodle_dist.schedules import augment_probability, ema_share
+from doodle_dist.schedules import augment_probability
+from doodle_dist.training.average import Average
 from doodle_dist.training.optim import Optimizer
 from doodle_dist.training.precision import Precision
 from doodle_dist.training.task import Clock, Dial, StepInput
@@ -39,11 +39,11 @@ class OneNet:
     ) -> None:
         """The net is on its device, its loss wrapped: the average begins as a copy of weights that all ranks share."""
         self.net, self.device, self.world_size = net, device, world_size
-        self.augment, self.ema_config = experiment.model.augment, experiment.ema
+        self.augment = experiment.model.augment
         self.precision = Precision(experiment.precision, device)
         self.optimizer = Optimizer(net, optim, recorded=experiment.train.cuda_graphs)
-        self.ema = ExponentialMovingAverage(net)
-        self._augmented_share, self._ema_share = Dial(device), Dial(device)
+        self.average = Average(net, experiment.ema, device)
+        self._augmented_share = Dial(device)
         self._norm = torch.zeros((), device=device)
 
     def begin(self) -> None:
@@ -54,9 +54,9 @@ class OneNet:
         self._augmented_share.set(
             augment_probability(self.augment, clock.drawings_seen, clock.total_drawings)
         )
-        share = ema_share(self.ema_config, clock.drawings_seen, global_rows)
-        self._ema_share.set(share)
-        return OneNetPlan(self.optimizer.plan(clock), ema_copies=share == 1.0)
+        return OneNetPlan(
+            self.optimizer.plan(clock), ema_copies=self.average.plan(clock.drawings_seen, global_rows)
+        )
 
     def _augmented(self, batch: StepInput) -> Tensor:
         """The batch's pictures [B, C, H, W], changed at random as far as that goes by now."""
@@ -68,7 +68,7 @@ class OneNet:
         """One update by the losses [B] of this rank's drawings; its part of the global batch's mean."""
         loss = losses.sum() / batch.global_rows
         self._norm.copy_(self.optimizer.descend(loss, self.world_size))
-        self.ema.update(self.net, None if plan.ema_copies else self._ema_share.tensor)
+        self.average.update(self.net, copies=plan.ema_copies)
         return loss.detach()
 
     def gauges(self) -> Mapping[str, float]:
@@ -91,7 +91,7 @@ class OneNet:
             part.load_state_dict(state[name])  # type: ignore[arg-type]
 
     def _parts(self) -> dict[str, nn.Module | Optimizer]:
-        return {"net": self.net, "ema": self.ema.average, "optimizer": self.optimizer}
+        return {"net": self.net, "ema": self.average.net, "optimizer": self.optimizer}
 
     def snapshot(self) -> dict[str, Tensor]:
-        return self.ema.average.state_dict()
+        return self.average.net.state_dict()

@@ -91,11 +91,10 @@ class _Recording:
 
 
 class StepGraphs:
-    """Takes a task's steps, by recordings where there are some. ``recordings`` counts those that were made."""
+    """Takes a task's steps, by recordings where there are some."""
 
     def __init__(self, task: Task, recorder: Recorder) -> None:
         self.task, self.recorder = task, recorder
-        self.recordings = 0
         self._recorded: OrderedDict[Hashable, _Recording] = OrderedDict()
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
 
@@ -129,7 +128,6 @@ class StepGraphs:
             scalars.append(torch.stack([value.detach().float() for value in figures.values()]))
 
         replay = self.recorder.record(operations, inputs.random.generators())
-        self.recordings += 1
         return _Recording(inputs, replay, tuple(names), scalars[0])
 
 
@@ -142,10 +140,7 @@ def steps_of(
     return partial(step_at_once, task)
 
 
-K = TypeVar("K")
-
-
-def _remember(memory: OrderedDict[Hashable, K], key: Hashable, value: K, most: int) -> None:
+def _remember(memory: OrderedDict[Hashable, T], key: Hashable, value: T, most: int) -> None:
     """Add it, and forget what was not used for longest."""
     memory[key] = value
     while len(memory) > most:
