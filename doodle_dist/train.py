@@ -118,7 +118,7 @@ def _run(
         except TrainingFailedError as error:
             may_try = failures < experiment.train.max_failures and not asked.is_set()
             if may_try and died_as_it_began(error):
-                say("a worker died as it was told what to do; the workers start again")
+                say(f"the workers did not get going, and start again: {told(error)}")
                 continue
             reason = f"run {experiment.run} failed: {told(error)}"
             with suppress(StorageError):

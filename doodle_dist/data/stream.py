@@ -13,7 +13,7 @@ that can (``"device"``, by the rasteriser that it is given).
 
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,13 @@ from doodle_dist.reading import who_reads
 # A thread of the worker rasterises so many drawings at once. Handing a chunk from thread to thread costs 0.4 ms, as
 # much as rasterising 130 drawings, so chunks are large; but not so large that pictures of many pixels fill the memory.
 CHUNK_DRAWINGS, CHUNK_BYTES = 8192, 8 << 20
+# A task whose process was killed as it began may never be heard of again, and Ray Data waits for it without end. Twice
+# as long as the storage is given, and then some.
+SILENCE_S = 300.0
+
+
+class SilentStreamError(Exception):
+    """Nothing came of a stream for so long that nothing will."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,7 @@ class RankBatches:
         self._chunks = _chunks(plan, lanes, read)
         self._coming: Future[_Chunk | None] = self._readers.submit(next, self._chunks, None)
         self._batches = self._all_steps(plan, lanes, threads)
+        self._is_silent = False
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -93,7 +101,7 @@ class RankBatches:
         while True:
             # What is rasterised is handed on at once, whether or not more has been read.
             while len(ahead) < threads + 2 and (not ahead or self._coming.done()):
-                chunk = self._coming.result()
+                chunk = self._next_chunk()
                 if chunk is None:
                     break
                 drawn = self._pool.submit(pictures_by, self._draw, plan, chunk.table, chunk.order.epoch)
@@ -103,12 +111,22 @@ class RankBatches:
                 return
             yield from _steps(plan, lanes, *ahead.popleft())
 
+    def _next_chunk(self) -> "_Chunk | None":
+        self._is_silent = not wait([self._coming], timeout=SILENCE_S).done
+        if self._is_silent:
+            raise SilentStreamError(
+                f"no drawings came for {SILENCE_S:.0f} s; where the cluster has no CPU free for the tasks that read "
+                "them, data.read=worker does without"
+            )
+        return self._coming.result()
+
     def close(self) -> None:
-        """End the pipeline and the threads; there are no more batches."""
+        """End the pipeline and the threads; there are no more batches. Of a silent one they are left alone."""
         self._batches.close()
-        self._readers.shutdown()  # a generator that runs can't be closed
-        self._chunks.close()
-        self._windows.shutdown(cancel_futures=True)
+        self._readers.shutdown(wait=not self._is_silent)  # a generator that runs can't be closed
+        if not self._is_silent:
+            self._chunks.close()
+        self._windows.shutdown(wait=not self._is_silent, cancel_futures=True)
         self._pool.shutdown()
 
 
@@ -131,7 +149,7 @@ def rank_batches(
     ``epochs=None`` goes on for ever; with ``drawings``, an epoch ends with the step that has that many behind it.
     ``threads`` of this process rasterise, ahead of the consumer, by ``draw`` where one is given. Rows come as
     ``plan.read`` says, or from ``memory``: the same batches. Raises ValueError where ranks, lanes, batch and drawings
-    don't fit.
+    don't fit; drawing from them raises SilentStreamError where nothing comes for SILENCE_S.
     """
     lanes = lanes_of_rank(rank, world_size, plan.lanes)
     todo = windows(plan, len(lanes), epoch, consumed, epochs, drawings)

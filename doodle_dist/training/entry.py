@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import ray.train
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
-from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 
 from doodle_dist.collector import at_rest
 from doodle_dist.errors import root_cause
@@ -63,6 +63,37 @@ class HandOver(WorkerGroupCallback):
     def _end(actors: list[ActorHandle]) -> None:
         for actor in actors:
             ray.kill(actor)
+
+
+class GiveBack(WorkerGroupCallback, ControllerCallback):
+    """Gives back what workers had reserved that died after all were there and before they had their function.
+
+    While they look for each other, that is. Ray Train forgets them there with their placement group, and the next start
+    waits for what that holds: for ever, where there is not enough for both. Comes before Ray Train's own callbacks,
+    since it is in one of these that they look for each other.
+    """
+
+    def __init__(self) -> None:
+        self.group: Any = (
+            None  # the state of the workers that were started, until Ray Train sees to their end
+        )
+
+    def before_worker_group_start(self, worker_group_context: object) -> None:
+        self._give_back()
+
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        self.group = worker_group.get_worker_group_state()
+
+    def after_worker_group_training_start(self, worker_group: object) -> None:
+        self.group = None
+
+    async def before_controller_shutdown(self) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        group, self.group = self.group, None
+        if group:
+            group.shutdown()
 
 
 class TellFailures(ray.train.UserCallback):

@@ -10,10 +10,11 @@ import ray.train
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.run.stopped import forget_reason
-from doodle_dist.training.entry import HandOver, TellFailures, train_loop_per_worker
+from doodle_dist.training.entry import GiveBack, HandOver, TellFailures, train_loop_per_worker
 from doodle_dist.training.lease import Lease
 
 ELASTIC_START_S = 15.0
@@ -61,7 +62,7 @@ def trainer(
             name=experiment.run,
             storage_path="/doodle-dist",
             storage_filesystem=_memory(),
-            callbacks=[*callbacks, HandOver(), *([TellFailures(board)] if board else [])],
+            callbacks=[GiveBack(), HandOver(), *callbacks, *([TellFailures(board)] if board else [])],
             # Workers that die while they start count as the controller's failures, as does starvation.
             failure_config=ray.train.FailureConfig(
                 max_failures=experiment.train.max_failures,
@@ -70,7 +71,9 @@ def trainer(
         ),
     )
     # What a stopped trial had reserved stays until its search's driver ends; what a run had, until its own does.
-    _spare(ray_trainer, "DatasetsCallback", *(["PlacementGroupCleanerCallback"] if board else []))
+    choose_callbacks(
+        ray_trainer, without=("DatasetsCallback", *(["PlacementGroupCleanerCallback"] if board else []))
+    )
     return ray_trainer
 
 
@@ -83,20 +86,26 @@ def _memory() -> pyarrow.fs.FileSystem:
     return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fsspec.filesystem("memory")))
 
 
-def _spare(ray_trainer: TorchTrainer, *callbacks: str) -> None:
-    """Leave out callbacks of Ray Train's own, by their names. Each starts an actor: two core seconds at every start.
+def choose_callbacks(ray_trainer: DataParallelTrainer, *, without: Sequence[str] = ()) -> None:
+    """Put our `GiveBack` before Ray Train's own callbacks, and leave out some of these, by their names.
 
-    One hands out datasets, and is given none. The other gives back what a controller that has died had reserved, and
-    looks for its cluster in what `ray start` last noted: where that one is gone, a run waits 12 s for it at its end.
-    Nothing is lost where a Ray has other names for them.
+    Each that we leave out starts an actor: two core seconds at every start. One hands out datasets, and is given none.
+    The other gives back what a controller that has died had reserved, and looks for its cluster in what `ray start`
+    last noted: where that one is gone, a run waits 12 s for it at its end. Nothing is lost where a Ray has other names
+    for them.
     """
     with suppress(AttributeError):
         made = ray_trainer._create_default_callbacks
-        ray_trainer._create_default_callbacks = lambda: [
-            one for one in made() if type(one).__name__ not in callbacks
-        ]
+        ray_trainer._create_default_callbacks = lambda: sorted(
+            (one for one in made() if type(one).__name__ not in without),
+            key=lambda one: not isinstance(one, GiveBack),
+        )
 
 
 def died_as_it_began(error: BaseException) -> bool:
-    """Whether a worker died just when its work was handed to it, which Ray Train takes for the end of the run."""
-    return isinstance(getattr(error, "controller_failure", None), RayActorError)
+    """Whether workers died when they looked for each other or their work was handed to them, which Ray Train takes for
+    the end of the run.
+
+    Of a worker that dies the others may hear first, as a RuntimeError of torch.distributed's.
+    """
+    return isinstance(getattr(error, "controller_failure", None), RayActorError | RuntimeError)

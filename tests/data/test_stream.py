@@ -3,6 +3,7 @@
 import gc
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.storage_errors import DamagedError
-from doodle_dist.data.stream import Batch, rank_batches
+from doodle_dist.data.stream import Batch, SilentStreamError, rank_batches
 from doodle_dist.data.stream_plan import plan_stream, windows
 from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.training import worker
@@ -281,6 +282,31 @@ def test_the_first_batches_need_no_process_of_ray_data(dataset: str, monkeypatch
     released.set()
     assert len(head + list(batches)) == train_plan(dataset).order(0).steps
     batches.close()
+
+
+def test_a_stream_that_falls_silent_is_an_error_and_is_not_waited_for(
+    dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, blocks = threading.Event(), stream_ray._blocks
+
+    def silent(*given: Any) -> Iterator[pa.Table]:
+        through_ray = blocks(*given)
+        yield next(through_ray)
+        assert released.wait(60)
+        yield from through_ray
+
+    monkeypatch.setattr(stream_ray, "_blocks", silent)
+    batches = rank_batches(train_plan(dataset, window_bytes=200 * 128))
+    drawn = [next(batches) for _ in range(4)]  # from the rank itself, and from Ray Data's first window
+    monkeypatch.setattr(stream, "SILENCE_S", 0.5)
+    with pytest.raises(SilentStreamError, match=r"no drawings came for 0 s.* data\.read=worker"):
+        drawn += batches
+    closing = threading.Thread(target=batches.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    released.set()
+    assert 4 <= len(drawn) < train_plan(dataset).order(0).steps
 
 
 def test_a_stream_that_nobody_drew_from_can_be_closed(dataset: str) -> None:

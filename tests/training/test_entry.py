@@ -1,22 +1,46 @@
-"""What Ray Train is told beside the training: its workers don't wait for their function for ever."""
+"""What Ray Train is told beside the training: its workers don't wait for their function for ever, and a start of theirs
+that fails keeps nothing."""
 
+import asyncio
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import RayActorError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.util import placement_group_table
 
 from doodle_dist.training import entry
-from doodle_dist.training.entry import HandOver
+from doodle_dist.training.entry import GiveBack, HandOver
+from doodle_dist.training.ray_trainer import choose_callbacks, died_as_it_began
 
-GROUP = SimpleNamespace(get_workers=lambda: [SimpleNamespace(actor=name) for name in ("first", "second")])
+
+class Group:
+    """A worker group, which is its own state, and how often it was ended."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+
+    def get_workers(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(actor=name) for name in ("first", "second")]
+
+    def get_worker_group_state(self) -> "Group":
+        return self
+
+    def shutdown(self) -> None:
+        self.ended += 1
 
 
 @pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The workers that were killed."""
-    killed: list[str] = []
-    monkeypatch.setattr(entry.ray, "kill", killed.append)
-    return killed
+    names: list[str] = []
+    monkeypatch.setattr(entry.ray, "kill", names.append)
+    return names
 
 
 def waited_out(watch: HandOver) -> None:
@@ -25,16 +49,85 @@ def waited_out(watch: HandOver) -> None:
     assert not watch.timer.is_alive()
 
 
-def test_workers_that_are_not_handed_their_function_in_time_are_ended(ended: list[str]) -> None:
+def test_workers_that_are_not_handed_their_function_in_time_are_ended(killed: list[str]) -> None:
     watch = HandOver(within_s=0.05)
-    watch.after_worker_group_start(GROUP)
+    watch.after_worker_group_start(Group())
     waited_out(watch)
-    assert ended == ["first", "second"]
+    assert killed == ["first", "second"]
 
 
-def test_workers_that_are_go_on(ended: list[str]) -> None:
+def test_workers_that_are_go_on(killed: list[str]) -> None:
     watch = HandOver(within_s=0.5)
-    watch.after_worker_group_start(GROUP)
-    watch.after_worker_group_training_start(GROUP)
+    watch.after_worker_group_start(Group())
+    watch.after_worker_group_training_start(Group())
     waited_out(watch)
-    assert ended == []
+    assert killed == []
+
+
+def test_what_a_start_that_failed_has_reserved_is_given_back_once() -> None:
+    give_back, first, second = GiveBack(), Group(), Group()
+    give_back.before_worker_group_start(None)
+    give_back.after_worker_group_start(first)
+    give_back.before_worker_group_start(None)
+    assert first.ended == 1
+    give_back.after_worker_group_start(second)
+    asyncio.run(give_back.before_controller_shutdown())
+    asyncio.run(give_back.before_controller_shutdown())
+    assert (first.ended, second.ended) == (1, 1)
+
+
+def test_what_works_is_ended_by_ray_train() -> None:
+    give_back, group = GiveBack(), Group()
+    give_back.after_worker_group_start(group)
+    give_back.after_worker_group_training_start(group)
+    give_back.before_worker_group_start(None)
+    asyncio.run(give_back.before_controller_shutdown())
+    assert not group.ended
+
+
+class Dies(WorkerGroupCallback):
+    """Kills the worker of the first start before it has its function, and may notice."""
+
+    def __init__(self, *, noticed: bool) -> None:
+        self.noticed, self.times = noticed, 0
+
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        self.times += 1
+        if self.times == 1:
+            ray.kill(worker_group.get_workers()[0].actor)
+            while self.noticed:
+                worker_group.execute(id, 0)
+
+
+def reserved() -> list[str]:
+    return [group["state"] for group in placement_group_table().values() if group["state"] != "REMOVED"]
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+@pytest.mark.parametrize("noticed", [True, False])
+def test_a_worker_that_dies_as_it_starts_leaves_its_place_to_the_next(
+    noticed: bool, local_ray: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "5")
+    before = len(reserved())
+    trainer = DataParallelTrainer(
+        lambda: None,
+        scaling_config=ScalingConfig(
+            num_workers=1, resources_per_worker={"CPU": 3}
+        ),  # of four: no two beside another
+        run_config=RunConfig(
+            storage_path=str(tmp_path),
+            callbacks=[Dies(noticed=noticed), GiveBack()],
+            failure_config=FailureConfig(controller_failure_limit=2),
+        ),
+    )
+    choose_callbacks(trainer, without=("DatasetsCallback", "PlacementGroupCleanerCallback"))
+    if noticed:
+        trainer.fit()
+    else:
+        with pytest.raises(ray.train.ControllerError) as error:
+            trainer.fit()
+        assert died_as_it_began(error.value)
+        assert isinstance(error.value.controller_failure, RayActorError)
+    assert len(reserved()) == before

@@ -1,12 +1,29 @@
-"""What Ray Train takes for the end of a run, and isn't."""
+"""What Ray Train takes for the end of a run, and isn't; whose callbacks it asks first."""
+
+from types import SimpleNamespace
+from typing import Any
 
 from ray.exceptions import RayActorError
 from ray.train import ControllerError
+from torch.distributed import DistNetworkError
 
-from doodle_dist.training.ray_trainer import died_as_it_began
+from doodle_dist.training.entry import GiveBack
+from doodle_dist.training.ray_trainer import choose_callbacks, died_as_it_began
 
 
 def test_a_worker_that_died_as_it_began_is_worth_another_start_and_other_ends_are_not() -> None:
     assert died_as_it_began(ControllerError(RayActorError()))
+    assert died_as_it_began(ControllerError(DistNetworkError("Connection closed by peer")))
     assert not died_as_it_began(ControllerError(ValueError("a mistake")))
     assert not died_as_it_began(RuntimeError("a mistake"))
+
+
+def test_ours_comes_before_ray_trains_own_callbacks_and_some_are_left_out() -> None:
+    class Needed: ...
+
+    class Spare: ...
+
+    needed, ours = Needed(), GiveBack()
+    trainer: Any = SimpleNamespace(_create_default_callbacks=lambda: [Spare(), needed, ours])
+    choose_callbacks(trainer, without=("Spare",))
+    assert trainer._create_default_callbacks() == [ours, needed]

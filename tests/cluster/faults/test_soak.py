@@ -79,7 +79,7 @@ class Killer:
         pids = [
             pid
             for node in NODES
-            for name in ("ray::ReadN", "ray::IDLE")
+            for name in ("ray::MapBatches(read)", "ray::IDLE")
             for pid in processes_named(node, name)
         ]
         self._kill("processes of tasks", self.random.sample(pids, min(1, len(pids))))
@@ -158,7 +158,7 @@ def _next_checkpoint(killer: Killer, seen: int) -> int:
     try:
         return wait_for(newer, f"a checkpoint after {seen:,} drawings", 240)
     except AssertionError:
-        print(killer.job.status(), killer.job.said()[-4000:], sep="\n")
+        print(killer.job.status(), killer.job.said()[-4000:], *left_behind(killer.job), sep="\n")
         raise
 
 
