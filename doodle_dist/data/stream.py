@@ -121,12 +121,13 @@ class RankBatches:
         return self._coming.result()
 
     def close(self) -> None:
-        """End the pipeline and the threads; there are no more batches. Of a silent one they are left alone."""
+        """End the pipeline and the threads; there are no more batches. One that is silent is left alone."""
         self._batches.close()
-        self._readers.shutdown(wait=not self._is_silent)  # a generator that runs can't be closed
-        if not self._is_silent:
+        hangs = self._is_silent and not self._coming.done()
+        self._readers.shutdown(wait=not hangs)  # a generator that runs can't be closed
+        if not hangs:
             self._chunks.close()
-        self._windows.shutdown(wait=not self._is_silent, cancel_futures=True)
+        self._windows.shutdown(wait=not hangs, cancel_futures=True)
         self._pool.shutdown()
 
 
