@@ -116,6 +116,8 @@ def _join_or_start(need: Need, local: bool, debug: bool, dashboard: bool) -> boo
         return False
     cores = os.cpu_count() or 1
     cpus = max(cores, math.ceil(need.on([{"CPU": cores}]).cpus - ROUNDING))
+    # No node of it is about to be taken away: a process less, which would look out for that.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     # What is started here outlives the terminal: a run can be saved before it ends.
     with _on_hangup(signal.SIG_IGN):
         start_ray(cpus, debug=debug, dashboard=dashboard)

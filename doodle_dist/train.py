@@ -36,7 +36,7 @@ from doodle_dist.training.reasons import told
 from doodle_dist.training.reservation import take_over
 
 if TYPE_CHECKING:
-    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def train(
             return _result(run_uri, total, was_asked=False)
         refuse_missing_runs(experiment, run_uri)
         need = need_of(experiment)
-        with _imported_meanwhile("pandas", "torch", "torch.utils.tensorboard"):
+        with _imported_meanwhile("pandas"):
             connect(need, local=local, debug=debug)
             check_resources(need, wait_s)
         if not experiment.scaling.gpus_per_worker and not quiet:
@@ -149,7 +149,7 @@ STOP_WITHIN_S = 28.0
 
 
 def _fit(
-    ray_trainer: "TorchTrainer",
+    ray_trainer: "DataParallelTrainer",
     board: ray.actor.ActorHandle,
     asked: Asked,
     is_lost: threading.Event,
@@ -180,7 +180,7 @@ def _fit(
     fitting.result()
 
 
-def _fit_into(ray_trainer: "TorchTrainer", fitting: "Future[None]") -> None:
+def _fit_into(ray_trainer: "DataParallelTrainer", fitting: "Future[None]") -> None:
     try:
         ray_trainer.fit()
     except BaseException as error:

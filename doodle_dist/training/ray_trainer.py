@@ -1,4 +1,4 @@
-"""Ray Train's trainer of a run, as our workers need it. Imports torch."""
+"""Ray Train's trainer of a run, as our workers need it. Without torch, which the workers import."""
 
 import os
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ import pyarrow.fs
 import ray.train
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
-from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.run.stopped import forget_reason
 from doodle_dist.training.entry import GiveBack, HandOver, TellFailures, train_loop_per_worker
 from doodle_dist.training.lease import Lease
+from doodle_dist.training.torch_backend import ImportTorchMeanwhile, LateTorchConfig
 
 ELASTIC_START_S = 15.0
 
@@ -28,7 +28,7 @@ def trainer(
     report_at: tuple[int, ...] = (),
     callbacks: Sequence[ray.train.UserCallback] = (),
     lease: Lease | None = None,
-) -> TorchTrainer:
+) -> DataParallelTrainer:
     """Ray Train's trainer of an experiment whose run lies at ``run_uri``. ``board`` is told of its progress.
 
     ``report_at`` are drawings seen after which it checkpoints, beside the experiment's own. No checkpoint is
@@ -42,7 +42,7 @@ def trainer(
     resources = {"CPU": scaling.cpus_per_worker}
     if scaling.gpus_per_worker:
         resources["GPU"] = scaling.gpus_per_worker
-    ray_trainer = TorchTrainer(
+    ray_trainer = DataParallelTrainer(
         train_loop_per_worker,
         train_loop_config={
             "experiment": experiment.model_dump(mode="json"),
@@ -51,7 +51,7 @@ def trainer(
             "report_at": report_at,
             "lease": lease,
         },
-        torch_config=TorchConfig(backend=scaling.backend),
+        backend_config=LateTorchConfig(scaling.backend),
         scaling_config=ray.train.ScalingConfig(
             num_workers=(scaling.workers_min, scaling.workers) if scaling.is_elastic else scaling.workers,
             elastic_resize_monitor_interval_s=scaling.grow_every_s,
@@ -62,7 +62,13 @@ def trainer(
             name=experiment.run,
             storage_path="/doodle-dist",
             storage_filesystem=_memory(),
-            callbacks=[GiveBack(), HandOver(), *callbacks, *([TellFailures(board)] if board else [])],
+            callbacks=[
+                GiveBack(),
+                HandOver(),
+                ImportTorchMeanwhile(),
+                *callbacks,
+                *([TellFailures(board)] if board else []),
+            ],
             # Workers that die while they start count as the controller's failures, as does starvation.
             failure_config=ray.train.FailureConfig(
                 max_failures=experiment.train.max_failures,

@@ -79,8 +79,8 @@ def head(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
 
 
 def test_with_no_ray_started_and_no_preset(dataset: Path, tmp_path: Path) -> None:
-    environ = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    environ |= AS_TYPED | {"DOODLE_DATA": str(dataset)}
+    environ = {k: v for k, v in os.environ.items() if k not in {"RAY_ADDRESS", *AS_TYPED}}
+    environ |= {"DOODLE_DATA": str(dataset)}
     done = subprocess.run(
         [sys.executable, "-m", "doodle_dist.train", *SHORT],
         capture_output=True, text=True, timeout=200, env=environ, cwd=tmp_path, check=False,
