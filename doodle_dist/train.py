@@ -1,6 +1,6 @@
 """`doodle-dist train` and `python -m doodle_dist.train`: parse, build, run, close.
 
-Importing torch takes longer than all that is to be checked, and is done while Ray starts.
+What Ray Train's driver imports is imported while Ray starts; torch is the workers' alone.
 """
 
 import importlib
@@ -118,7 +118,7 @@ def _run(
         except TrainingFailedError as error:
             may_try = failures < experiment.train.max_failures and not asked.is_set()
             if may_try and died_as_it_began(error):
-                say(f"the workers did not get going, and start again: {told(error)}")
+                say(f"the workers did not get going, and start again: {told(error.controller_failure)}")
                 continue
             reason = f"run {experiment.run} failed: {told(error)}"
             with suppress(StorageError):

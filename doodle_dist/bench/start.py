@@ -1,7 +1,7 @@
 """`doodle-dist bench start`: seconds from Enter to the first training step, and the floor under them.
 
-The floor is the least that any training with Ray Train takes on this machine: a Python that imports Ray Train
-and torch, starts Ray, and runs a worker that does nothing but look at the clock. Both are measured in turns,
+The floor is an empty training as one writes it with Ray Train's TorchTrainer on this machine: a Python that imports
+Ray Train and torch, starts Ray, and runs a worker that does nothing but look at the clock. Both are measured in turns,
 in processes of their own, with made-up drawings prepared before.
 """
 

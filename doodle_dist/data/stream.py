@@ -32,8 +32,9 @@ from doodle_dist.reading import who_reads
 # much as rasterising 130 drawings, so chunks are large; but not so large that pictures of many pixels fill the memory.
 CHUNK_DRAWINGS, CHUNK_BYTES = 8192, 8 << 20
 # A task whose process was killed as it began may never be heard of again, and Ray Data waits for it without end. Twice
-# as long as the storage is given, and then some.
+# as long as storage is given, and then some.
 SILENCE_S = 300.0
+_CLOSE_WITHIN_S = 30.0
 
 
 class SilentStreamError(Exception):
@@ -88,7 +89,6 @@ class RankBatches:
         self._chunks = _chunks(plan, lanes, read)
         self._coming: Future[_Chunk | None] = self._readers.submit(next, self._chunks, None)
         self._batches = self._all_steps(plan, lanes, threads)
-        self._is_silent = False
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -112,22 +112,21 @@ class RankBatches:
             yield from _steps(plan, lanes, *ahead.popleft())
 
     def _next_chunk(self) -> "_Chunk | None":
-        self._is_silent = not wait([self._coming], timeout=SILENCE_S).done
-        if self._is_silent:
+        if not wait([self._coming], timeout=SILENCE_S).done:
             raise SilentStreamError(
-                f"no drawings came for {SILENCE_S:.0f} s; where the cluster has no CPU free for the tasks that read "
-                "them, data.read=worker does without"
+                f"no drawings came for {SILENCE_S:.0f} s; tasks that read them and find no CPU free are one reason, "
+                "and data.read=worker does without such"
             )
         return self._coming.result()
 
     def close(self) -> None:
-        """End the pipeline and the threads; there are no more batches. One that is silent is left alone."""
+        """End the pipeline and the threads; there are no more batches. What doesn't answer is left alone."""
         self._batches.close()
-        hangs = self._is_silent and not self._coming.done()
-        self._readers.shutdown(wait=not hangs)  # a generator that runs can't be closed
-        if not hangs:
-            self._chunks.close()
-        self._windows.shutdown(wait=not hangs, cancel_futures=True)
+        answers = bool(wait([self._coming], timeout=_CLOSE_WITHIN_S).done)
+        self._readers.shutdown(wait=answers)
+        if answers:
+            self._chunks.close()  # a generator that runs can't be
+        self._windows.shutdown(wait=answers, cancel_futures=True)
         self._pool.shutdown()
 
 

@@ -74,12 +74,8 @@ class GiveBack(WorkerGroupCallback, ControllerCallback):
     """
 
     def __init__(self) -> None:
-        self.group: Any = (
-            None  # the state of the workers that were started, until Ray Train sees to their end
-        )
-
-    def before_worker_group_start(self, worker_group_context: object) -> None:
-        self._give_back()
+        # Of the workers that were started, until Ray Train sees to their end.
+        self.group: Any = None
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         self.group = worker_group.get_worker_group_state()
@@ -87,10 +83,7 @@ class GiveBack(WorkerGroupCallback, ControllerCallback):
     def after_worker_group_training_start(self, worker_group: object) -> None:
         self.group = None
 
-    async def before_controller_shutdown(self) -> None:
-        self._give_back()
-
-    def _give_back(self) -> None:
+    def before_controller_execute_failure_decision(self, failure_decision: object) -> None:
         group, self.group = self.group, None
         if group:
             group.shutdown()

@@ -8,7 +8,7 @@ import fsspec
 import pyarrow.fs
 import ray.train
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from doodle_dist.config.experiment import Experiment
@@ -112,6 +112,9 @@ def died_as_it_began(error: BaseException) -> bool:
     """Whether workers died when they looked for each other or their work was handed to them, which Ray Train takes for
     the end of the run.
 
-    Of a worker that dies the others may hear first, as a RuntimeError of torch.distributed's.
+    Of a worker that dies the others may hear first: torch.distributed raises a RuntimeError in them.
     """
-    return isinstance(getattr(error, "controller_failure", None), RayActorError | RuntimeError)
+    failure = getattr(error, "controller_failure", None)
+    if isinstance(failure, RayTaskError):
+        return isinstance(failure, RuntimeError)
+    return isinstance(failure, RayActorError)

@@ -1,8 +1,8 @@
 """torch's process group, set up by Ray Train's own code, with torch imported no sooner than somebody needs it.
 
-Importing torch takes two seconds of a core. A run's driver has no need of it, nor has Ray Train's controller until its
-workers are there, who import it at the same time. Ray Train's own `TorchTrainer` imports it in both before anything
-else happens.
+Importing torch takes two seconds of a core. A run's driver has no need of it, and Ray Train's controller none before
+its workers are there: it imports it while their processes start. Ray Train's own `TorchTrainer` has it in both, first
+of all.
 """
 
 # mypy: allow-subclassing-any
@@ -77,7 +77,7 @@ class _LateTorchBackend(Backend):
 
 
 class ImportTorchMeanwhile(WorkerGroupCallback):
-    """Has the controller import torch while it waits for its workers."""
+    """Has the controller import torch while it waits for its workers' processes."""
 
     def before_worker_group_start(self, worker_group_context: object) -> None:
         threading.Thread(target=self._import, daemon=True).start()

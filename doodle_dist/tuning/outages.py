@@ -10,6 +10,7 @@ from ray.exceptions import (
 )
 
 from doodle_dist.data.storage_errors import DamagedError, StorageError
+from doodle_dist.data.stream import SilentStreamError
 from doodle_dist.errors import causes, one_line, root_cause
 from doodle_dist.training.lease import LeaseLostError
 from doodle_dist.training.loop import StoppedError
@@ -28,7 +29,7 @@ def is_of_the_place(error: BaseException) -> bool:
     chain = list(causes(error))
     if any(isinstance(cause, DamagedError) for cause in chain):
         return False
-    if any(isinstance(cause, StorageError | LeaseLostError | OSError) for cause in chain):
+    if any(isinstance(cause, StorageError | LeaseLostError | SilentStreamError | OSError) for cause in chain):
         return True
     root = root_cause(error)
     if isinstance(root, ActorUnavailableError):

@@ -300,6 +300,7 @@ def test_a_stream_that_falls_silent_is_an_error_and_is_not_waited_for(
     batches = rank_batches(train_plan(dataset, window_bytes=200 * 128))
     drawn = [next(batches) for _ in range(3)]  # from the rank itself, and from Ray Data's first window
     monkeypatch.setattr(stream, "SILENCE_S", 0.5)
+    monkeypatch.setattr(stream, "_CLOSE_WITHIN_S", 0.1)
     with pytest.raises(SilentStreamError, match=r"no drawings came for 0 s.* data\.read=worker"):
         drawn += batches
     closing = threading.Thread(target=batches.close, daemon=True)

@@ -1,9 +1,10 @@
 """What Ray Train takes for the end of a run, and isn't; whose callbacks it asks first."""
 
+import pickle
 from types import SimpleNamespace
 from typing import Any
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.train import ControllerError
 from torch.distributed import DistNetworkError
 
@@ -11,10 +12,19 @@ from doodle_dist.training.entry import GiveBack
 from doodle_dist.training.ray_trainer import choose_callbacks, died_as_it_began
 
 
+def in_a_worker(error: Exception) -> Exception:
+    """What of it reaches the driver."""
+    raised: Exception = pickle.loads(
+        pickle.dumps(RayTaskError("set_up", "a traceback", error))
+    ).as_instanceof_cause()
+    return raised
+
+
 def test_a_worker_that_died_as_it_began_is_worth_another_start_and_other_ends_are_not() -> None:
     assert died_as_it_began(ControllerError(RayActorError()))
-    assert died_as_it_began(ControllerError(DistNetworkError("Connection closed by peer")))
-    assert not died_as_it_began(ControllerError(ValueError("a mistake")))
+    assert died_as_it_began(ControllerError(in_a_worker(DistNetworkError("Connection closed by peer"))))
+    assert not died_as_it_began(ControllerError(in_a_worker(ValueError("a mistake"))))
+    assert not died_as_it_began(ControllerError(RuntimeError("the controller's own")))
     assert not died_as_it_began(RuntimeError("a mistake"))
 
 
