@@ -22,7 +22,7 @@ def line(figures: dict[str, float], began_seen: float, began: float, since: floa
     since = now if since is None else since
     seen, total = figures["drawings_seen"], figures["total"]
     average = (seen - began_seen) / max(since - began, 1e-9)
-    parts = [f"{int(seen):,}/{int(total):,} drawings", f"{seen / total:4.0%}"]
+    parts = [f"{int(seen):,}/{int(total):,} drawings", f"{min(seen / total, 1):4.0%}"]
     if rate := figures.get("speed/drawings_per_s"):
         parts.append(f"{rate:,.0f}/s")
     if average > 0:

@@ -110,7 +110,7 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
         return
     console = Console(file=sys.stderr, quiet=quiet)
     began, began_seen, printed = 0.0, 0.0, 0.0
-    last, seen, since = "", -1.0, 0.0
+    last, told, seen, since = "", "", -1.0, 0.0
     newest: dict[str, float] = {}
     said: dict[str, float] = {}
     with Live("starting the workers …", console=console, auto_refresh=False, transient=True) as live:
@@ -128,13 +128,14 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
                 last = line(figures, began_seen, began, since)
                 live.update(Text(last, no_wrap=True, overflow="ellipsis"), refresh=console.is_terminal)
                 newest = figures
-                is_due = newest != said and time.monotonic() - printed > _PLAIN_EVERY_S
+                is_news = newest != said and last != told  # of some figures the line tells nothing
+                is_due = is_news and time.monotonic() - printed > _PLAIN_EVERY_S
                 if is_due and not console.is_terminal:
-                    printed, said = time.monotonic(), newest
+                    printed, said, told = time.monotonic(), newest, last
                     console.print(last, highlight=False, soft_wrap=True)
             if ending:
                 break
-    if newest != said:
+    if newest != said and last != told:
         console.print(last, highlight=False, soft_wrap=True)
 
 

@@ -35,6 +35,11 @@ def test_between_figures_the_time_left_counts_down() -> None:
     assert "ETA 0:00:00" in progress.line(late, began_seen=300_000, began=1000.0, since=1060.0)
 
 
+def test_the_last_batch_is_whole_and_no_more_than_all_is_told() -> None:
+    figures = {"drawings_seen": 2_016.0, "total": 2_000.0}
+    assert progress.line(figures, began_seen=2_016, began=1000.0) == "2,016/2,000 drawings  100%"
+
+
 def test_nothing_is_made_up_before_the_first_figures() -> None:
     assert progress.line(FIGURES, began_seen=320_000, began=1100.0) == "320,000/1,000,000 drawings   32%"
 
@@ -65,15 +70,17 @@ def test_in_a_log_a_line_is_said_again_only_when_there_is_more_to_say(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen = [1000.0, 1000.0, 1000.0, 2000.0, 3000.0]
+    answers = [{"total": 4000.0, "drawings_seen": drawings} for drawings in seen]
+    answers.append(answers[-1] | {"optim/lr": 1e-4})  # of which a line says nothing
 
     class Over:
         """An event that is set at the last answer."""
 
         def wait(self, _: float) -> bool:
-            return len(seen) == 1
+            return len(answers) == 1
 
     monkeypatch.setattr(progress, "_PLAIN_EVERY_S", -1.0)
-    monkeypatch.setattr(progress, "_read", lambda _: ({"total": 4000.0, "drawings_seen": seen.pop(0)}, []))
+    monkeypatch.setattr(progress, "_read", lambda _: (answers.pop(0), []))
     progress._follow(None, Over(), quiet=False)
     said = [line.split("/")[0] for line in capsys.readouterr().err.splitlines()]
     assert said == ["1,000", "2,000", "3,000"]
