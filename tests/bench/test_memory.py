@@ -34,7 +34,8 @@ def test_what_this_process_and_its_children_hold_is_counted(
         assert child.pid in family()
         (tmp_path / "spilled" / "block").write_bytes(bytes(3_000_000))
     both = watch.pss_mb - before
-    assert 190 < both < 300, "a hundred here and a hundred there"
+    # A hundred here and a hundred there. Of what this process held before, the kernel may take some MB meanwhile.
+    assert 150 < both < 300
     assert watch.process_mb["driver"] >= 100
     assert watch.process_mb["other"] >= 100
     assert watch.files_mb["absent"] == 0
