@@ -3,12 +3,10 @@
 What Ray Train's driver imports is imported while Ray starts; torch is the workers' alone.
 """
 
-import importlib
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -16,7 +14,6 @@ from typing import TYPE_CHECKING
 import orjson
 import ray
 
-from doodle_dist.collector import at_rest
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import locations
 from doodle_dist.data.manifest import check_files, load_manifest
@@ -30,6 +27,7 @@ from doodle_dist.training import progress
 from doodle_dist.training.asked import Asked, asked_to_stop
 from doodle_dist.training.begun import is_over, refuse_missing_runs
 from doodle_dist.training.checkpoint_store import stored_checkpoints
+from doodle_dist.training.early_imports import begin_to_import
 from doodle_dist.training.lease import Lease, held
 from doodle_dist.training.plan import first_cursor, training_plan, with_absolute_locations
 from doodle_dist.training.reasons import told
@@ -83,9 +81,12 @@ def train(
             return _result(run_uri, total, was_asked=False)
         refuse_missing_runs(experiment, run_uri)
         need = need_of(experiment)
-        with _imported_meanwhile("pandas"):
+        importing = begin_to_import("pandas")
+        try:
             connect(need, local=local, debug=debug)
             check_resources(need, wait_s)
+        finally:
+            importing.join()
         if not experiment.scaling.gpus_per_worker and not quiet:
             say_of_idle_gpus("--gpus 1 gives each worker one")
         board = progress.new_board()
@@ -124,24 +125,6 @@ def _run(
             with suppress(StorageError):
                 reason = noted_reason(run_uri) or reason
             raise WorkFailedError(reason) from error
-
-
-@contextmanager
-def _imported_meanwhile(*modules: str) -> Iterator[None]:
-    """Import modules while the block waits for something else. None of them may import what the block does."""
-
-    def work() -> None:
-        with at_rest():
-            for module in modules:
-                with suppress(ImportError):  # said where it is needed
-                    importlib.import_module(module)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
 
 
 # Ray Train needs a few seconds to end its workers; `ray job stop` waits for 60 s where it is told to.

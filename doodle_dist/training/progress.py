@@ -111,8 +111,8 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
     console = Console(file=sys.stderr, quiet=quiet)
     began, began_seen, printed = 0.0, 0.0, 0.0
     last, told, seen, since = "", "", -1.0, 0.0
-    newest: dict[str, float] = {}
     said: dict[str, float] = {}
+    is_news = False
     with Live("starting the workers …", console=console, auto_refresh=False, transient=True) as live:
         while True:
             ending = over.wait(_POLL_S)
@@ -127,15 +127,14 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
                     seen, since = figures["drawings_seen"], time.monotonic()
                 last = line(figures, began_seen, began, since)
                 live.update(Text(last, no_wrap=True, overflow="ellipsis"), refresh=console.is_terminal)
-                newest = figures
-                is_news = newest != said and last != told  # of some figures the line tells nothing
+                is_news = figures != said and last != told  # of some figures the line tells nothing
                 is_due = is_news and time.monotonic() - printed > _PLAIN_EVERY_S
                 if is_due and not console.is_terminal:
-                    printed, said, told = time.monotonic(), newest, last
+                    printed, said, told, is_news = time.monotonic(), figures, last, False
                     console.print(last, highlight=False, soft_wrap=True)
             if ending:
                 break
-    if newest != said and last != told:
+    if is_news:
         console.print(last, highlight=False, soft_wrap=True)
 
 

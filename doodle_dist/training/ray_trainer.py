@@ -92,7 +92,7 @@ def _memory() -> pyarrow.fs.FileSystem:
     return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fsspec.filesystem("memory")))
 
 
-def choose_callbacks(ray_trainer: DataParallelTrainer, *, without: Sequence[str] = ()) -> None:
+def choose_callbacks(ray_trainer: DataParallelTrainer, *, without: Sequence[str]) -> None:
     """Put our `GiveBack` before Ray Train's own callbacks, and leave out some of these, by their names.
 
     Each that we leave out starts an actor: two core seconds at every start. One hands out datasets, and is given none.

@@ -7,8 +7,6 @@ of all.
 
 # mypy: allow-subclassing-any
 
-import importlib
-import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,12 +15,10 @@ from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2._internal.util import TrainingFramework
 
-from doodle_dist.collector import at_rest
+from doodle_dist.training.early_imports import begin_to_import
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchConfig
-
-_NEEDS_TORCH = "ray.train.torch.config"
 
 
 @dataclass
@@ -59,9 +55,8 @@ def _on_its_device() -> AbstractContextManager[None]:
 
 
 class _LateTorchBackend(Backend):
-    share_cuda_visible_devices = (
-        True  # as Ray Train's backend for torch has it, which can't be asked without torch
-    )
+    # As Ray Train's backend for torch has it, which can't be asked without torch.
+    share_cuda_visible_devices = True
 
     def on_start(self, worker_group: Any, backend_config: LateTorchConfig) -> None:
         config = backend_config.torch_config()
@@ -80,9 +75,4 @@ class ImportTorchMeanwhile(WorkerGroupCallback):
     """Has the controller import torch while it waits for its workers' processes."""
 
     def before_worker_group_start(self, worker_group_context: object) -> None:
-        threading.Thread(target=self._import, daemon=True).start()
-
-    @staticmethod
-    def _import() -> None:
-        with at_rest():
-            importlib.import_module(_NEEDS_TORCH)
+        begin_to_import("ray.train.torch.config")

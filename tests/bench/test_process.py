@@ -39,23 +39,28 @@ def test_a_preset_without_a_plain_loop_is_refused(tmp_path: Path) -> None:
         measure("face-critic", tmp_path, tmp_path, 1.0, 1)
 
 
+@pytest.mark.slow
+def test_the_plain_loop_takes_steps_for_ever(tiny: str, dataset: str) -> None:
+    assert plain_loop(tiny, dataset, 0.5) > 0
+
+
 @pytest.mark.cluster
 @pytest.mark.slow
 def test_both_are_measured_in_turns(
     tiny: str, dataset: str, tmp_path: Path, here: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both in this process, on the Ray that is there: for so little neither needs one of its own."""
+    """The training on the Ray that is there: it starts no other for so little."""
+    alone = process.output_of
 
     def run(command: list[str]) -> str:
         if "train" not in command:
-            preset, data, seconds = command[-3:]
-            return f"{plain_loop(preset, data, float(seconds))}"
+            return alone(command)
         answer = here(*command[command.index("train") :])
         assert answer.returncode == 0, answer.stderr
         return answer.stdout
 
     monkeypatch.setattr(process, "output_of", run)
-    found = measure(tiny, Path(dataset), tmp_path, 0.5, 1)
+    found = measure(tiny, Path(dataset), tmp_path, 1.0, 1)
     assert found.batch == 64
     assert found.training_per_s > 0
     assert found.ratio == pytest.approx(found.training_per_s / found.plain_per_s)

@@ -1,9 +1,9 @@
 """What Ray Train takes for the end of a run, and isn't; whose callbacks it asks first."""
 
-import pickle
 from types import SimpleNamespace
 from typing import Any
 
+from ray import cloudpickle
 from ray.exceptions import RayActorError, RayTaskError
 from ray.train import ControllerError
 from torch.distributed import DistNetworkError
@@ -13,18 +13,22 @@ from doodle_dist.training.ray_trainer import choose_callbacks, died_as_it_began
 
 
 def in_a_worker(error: Exception) -> Exception:
-    """What of it reaches the driver."""
-    raised: Exception = pickle.loads(
-        pickle.dumps(RayTaskError("set_up", "a traceback", error))
-    ).as_instanceof_cause()
+    """What Ray raises in the controller where a worker raised it."""
+    raised: Exception = RayTaskError("set_up", "a traceback", error).as_instanceof_cause()
     return raised
 
 
+def as_it_arrives(failure: Exception) -> ControllerError:
+    """The controller's failure, once Ray has brought it to the driver."""
+    arrived: ControllerError = cloudpickle.loads(cloudpickle.dumps(ControllerError(failure)))
+    return arrived
+
+
 def test_a_worker_that_died_as_it_began_is_worth_another_start_and_other_ends_are_not() -> None:
-    assert died_as_it_began(ControllerError(RayActorError()))
-    assert died_as_it_began(ControllerError(in_a_worker(DistNetworkError("Connection closed by peer"))))
-    assert not died_as_it_began(ControllerError(in_a_worker(ValueError("a mistake"))))
-    assert not died_as_it_began(ControllerError(RuntimeError("the controller's own")))
+    assert died_as_it_began(as_it_arrives(RayActorError()))
+    assert died_as_it_began(as_it_arrives(in_a_worker(DistNetworkError("Connection closed by peer"))))
+    assert not died_as_it_began(as_it_arrives(in_a_worker(ValueError("a mistake"))))
+    assert not died_as_it_began(as_it_arrives(RuntimeError("the controller's own")))
     assert not died_as_it_began(RuntimeError("a mistake"))
 
 

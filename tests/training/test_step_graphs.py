@@ -83,7 +83,7 @@ STEADY = {
     ],
     "doodle-cnn": ["optim.classifier.schedule=constant", "optim.classifier.warmup_drawings=0"],
 }  # fmt: skip
-STEPS, TOTAL = 18, 100_000
+STEPS, TOTAL = 24, 100_000
 
 
 def taken(task: Task, step: Callable[..., object]) -> list[dict[str, float]]:
@@ -109,7 +109,7 @@ def test_a_run_of_recorded_steps_is_the_run(name: str, monkeypatch: pytest.Monke
     expected = taken(one_by_one, lambda batch, clock: step_at_once(one_by_one, batch, clock))
     assert taken(recorded, graphs.step) == expected
     assert recorder.recordings <= 3
-    assert recorder.replays >= 5, "once it is recorded, a kind is replayed"
+    assert recorder.replays >= 11, "most steps are of a kind that is recorded"
     theirs = weights(one_by_one)
     for key, value in weights(recorded).items():
         assert torch.equal(value, theirs[key]), key
