@@ -15,7 +15,7 @@ import orjson
 from doodle_dist.data import locations
 from doodle_dist.data.blocks import line_blocks, plan_line_chunks
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.ndjson import append_record, numbered_blocks, parse_fast, split_lines
+from doodle_dist.data.ndjson import append_record, parse_fast, split_lines, text_blocks
 from doodle_dist.data.records import HEAD_BYTES, Batch, Chunk, Columns, Source
 from doodle_dist.data.strokes import pack_strokes
 
@@ -32,17 +32,19 @@ def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
 
     Raises ValueError for a file whose first line lacks one of the columns.
     """
-    order = read_header(chunk.uri)
-    for block, first in numbered_blocks(chunk):
+    order, first = read_header(chunk.uri), 0
+
+    def slow(columns: Columns, line: bytes, number: int) -> None:
+        _add_row(columns, line, order, categories, number)
+
+    for block in text_blocks(chunk):
         rows = split_lines(block.data)
         if first == 0 and chunk.start == 0 and rows:
             rows[0] = b""
-
-        def slow(columns: Columns, line: bytes, number: int) -> None:
-            _add_row(columns, line, order, categories, number)
-
         data = b"".join([_as_ndjson(row, order) + b"\n" for row in rows])
-        yield parse_fast(block, data, categories, first, slow)
+        batch = parse_fast(block, data, categories, first, slow)
+        first += batch.lines_read
+        yield batch
 
 
 _FLAGS = {b"True": b"true", b"False": b"false"}

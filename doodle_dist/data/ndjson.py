@@ -24,12 +24,15 @@ def plan_chunks(source: Source, chunk_bytes: int) -> list[Chunk]:
 
 def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
     """The drawings of the lines that begin in the chunk, in batches of some 35,000."""
-    for block, first in numbered_blocks(chunk):
 
-        def slow(columns: Columns, line: bytes, number: int) -> None:
-            add_record(columns, line, categories, pack_strokes, number)
+    def slow(columns: Columns, line: bytes, number: int) -> None:
+        add_record(columns, line, categories, pack_strokes, number)
 
-        yield parse_fast(block, block.data, categories, first, slow)
+    first = 0
+    for block in text_blocks(chunk):
+        batch = parse_fast(block, block.data, categories, first, slow)
+        first += batch.lines_read
+        yield batch
 
 
 def read_lines(chunk: Chunk, categories: Categories, pack: Callable[[Any], bytes]) -> Iterator[Batch]:
@@ -46,12 +49,18 @@ def read_lines(chunk: Chunk, categories: Categories, pack: Callable[[Any], bytes
         yield columns.batch(lines)
 
 
+def text_blocks(chunk: Chunk) -> Iterator[LineBlock]:
+    """The chunk's blocks of lines, without the byte order mark that the file may begin with."""
+    begins = chunk.start == 0
+    for block in line_blocks(chunk):
+        yield block._replace(data=block.data.removeprefix(b"\xef\xbb\xbf")) if begins else block
+        begins = False
+
+
 def numbered_blocks(chunk: Chunk) -> Iterator[tuple[LineBlock, int]]:
     """The chunk's blocks of lines, and which line of the chunk each begins with."""
     first = 0
-    for block in line_blocks(chunk):
-        if chunk.start == 0 and first == 0:
-            block = block._replace(data=block.data.removeprefix(b"\xef\xbb\xbf"))  # a byte order mark
+    for block in text_blocks(chunk):
         yield block, first
         first += count_lines(block.data)
 

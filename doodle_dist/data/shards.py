@@ -45,6 +45,7 @@ from doodle_dist.data.exchange import (
 )
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.records import PICTURES, Chunk, Source
+from doodle_dist.data.room import RoomIsKnown
 from doodle_dist.data.schema import MANIFEST, Kind, Manifest, RejectsInfo, ShardInfo, SourceInfo, SplitInfo
 from doodle_dist.data.sources import plan_chunks
 from doodle_dist.data.split import SPLITS
@@ -65,7 +66,7 @@ _BYTES_PER_DRAWING = {"ndjson": 420, "raw": 2500, "binary": 110, "bitmap": 784, 
 _SHARD_BYTES, _GROUP_BYTES, _GROUP_ROWS = 65_536 * 784, 2048 * 784, 64
 _GZIP_RATIO = 4
 _REJECTS_SHOWN = 5
-_LEAST_BLOCKS, _CHUNKS_PER_TASK, _TASKS_PER_CORE = 8, 8, 4
+_LEAST_BLOCKS, _CHUNKS_PER_TASK, _RUNS_PER_TASK, _TASKS_PER_CORE = 8, 8, 4, 4
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,8 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
     notes = chunk_notes(exchange, len(chunks))
     _refuse_too_many(request, chunks, notes, [])
     parts = [write_index(exchange, notes)] * (len(exchange.runs) - 1)
-    _run_round("writing", exchange, "run", parts, partial(gather, exchange), lambda _: len(parts), progress)
+    tasks = partial(_writing_tasks, len(parts))
+    _run_round("writing", exchange, "run", parts, partial(gather, exchange), tasks, progress)
     runs = run_notes(exchange, len(parts))
     try:
         manifest = _finish(request, fingerprint, chunks, notes, runs)
@@ -215,10 +217,16 @@ def _clear_staging(to: str) -> None:
 def _reading_tasks(size: int, chunk_bytes: int, cores: int) -> int:
     """How many Ray tasks read ``size`` bytes: of some chunks each, where every core has tasks enough all the same.
 
-    Ray Data looks for finished tasks every tenth of a second: cores that take shorter ones wait half of their time.
+    Ray Data looks for finished tasks every tenth of a second, and a core waits two of them for its next: with shorter
+    tasks half of its time.
     """
     enough = min(size // chunk_bytes, _TASKS_PER_CORE * cores)
     return max(_LEAST_BLOCKS, enough, size // (_CHUNKS_PER_TASK * chunk_bytes))
+
+
+def _writing_tasks(runs: int, cores: int) -> int:
+    """How many Ray tasks write so many runs, likewise."""
+    return max(_LEAST_BLOCKS, min(runs, _TASKS_PER_CORE * cores), runs // _RUNS_PER_TASK)
 
 
 def _open_staging(to: str, staging: str, fingerprint: str) -> None:
@@ -274,6 +282,7 @@ def _run_round(
         run, batch_size=None, batch_format="pyarrow"
     )
     dataset.context.enable_progress_bars = False
+    dataset.context.custom_execution_callback_classes = [RoomIsKnown]
     try:
         for row in dataset.iter_rows():
             done, records = done + 1, records + int(row["records"])

@@ -44,17 +44,21 @@ def split_of(key_id: _U64, percents: tuple[float, float, float]) -> NDArray[np.i
     """Index into SPLITS of every drawing.
 
     The three percents cut [0, 1) at two points, so growing the training share only moves drawings out of
-    the others, and a drawing's side depends on nothing but its key_id and these percents.
+    the others, and a drawing's side depends on nothing but its key_id and these percents. Raises ValueError for
+    percents that aren't some.
     """
+    cuts, last = split_cuts(percents)
+    unit = (keyed_hash(key_id, SPLIT_PURPOSE) >> np.uint64(11)).astype(np.float64) / 2.0**53
+    return np.minimum(np.searchsorted(cuts, unit, side="right"), last).astype(np.int8)
+
+
+def split_cuts(percents: tuple[float, float, float]) -> tuple[NDArray[np.float64], int]:
+    """Where in [0, 1) one split ends and the next begins, and the last that gets any drawings. Errors as `split_of`."""
     if any(p < 0 for p in percents) or abs(sum(percents) - 100) > 1e-6:
         raise ValueError(f"split: {percents} is not three percentages that add up to 100, such as 98,1,1")
-    unit = (keyed_hash(key_id, SPLIT_PURPOSE) >> np.uint64(11)).astype(np.float64) / 2.0**53
     cuts = np.cumsum(np.asarray(percents[:2], dtype=np.float64)) / 100.0
     # A percent of zero must catch nothing, even where rounding puts a cut at 1 - epsilon.
-    split = np.searchsorted(cuts, unit, side="right").astype(np.int8)
-    if percents[2] == 0:
-        split = np.minimum(split, 1 if percents[1] else 0).astype(np.int8)
-    return split
+    return cuts, 2 if percents[2] else 1 if percents[1] else 0
 
 
 def shard_of(key_id: _U64, shards: int) -> NDArray[np.int64]:

@@ -94,10 +94,16 @@ def open_input(uri: str) -> pa.NativeFile:
 @patiently
 def read_bytes(uri: str, start: int = 0, length: int | None = None) -> bytes:
     """``length`` bytes from ``start`` on; to the end without it, fewer where the file ends before."""
-    with errors_about(uri), open_input(uri) as file:
-        if start:
-            file.seek(start)
-        return bytes(file.read() if length is None else file.read(length))
+    kind, path = split_uri(uri)
+    with errors_about(uri):
+        if kind == "file":  # small pieces take a third of what they take through pyarrow
+            with open(path, "rb") as local:
+                local.seek(start)
+                return local.read(-1 if length is None else length)
+        with open_input(uri) as file:
+            if start:
+                file.seek(start)
+            return bytes(file.read() if length is None else file.read(length))
 
 
 def read_if_there(uri: str) -> bytes | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
+from doodle_dist.data.room import RoomIsKnown
 from doodle_dist.data.stream_pictures import rasterized
 from doodle_dist.data.stream_plan import StreamPlan, Window, head_of
 from doodle_dist.data.stream_rows import read_window
@@ -92,7 +93,7 @@ def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: 
     options.preserve_order = True
     options.resource_limits = options.resource_limits.copy(object_store_memory=buffer_bytes)
     dataset.context.enable_progress_bars = False
-    dataset.context.custom_execution_callback_classes = [_Patience]
+    dataset.context.custom_execution_callback_classes = [RoomIsKnown, _Patience]
     return dataset
 
 

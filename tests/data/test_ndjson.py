@@ -179,6 +179,17 @@ def test_a_last_line_without_newline_is_fine(file: Path) -> None:
     assert batch.rejects == []
 
 
+def test_lines_of_any_length_and_kind_are_each_read_or_named(file: Path) -> None:
+    """More than are reckoned with at first, of either kind."""
+    short = b'{"word":"cat","countrycode":"","recognized":true,"key_id":1,"drawing":[[[1],[2]]]}'
+    lines = [short, b"[]", short, b"", b"-"] * 200
+    file.write_bytes(b"\n".join(lines))
+    found, rejects, read = _by_chunks(file, 1 << 30)
+    assert [row[0] for row in found] == [k for k in range(1000) if k % 5 in (0, 2)]
+    assert [number for number, _ in rejects] == [k for k in range(1000) if k % 5 in (1, 4)]
+    assert read == 1000
+
+
 def test_blank_lines_count_as_lines_only(file: Path) -> None:
     batch = read(file, b"\n" + line() + b"\n\n  \r\n" + line() + b"\n\n")
     assert batch.line.tolist() == [1, 4]

@@ -1,0 +1,53 @@
+"""A pipeline begins when Ray Data knows how many CPUs there are for it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from doodle_dist.data import room
+from doodle_dist.data.room import RoomIsKnown
+
+
+def executor_that_is_told(cpus: list[float]) -> tuple[Any, list[float]]:
+    asked: list[float] = []
+
+    def total() -> SimpleNamespace:
+        asked.append(cpus[min(len(asked), len(cpus) - 1)])
+        return SimpleNamespace(cpu=asked[-1])
+
+    return SimpleNamespace(_cluster_autoscaler=SimpleNamespace(get_total_resources=total)), asked
+
+
+def test_it_begins_when_the_answer_is_there() -> None:
+    executor, asked = executor_that_is_told([0, 0, 4, 8])
+    RoomIsKnown().before_execution_starts(executor)
+    assert asked == [0, 0, 4]
+
+
+def test_without_an_answer_it_begins_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_LONGEST_WAIT_S", 0.05)
+    executor, asked = executor_that_is_told([0])
+    RoomIsKnown().before_execution_starts(executor)
+    assert len(asked) > 1
+
+
+def test_so_it_does_where_ray_data_has_become_another() -> None:
+    RoomIsKnown().before_execution_starts(SimpleNamespace())
+
+
+@pytest.mark.cluster
+def test_ray_data_knows_of_cpus_before_it_looks_for_the_first_time(local_ray: None) -> None:
+    import ray.data
+
+    limits: list[float] = []
+
+    class Look(RoomIsKnown):
+        def before_execution_starts(self, executor: Any) -> None:
+            super().before_execution_starts(executor)
+            limits.append(executor._resource_manager.get_global_limits().cpu)
+
+    dataset = ray.data.range(2, override_num_blocks=2).map_batches(lambda batch: batch, batch_size=None)
+    dataset.context.custom_execution_callback_classes = [Look]
+    assert dataset.count() == 2
+    assert limits == [4]
