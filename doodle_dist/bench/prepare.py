@@ -103,11 +103,13 @@ def _warm_up() -> None:
     """Start the worker processes, so that seconds are of the work and not of Python's imports."""
     import ray.data
 
+    tasks = max(8, 2 * Machine.here().cores)
+
     def rest(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         time.sleep(0.2)  # or one process would be done with all of them before the others are there
         return batch
 
-    ray.data.range(8, override_num_blocks=8).map_batches(rest, batch_size=None).materialize()
+    ray.data.range(tasks, override_num_blocks=tasks).map_batches(rest, batch_size=None).materialize()
 
 
 def main(drawings: int, folder: Path | None, real: Path, output: Path | None) -> None:

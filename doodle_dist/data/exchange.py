@@ -261,9 +261,8 @@ def gather(exchange: Exchange, run: int, parts: int) -> int:
     notes: list[ShardNote] = []
     rejects: list[tuple[int, int, str]] = []
     if len(entries):
-        with ThreadPoolExecutor(
-            _READERS
-        ) as pool:  # a thread reads many: to be asked takes it as long as a read
+        # A thread reads many: to be asked takes it as long as a read.
+        with ThreadPoolExecutor(_READERS) as pool:
             shares = pool.map(partial(_messages, exchange), np.array_split(entries, _READERS))
             batches = list(chain.from_iterable(shares))
         chunk = np.repeat(entries["chunk"], [len(batch) for batch in batches])

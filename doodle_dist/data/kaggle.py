@@ -32,11 +32,12 @@ def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
 
     Raises ValueError for a file whose first line lacks one of the columns.
     """
-    order, first = read_header(chunk.uri), 0
+    order = read_header(chunk.uri)
 
     def slow(columns: Columns, line: bytes, number: int) -> None:
         _add_row(columns, line, order, categories, number)
 
+    first = 0
     for block in text_blocks(chunk):
         rows = split_lines(block.data)
         if first == 0 and chunk.start == 0 and rows:

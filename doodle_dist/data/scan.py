@@ -19,7 +19,7 @@ _WORD, _COUNTRY, _RECOGNIZED, _KEY_ID, _DRAWING = 1, 2, 4, 8, 16
 _ALL = 31
 _MAX_NAMES = 512  # different words or country codes in one block that are looked up here
 _SLOTS = 4 * _MAX_NAMES
-_SHORTEST = 64  # a line with all of _ALL has more bytes
+_SHORTEST = 64  # a line with all of _ALL has 79 bytes or more
 _LEFT = 64  # so many lines to be left are reckoned with at first
 
 _QUOTE, _COMMA, _COLON, _OPEN, _CLOSE, _NEWLINE = 34, 44, 58, 91, 93, 10

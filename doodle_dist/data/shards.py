@@ -55,7 +55,7 @@ from doodle_dist.errors import WorkFailedError, one_line, root_cause
 STAGING, REJECTS = "_staging", "rejects"
 _WRITTEN = re.compile(r"part-\d{5,}\.parquet|group_counts\.npy")
 # How the files of _staging/ are laid out: what another release left half done is begun again.
-_STAGING_VERSION = 2
+_STAGING_VERSION = 3
 # Of large sources a chunk is as large as fills a part (of 262,144 drawings, as ndjson), so that there are few parts;
 # of smaller ones, so that there are enough chunks for every core.
 _LARGEST_CHUNK_BYTES, _CHUNKS = 128 << 20, 256
@@ -254,7 +254,8 @@ def _run_round(
     progress: Callable[[Progress], None],
 ) -> None:
     """Run ``task(number, argument)`` for those that left no note yet, as one Ray Data pipeline of ``tasks(cores)``
-    Ray tasks. Arguments travel as rows, each to its own task, since what a task brings along is unpickled every time.
+    Ray tasks. Arguments travel as rows, each to the task that needs it: what a task brings along is unpickled every
+    time.
     """
     import ray.data
     import ray.exceptions

@@ -45,7 +45,7 @@ def split_of(key_id: _U64, percents: tuple[float, float, float]) -> NDArray[np.i
 
     The three percents cut [0, 1) at two points, so growing the training share only moves drawings out of
     the others, and a drawing's side depends on nothing but its key_id and these percents. Raises ValueError for
-    percents that aren't some.
+    percents that don't add up to 100.
     """
     cuts, last = split_cuts(percents)
     unit = (keyed_hash(key_id, SPLIT_PURPOSE) >> np.uint64(11)).astype(np.float64) / 2.0**53
@@ -62,7 +62,10 @@ def split_cuts(percents: tuple[float, float, float]) -> tuple[NDArray[np.float64
 
 
 def shard_of(key_id: _U64, shards: int) -> NDArray[np.int64]:
-    """Which of a split's ``shards`` files holds every drawing: uniform, the same for any input order."""
+    """Which of a split's ``shards`` files holds every drawing: uniform, the same for any input order.
+
+    The rule that buckets.py compiles.
+    """
     return (keyed_hash(key_id, SHARD_PURPOSE) % np.uint64(shards)).astype(np.int64)
 
 

@@ -71,6 +71,8 @@ def explain(uri: str, error: BaseException) -> StorageError:
         return StorageError(f"{where} not found")
     if isinstance(error, PermissionError):
         return StorageError(f"{where}: permission denied")
+    if isinstance(error, IsADirectoryError):
+        return StorageError(f"{where} is a folder")
     if kind != "file" and (isinstance(error, TimeoutError) or any(sign in text for sign in _UNREACHABLE)):
         return StorageError(f"{where}: {store} is unreachable")
     return StorageError(f"{where}: {' '.join(str(error).split()) or type(error).__name__}")

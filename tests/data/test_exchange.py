@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 
 from doodle_dist.bench.made_up import RealDrawings, key_ids, write_category
 from doodle_dist.data import exchange, storage
+from doodle_dist.data.buckets import bucket_of
 from doodle_dist.data.exchange import (
     Exchange,
     RunNote,
-    bucket_of,
     chunk_notes,
     gather,
     run_notes,
@@ -79,6 +80,28 @@ def test_each_drawing_is_in_its_shard_in_its_place_whatever_the_runs(
         mine = keys[bucket == k]
         assert table["key_id"].to_pylist() == mine[np.argsort(place_of(mine))].tolist()
     assert [note["bucket"] for note in notes] == sorted(found), "in order"
+
+
+def test_of_a_key_id_that_comes_again_the_earliest_stays(raw: Path, tmp_path: Path) -> None:
+    plan, _ = exchange_of(raw, tmp_path, 40)
+    rng = np.random.default_rng(0)
+    key = rng.integers(0, 700, 5000).astype(np.uint64)
+    chunk, line = rng.integers(0, 9, 5000), rng.permutation(5000).astype(np.uint32)
+    kept, bucket, rejects = exchange._in_place(plan, pa.table({"key_id": key, "line": line}), chunk)
+    buckets = bucket_of(key, plan.split_percents, plan.shards)
+    order = np.lexsort((line, chunk, place_of(key), buckets))
+    first = np.concatenate([[True], key[order][1:] != key[order][:-1]])
+    assert kept["line"].to_pylist() == line[order][first].tolist()
+    assert bucket.tolist() == buckets[order][first].tolist()
+    assert [row[1] for row in rejects] == line[order][~first].tolist()
+
+
+def test_columns_of_strokes_are_stored_as_they_are_and_pictures_are_compressed() -> None:
+    table = pa.table(
+        {"key_id": np.arange(9, dtype=np.uint64), "strokes": [b"abc"] * 9, "pixels": [b"\0" * 784] * 9}
+    )
+    group = pq.ParquetFile(pa.BufferReader(exchange.parquet(table, 9))).metadata.row_group(0)
+    assert [group.column(k).compression for k in range(3)] == ["UNCOMPRESSED", "UNCOMPRESSED", "ZSTD"]
 
 
 def test_an_object_store_holds_the_same_shards(raw: Path, tmp_path: Path, s3_bucket: str) -> None:

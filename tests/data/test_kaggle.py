@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from doodle_dist.data import kaggle
+from doodle_dist.data.blocks import line_blocks
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.records import Batch, Chunk, Source
 from doodle_dist.data.strokes import pack_strokes
@@ -57,7 +58,11 @@ def read(path: Path, text: str, chunk_bytes: int = 1 << 30) -> Batch:
 
 @pytest.mark.parametrize("name", ["cat.csv", "cat.csv.gz"])
 @pytest.mark.parametrize("chunk_bytes", [50, 200, 1 << 30])
-def test_rows_are_read(tmp_path: Path, name: str, chunk_bytes: int) -> None:
+@pytest.mark.parametrize("block_bytes", [100, 1 << 24])
+def test_rows_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, chunk_bytes: int, block_bytes: int
+) -> None:
+    monkeypatch.setattr(line_blocks, "__defaults__", (block_bytes,))
     text = HEADER + row(key_id="1") + row(key_id="2", countrycode="", recognized="False", word="bat") + row()
     batch = read(tmp_path / name, text, chunk_bytes)
     assert batch.key_id == [1, 2, 5201136883597312]

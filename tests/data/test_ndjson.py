@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doodle_dist.data import blocks, ndjson, storage
+from doodle_dist.data import blocks, ndjson, scan, storage
 from doodle_dist.data.blocks import line_blocks, plan_line_chunks
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.records import Batch, Chunk, Source
@@ -180,8 +180,9 @@ def test_a_last_line_without_newline_is_fine(file: Path) -> None:
 
 
 def test_lines_of_any_length_and_kind_are_each_read_or_named(file: Path) -> None:
-    """More than are reckoned with at first, of either kind."""
+    """More bad ones than there is room for at first, and good ones as short as there are."""
     short = b'{"word":"cat","countrycode":"","recognized":true,"key_id":1,"drawing":[[[1],[2]]]}'
+    assert len(short.replace(b"cat", b"")) > scan._SHORTEST
     lines = [short, b"[]", short, b"", b"-"] * 200
     file.write_bytes(b"\n".join(lines))
     found, rejects, read = _by_chunks(file, 1 << 30)

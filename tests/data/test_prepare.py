@@ -13,7 +13,13 @@ import pytest
 from doodle_dist.data import shards
 from doodle_dist.data.manifest import check_files, load_group_counts, load_manifest, verify
 from doodle_dist.data.schema import Manifest
-from doodle_dist.data.shards import PrepareRequest, TooManyRejectsError, _reading_tasks, prepare
+from doodle_dist.data.shards import (
+    PrepareRequest,
+    TooManyRejectsError,
+    _reading_tasks,
+    _writing_tasks,
+    prepare,
+)
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.split import split_of
 from tests.conftest import write_drawings
@@ -347,3 +353,12 @@ def test_the_rows_of_splits_and_shards_are_verified_too(copy: Path) -> None:
 )
 def test_ray_tasks_are_long_and_every_core_has_some(gigabytes: float, cores: int, blocks: int) -> None:
     assert _reading_tasks(int(gigabytes * 1e9), 32 << 20, cores) == pytest.approx(blocks, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("runs", "cores", "tasks"), [(1, 2, 8), (16, 2, 8), (191, 2, 47), (191, 16, 64), (191, 256, 191)]
+)
+def test_tasks_that_write_have_some_runs_each_and_every_core_has_some(
+    runs: int, cores: int, tasks: int
+) -> None:
+    assert _writing_tasks(runs, cores) == tasks

@@ -4,30 +4,38 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.data import ExecutionResources
 
 from doodle_dist.data import room
 from doodle_dist.data.room import RoomIsKnown
 
+NOTHING, MEMORY, CORES = (
+    ExecutionResources(),
+    ExecutionResources(object_store_memory=1),
+    ExecutionResources(cpu=4),
+)
 
-def executor_that_is_told(cpus: list[float]) -> tuple[Any, list[float]]:
-    asked: list[float] = []
 
-    def total() -> SimpleNamespace:
-        asked.append(cpus[min(len(asked), len(cpus) - 1)])
-        return SimpleNamespace(cpu=asked[-1])
+def executor_that_is_told(answers: list[ExecutionResources]) -> tuple[Any, list[ExecutionResources]]:
+    asked: list[ExecutionResources] = []
+
+    def total() -> ExecutionResources:
+        asked.append(answers[min(len(asked), len(answers) - 1)])
+        return asked[-1]
 
     return SimpleNamespace(_cluster_autoscaler=SimpleNamespace(get_total_resources=total)), asked
 
 
-def test_it_begins_when_the_answer_is_there() -> None:
-    executor, asked = executor_that_is_told([0, 0, 4, 8])
+@pytest.mark.parametrize("answer", [CORES, MEMORY], ids=["cores", "memory, the workers having all cores"])
+def test_it_begins_when_the_answer_is_there(answer: ExecutionResources) -> None:
+    executor, asked = executor_that_is_told([NOTHING, NOTHING, answer])
     RoomIsKnown().before_execution_starts(executor)
-    assert asked == [0, 0, 4]
+    assert asked == [NOTHING, NOTHING, answer]
 
 
 def test_without_an_answer_it_begins_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "_LONGEST_WAIT_S", 0.05)
-    executor, asked = executor_that_is_told([0])
+    executor, asked = executor_that_is_told([NOTHING])
     RoomIsKnown().before_execution_starts(executor)
     assert len(asked) > 1
 
@@ -50,4 +58,4 @@ def test_ray_data_knows_of_cpus_before_it_looks_for_the_first_time(local_ray: No
     dataset = ray.data.range(2, override_num_blocks=2).map_batches(lambda batch: batch, batch_size=None)
     dataset.context.custom_execution_callback_classes = [Look]
     assert dataset.count() == 2
-    assert limits == [4]
+    assert limits[0] > 0

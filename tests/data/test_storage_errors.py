@@ -17,6 +17,11 @@ def test_permission_is_named(tmp_path: Path) -> None:
     assert str(error) == f"{tmp_path / 'a'}: permission denied"
 
 
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"is a folder$"):
+        storage.read_bytes(str(tmp_path))
+
+
 def test_errors_about_signed_urls_hold_no_signature() -> None:
     uri = "https://host/x.ndjson?X-Amz-Signature=abc"
     assert "abc" not in str(storage_errors.explain(uri, OSError("went wrong")))
