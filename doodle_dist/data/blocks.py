@@ -192,15 +192,8 @@ def _plain_lines(chunk: Chunk, source: pa.NativeFile, block_bytes: int) -> Itera
             wanted = min(wanted, abs(chunk.end - offset - len(rest)) + (1 << 16))
         with storage_errors.errors_about(chunk.uri):
             piece = source.read(wanted)
+        rest += piece
         ended = not piece
-        cut = piece.rfind(b"\n") + 1
-        if cut and (chunk.end is None or offset + len(rest) + len(piece) < chunk.end):
-            # Joined at once: to append the piece first, and then to cut, would copy it twice.
-            yield LineBlock(b"".join((rest, memoryview(piece)[:cut])))
-            offset += len(rest) + cut
-            rest, begins = piece[cut:], offset
-        else:
-            rest += piece
 
 
 def _gzip_lines(chunk: Chunk, block_bytes: int) -> Iterator[LineBlock]:
