@@ -122,13 +122,6 @@ def plan_line_chunks(source: Source, chunk_bytes: int, kind: Kind) -> list[Chunk
     return [Chunk(uri, start, min(start + chunk_bytes, size), kind) for start in range(0, size, chunk_bytes)]
 
 
-def count_lines(data: bytes) -> int:
-    """How many lines ``data`` holds; the last one may lack its newline."""
-    # NumPy looks at sixty bytes at once, bytes.count at one newline after the other.
-    newlines = int(np.count_nonzero(np.frombuffer(data, np.uint8) == 10))
-    return newlines + (0 if not data or data.endswith(b"\n") else 1)
-
-
 class LineBlock(NamedTuple):
     """Whole lines: each ends with a newline, the file's last one perhaps not.
 

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from doodle_dist.data.blocks import LineBlock, count_lines, line_blocks, plan_line_chunks
+from doodle_dist.data.blocks import LineBlock, line_blocks, plan_line_chunks
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.records import Batch, Chunk, Columns, Reject, Source, merge, parse_key_id
 from doodle_dist.data.scan import scan_lines
@@ -37,16 +37,17 @@ def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
 
 def read_lines(chunk: Chunk, categories: Categories, pack: Callable[[Any], bytes]) -> Iterator[Batch]:
     """Like ``read_chunk``, for any packing of a line's ``drawing`` (ValueError: why it is a bad one)."""
-    for block, first in numbered_blocks(chunk):
-        columns = Columns()
-        for number, line in enumerate(split_lines(block.data), first):
+    first = 0
+    for block in text_blocks(chunk):
+        columns, lines = Columns(), split_lines(block.data)
+        for number, line in enumerate(lines, first):
             if line and not line.isspace():
                 try_add(
                     columns, number, functools.partial(add_record, columns, line, categories, pack, number)
                 )
-        lines = count_lines(block.data)
-        blame_file_end(columns, block, first + lines)
-        yield columns.batch(lines)
+        first += len(lines)
+        blame_file_end(columns, block, first)
+        yield columns.batch(len(lines))
 
 
 def text_blocks(chunk: Chunk) -> Iterator[LineBlock]:
@@ -55,14 +56,6 @@ def text_blocks(chunk: Chunk) -> Iterator[LineBlock]:
     for block in line_blocks(chunk):
         yield block._replace(data=block.data.removeprefix(b"\xef\xbb\xbf")) if begins else block
         begins = False
-
-
-def numbered_blocks(chunk: Chunk) -> Iterator[tuple[LineBlock, int]]:
-    """The chunk's blocks of lines, and which line of the chunk each begins with."""
-    first = 0
-    for block in text_blocks(chunk):
-        yield block, first
-        first += count_lines(block.data)
 
 
 def parse_fast(

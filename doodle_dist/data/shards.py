@@ -189,12 +189,13 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
         )
     exchange, chunks = request.exchange(), request.chunks()
     _open_staging(request.to, exchange.staging, fingerprint)
-    tasks = partial(_reading_tasks, sum(source.size for source in request.sources), request.chunk_bytes)
+    pieces = sum(source.size for source in request.sources) // request.chunk_bytes
+    tasks = partial(_ray_tasks, pieces, _CHUNKS_PER_TASK)
     _run_round("reading", exchange, "chunk", chunks, partial(scatter, exchange), tasks, progress)
     notes = chunk_notes(exchange, len(chunks))
     _refuse_too_many(request, chunks, notes, [])
     parts = [write_index(exchange, notes)] * (len(exchange.runs) - 1)
-    tasks = partial(_writing_tasks, len(parts))
+    tasks = partial(_ray_tasks, len(parts), _RUNS_PER_TASK)
     _run_round("writing", exchange, "run", parts, partial(gather, exchange), tasks, progress)
     runs = run_notes(exchange, len(parts))
     try:
@@ -214,19 +215,13 @@ def _clear_staging(to: str) -> None:
         storage.delete_prefix(staging)
 
 
-def _reading_tasks(size: int, chunk_bytes: int, cores: int) -> int:
-    """How many Ray tasks read ``size`` bytes: of some chunks each, where every core has tasks enough all the same.
+def _ray_tasks(pieces: int, per_task: int, cores: int) -> int:
+    """How many Ray tasks do so many pieces: ``per_task`` of them each, where every core has tasks enough all the same.
 
     Ray Data looks for finished tasks every tenth of a second, and a core waits two of them for its next: with shorter
     tasks half of its time.
     """
-    enough = min(size // chunk_bytes, _TASKS_PER_CORE * cores)
-    return max(_LEAST_BLOCKS, enough, size // (_CHUNKS_PER_TASK * chunk_bytes))
-
-
-def _writing_tasks(runs: int, cores: int) -> int:
-    """How many Ray tasks write so many runs, likewise."""
-    return max(_LEAST_BLOCKS, min(runs, _TASKS_PER_CORE * cores), runs // _RUNS_PER_TASK)
+    return max(_LEAST_BLOCKS, min(pieces, _TASKS_PER_CORE * cores), pieces // per_task)
 
 
 def _open_staging(to: str, staging: str, fingerprint: str) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from doodle_dist import log
 from doodle_dist.data import locations, storage
 from doodle_dist.data.decode import decode_picture
-from doodle_dist.data.ndjson import numbered_blocks, split_lines
+from doodle_dist.data.ndjson import split_lines, text_blocks
 from doodle_dist.data.raster import rasterize_packed
 from doodle_dist.data.records import Chunk
 from doodle_dist.data.simplify import simplify_packed
@@ -93,9 +93,11 @@ def read_items(snapshot: Snapshot, files: list[str], *, as_is: bool = False) -> 
 
 
 def _drawings(file: str, side: int) -> Iterator[Item]:
-    found = False
-    for block, first in numbered_blocks(Chunk(file, 0, None, "ndjson")):
-        lines = [(first + k, text) for k, text in enumerate(split_lines(block.data), 1) if text.strip()]
+    found, first = False, 1
+    for block in text_blocks(Chunk(file, 0, None, "ndjson")):
+        every = split_lines(block.data)
+        lines = [(number, text) for number, text in enumerate(every, first) if text.strip()]
+        first += len(every)
         for some in _batched(lines):
             good = []
             for number, text in some:

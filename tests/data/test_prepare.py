@@ -13,13 +13,7 @@ import pytest
 from doodle_dist.data import shards
 from doodle_dist.data.manifest import check_files, load_group_counts, load_manifest, verify
 from doodle_dist.data.schema import Manifest
-from doodle_dist.data.shards import (
-    PrepareRequest,
-    TooManyRejectsError,
-    _reading_tasks,
-    _writing_tasks,
-    prepare,
-)
+from doodle_dist.data.shards import PrepareRequest, TooManyRejectsError, _ray_tasks, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.split import split_of
 from tests.conftest import write_drawings
@@ -352,7 +346,9 @@ def test_the_rows_of_splits_and_shards_are_verified_too(copy: Path) -> None:
     ],
 )
 def test_ray_tasks_are_long_and_every_core_has_some(gigabytes: float, cores: int, blocks: int) -> None:
-    assert _reading_tasks(int(gigabytes * 1e9), 32 << 20, cores) == pytest.approx(blocks, abs=4)
+    assert _ray_tasks(int(gigabytes * 1e9) // (32 << 20), shards._CHUNKS_PER_TASK, cores) == pytest.approx(
+        blocks, abs=4
+    )
 
 
 @pytest.mark.parametrize(
@@ -361,4 +357,4 @@ def test_ray_tasks_are_long_and_every_core_has_some(gigabytes: float, cores: int
 def test_tasks_that_write_have_some_runs_each_and_every_core_has_some(
     runs: int, cores: int, tasks: int
 ) -> None:
-    assert _writing_tasks(runs, cores) == tasks
+    assert _ray_tasks(runs, shards._RUNS_PER_TASK, cores) == tasks

@@ -40,8 +40,11 @@ def test_without_an_answer_it_begins_all_the_same(monkeypatch: pytest.MonkeyPatc
     assert len(asked) > 1
 
 
-def test_so_it_does_where_ray_data_has_become_another() -> None:
+def test_where_ray_data_has_become_another_it_begins_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    naps: list[float] = []
+    monkeypatch.setattr(room.time, "sleep", naps.append)
     RoomIsKnown().before_execution_starts(SimpleNamespace())
+    assert naps == []
 
 
 @pytest.mark.cluster

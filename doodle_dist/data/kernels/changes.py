@@ -14,12 +14,12 @@ import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]  # Numba's own dependency
 from numba.core import types
 
+from doodle_dist.data.kernels.hashes import GOLDEN, mix
 from doodle_dist.data.kernels.jit import inline, jit
 from doodle_dist.data.kernels.llvm import BYTES, F32, I8, I32, INT, call, llvm, load, pointer, splat, store
 from doodle_dist.data.kernels.packed import byte_range, u16
 
 POINTS_AT_ONCE = 16
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 # Which numbers of a drawing's sequence are for what; each is split into four of 16 bits. Strokes have one each, every
 # four points share one, far behind.
@@ -99,18 +99,9 @@ _fast_inline = partial(inline, fastmath={"nnan", "nsz"})
 
 
 @inline
-def mix(x):
-    """split.splitmix64 of one number."""
-    z = x + _GOLDEN
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@inline
 def _number(state, k):
     """Number k of a drawing's sequence: 64 random bits."""
-    return mix(state + np.uint64(k) * _GOLDEN)
+    return mix(state + np.uint64(k) * GOLDEN)
 
 
 @inline
