@@ -66,8 +66,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real drawings (../shared/data or $DOODLE_DATA); the test skips without it."""
-    folder = Path(os.environ.get("DOODLE_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    """The folder of real drawings (../shared/data or $DOODLE_REAL_DATA); the test skips without it."""
+    folder = Path(os.environ.get("DOODLE_REAL_DATA") or Path(__file__).parents[2] / "shared" / "data")
     if not (folder / "simplified").is_dir():
         pytest.skip(f"no real drawings at {folder}")
     return folder

@@ -263,7 +263,7 @@ def up(
     cpus: Annotated[int, typer.Option(min=1, help="CPUs that each node says it has")] = 2,
     s3: Annotated[bool, typer.Option("--s3", help="an S3 server on a host of its own")] = False,
 ) -> None:
-    """Start the cluster. One that is there and whole stays; what a crash left behind is cleaned up first."""
+    """Start the cluster. One that is there, the same and whole, stays; anything else is deleted first, its S3 too."""
     wanted = {"nodes": nodes, "cpus": cpus, "s3": s3}
     if _is_whole(wanted):
         print_list()

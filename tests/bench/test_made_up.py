@@ -6,6 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
+from doodle_dist.bench import made_up
 from doodle_dist.bench.full_size import KeySums, Means, check_disk, disk_needed
 from doodle_dist.bench.made_up import key_ids, real_drawings, statistics_of, write_category
 from doodle_dist.data.binary import read_chunk
@@ -45,6 +46,13 @@ def test_they_are_like_the_real_ones_and_no_two_are_the_same(real: Path, tmp_pat
 def test_too_few_categories_are_named(real: Path) -> None:
     with pytest.raises(ValueError, match=r"drawings of 2 categories.*3 were asked for"):
         real_drawings(real, 3)
+
+
+def test_of_a_long_file_the_first_part_is_read(real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (real / "cat.ndjson").read_bytes().splitlines(keepends=True)
+    monkeypatch.setattr(made_up, "_READ_BYTES", sum(map(len, lines[:30])))
+    cat, dog = real_drawings(real, 2)
+    assert (len(cat), len(dog)) == (30, 25)
 
 
 def test_sums_tell_a_lost_a_doubled_and_a_swapped_drawing() -> None:
