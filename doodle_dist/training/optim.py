@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from doodle_dist.config.optim import OptimizerConfig
 from doodle_dist.schedules import beta2, learning_rate
+from doodle_dist.training.eager_step import eager_step, leave_compiler_out
 from doodle_dist.training.task import Clock, Dial
 
 # Decimals of a second decay that moves, where steps are recorded: each value takes recordings of its own.
@@ -20,9 +21,11 @@ class Optimizer:
     """
 
     def __init__(self, net: nn.Module, config: OptimizerConfig, *, recorded: bool = False) -> None:
+        leave_compiler_out()
         self.config, self.recorded = config, recorded
         self.parameters = [p for p in net.parameters() if p.requires_grad]
         self.inner = _build(self.parameters, config, recorded=recorded)
+        self._step = eager_step(self.inner)
         self.lr = config.lr
         # torch's other optimisers read a rate that is a tensor by waiting for it, or not at all.
         self._rate = Dial(self.parameters[0].device) if recorded and "adam" in config.name else None
@@ -58,7 +61,8 @@ class Optimizer:
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.config.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip_norm, norm)
-        self.inner.step()
+        with torch.no_grad():
+            self._step()
         return norm.detach()
 
     def state_dict(self) -> dict[str, object]:
