@@ -64,11 +64,11 @@ _CHECKED_POINTS = 2_000  # built before a search starts, each in a tenth of a mi
 
 @dataclass(frozen=True)
 class Options:
-    """How a search runs. ``gpus_per_trial`` None: measured, where the cluster has GPUs; ``concurrent`` 0: as
-    many trials as fit. ``wait_s``: how long an autoscaler is waited for."""
+    """How a search runs; how many workers a trial has is its experiment's ``scaling``. ``gpus_per_trial`` None:
+    measured, where the cluster has GPUs; ``concurrent`` 0: as many trials as fit. ``wait_s``: how long an autoscaler
+    is waited for."""
 
     concurrent: int = 0
-    workers_per_trial: int = 1
     gpus_per_trial: float | None = None
     resume: bool = False
     local: bool = False
@@ -142,7 +142,7 @@ def tune(search: Search, options: Options) -> SearchRecord:
     Raises ValueError for a request that can't be met, StorageError, and WorkFailedError where no trial came to
     anything, or another driver has taken the search over.
     """
-    _refuse_population(search, options)
+    _refuse_population(search)
     refuse_another(search.uri, _request(search), options.resume)
     with held(search.uri, say) as (mine, is_lost):
         try:
@@ -153,16 +153,16 @@ def tune(search: Search, options: Options) -> SearchRecord:
             ) from None
 
 
-def _refuse_population(search: Search, options: Options) -> None:
+def _refuse_population(search: Search) -> None:
     if search.config.scheduler == "pbt":
-        check_population(search.space, search.trials, options.workers_per_trial)
+        check_population(search.space, search.trials, search.base.scaling.workers)
 
 
 def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Event) -> SearchRecord:
     base, cores = search.base, os.cpu_count() or 1
     most = options.concurrent or search.trials
     # Without a dashboard Ray leaves the placement groups of stopped trials behind.
-    need = Need(min(most * options.workers_per_trial, cores), base.scaling.cpus_per_worker, 0.0)
+    need = Need(min(most * base.scaling.workers, cores), base.scaling.cpus_per_worker, 0.0)
     is_own = connect(need, local=options.local, debug=options.debug, dashboard=True)
     if is_own:
         most = min(most, max(1, int(cores / need.cpus_per_worker)))  # our own Ray counts CPUs that are none
@@ -182,12 +182,12 @@ def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Ev
     manifest = load_manifest(base.data.uri)
     plans = [training_plan(base, manifest), held_out_plan(base, manifest)]
     # Put once: Ray Tune keeps what trials are given until the driver ends, and would put it for each part anew.
-    is_shared = options.workers_per_trial == 1 and fits_in_memory(plans)
+    is_shared = base.scaling.workers == 1 and fits_in_memory(plans)
     memory = ray.put(RowGroupsInMemory(plans)) if is_shared else None
     resources = TrialResources(
         cpus=base.scaling.cpus_per_worker,
         gpus=_gpus_per_trial(base, options),
-        workers=options.workers_per_trial,
+        workers=base.scaling.workers,
         data_cpus=DATA_CPUS if memory is None else 0.0,
     )
     concurrent = places(resources, nodes_of_cluster(), most)
@@ -267,7 +267,7 @@ def confirmation(search: Search, record: SearchRecord) -> Search | None:
 
 def _wait_for_nodes(base: Experiment, trials: int, options: Options) -> None:
     """Let an autoscaler make room for so many trials at once. Fewer are no error here."""
-    workers = trials * options.workers_per_trial
+    workers = trials * base.scaling.workers
     need = Need(workers, base.scaling.cpus_per_worker, options.gpus_per_trial or 0.0)
     with suppress(NotEnoughResourcesError):  # as many trials run as fit, and where none does, that is said
         check_resources(need, options.wait_s)
@@ -284,7 +284,7 @@ def _evaluator_workers(base: Experiment) -> tuple[int, float]:
 
 def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
     """`tune --dry-run`: every point that a random search has, and what the search would take. Raises ConfigError."""
-    _refuse_population(search, options)
+    _refuse_population(search)
     points = search.points() if search.searcher == "random" else []
     config = search.config
     confirmed = 0 if config.scheduler == "pbt" else min(config.confirm, search.trials) * config.confirm_seeds
@@ -292,7 +292,7 @@ def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
         "trials": search.trials,
         "drawings_of_a_trial": search.config.drawings,
         "reports_at": report_at(search.config),
-        "cpus_per_trial": search.base.scaling.cpus_per_worker * options.workers_per_trial,
+        "cpus_per_trial": search.base.scaling.cpus_per_worker * search.base.scaling.workers,
         "gpus_per_trial": options.gpus_per_trial,
         "drawings_at_most": (search.trials + confirmed) * search.config.drawings,
     }
@@ -346,7 +346,7 @@ def _gpus_per_trial(base: Experiment, options: Options) -> float:
         return options.gpus_per_trial
     if not ray.cluster_resources().get("GPU"):
         return 0.0
-    if options.workers_per_trial > 1:
+    if base.scaling.workers > 1:
         return 1.0
     asked = measured_gpu_share.remote(base.model_dump(mode="json"))
     if not ray.wait([asked], timeout=_SAY_AFTER_S)[0]:

@@ -59,9 +59,8 @@ LONGEST = Path(__file__).parent / "cluster" / "test_tune.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file comes first in its folder: while one process has it, the other has all others of that."""
-    folders = list(dict.fromkeys(item.path.parent for item in items))
-    items.sort(key=lambda item: (folders.index(item.path.parent), item.path != LONGEST))
+    """The longest file comes first of all: while one process has it, the other has others."""
+    items.sort(key=lambda item: item.path != LONGEST)
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +134,8 @@ def local_ray(ray_environ: dict[str, str]) -> Iterator[None]:
     """One Ray for all tests that need one; whoever needs its dashboard starts another in its place."""
     import ray
 
-    start_ray(dashboard=False, environ=ray_environ)
+    if not ray.is_initialized():
+        start_ray(dashboard=False, environ=ray_environ)
     yield
     ray.shutdown()
 

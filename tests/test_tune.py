@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from doodle_dist import tune as driver
-from doodle_dist.config.load import ConfigError, load_run
+from doodle_dist.config.load import ConfigError, load_experiment, load_run
 from doodle_dist.config.search import SearchConfig, load_search
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.ray_cluster import Need, NotEnoughResourcesError
@@ -109,12 +109,30 @@ def test_a_search_lets_a_cluster_grow_for_its_evaluator_and_for_its_trials(
     monkeypatch.setattr(driver, "nodes_of_cluster", lambda: [{"memory": 1.0}])
     monkeypatch.setattr(driver.evaluator, "train_if_missing", train_if_missing)
     monkeypatch.setattr(driver, "check_resources", check_resources)
-    experiment = load_run("doodle-gan-small", (), {"data.uri": dataset, "storage": str(tmp_path), "run": "s"})
+    given = {"data.uri": dataset, "storage": str(tmp_path), "run": "s", "scaling.workers": 2}
+    experiment = load_run("doodle-gan-small", (), given)
     plan = plan_search(experiment, load_search("doodle-gan-small", experiment), trials=4)
-    options = Options(wait_s=60, concurrent=concurrent, workers_per_trial=2, gpus_per_trial=0.5)
+    options = Options(wait_s=60, concurrent=concurrent, gpus_per_trial=0.5)
     with pytest.raises(NotEnoughResourcesError, match=r"no trial fits.*--wait SECONDS"):
         tune(plan, options)
     assert waited == [(Need(workers, 1.0, 0.5), 60), ("evaluator", 60)]
+
+
+@pytest.mark.parametrize(
+    ("have", "cpus", "workers"),
+    [
+        ({"CPU": 8.0}, 1, (2, 0.0)),
+        ({"CPU": 4.0}, 2, (1, 0.0)),
+        ({"CPU": 1.0}, 1, (1, 0.0)),
+        ({"CPU": 8.0, "GPU": 1.0}, 1, (1, 1.0)),
+    ],
+)
+def test_its_evaluator_takes_a_gpu_or_two_workers_where_there_is_room(
+    have: dict[str, float], cpus: int, workers: tuple[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver.ray, "cluster_resources", lambda: have)
+    base = load_experiment("doodle-gan-small", [f"scaling.cpus_per_worker={cpus}"])
+    assert driver._evaluator_workers(base) == workers
 
 
 @pytest.mark.slow

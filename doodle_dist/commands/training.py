@@ -150,7 +150,6 @@ def tune(
     plan = driver.plan_search(experiment, config, trials=trials, searcher=search, seed=seed, fixed=fixed)
     options = driver.Options(
         concurrent=concurrent,
-        workers_per_trial=workers_per_trial,
         gpus_per_trial=gpus_per_trial,
         resume=resume,
         local=local,

@@ -25,6 +25,7 @@ from doodle_dist.config.load import from_toml, load_run
 from doodle_dist.config.search import SearchConfig, load_search
 from doodle_dist.data import storage
 from doodle_dist.errors import WorkFailedError
+from doodle_dist.run.folder import read_events
 from doodle_dist.training import lease
 from doodle_dist.training.lease import Lease
 from doodle_dist.tune import Options, plan_search, tune
@@ -56,9 +57,10 @@ GAN = [
 
 
 @pytest.fixture(scope="module")
-def local_ray(local_ray: None, ray_environ: dict[str, str]) -> None:
+def local_ray(ray_environ: dict[str, str]) -> None:
     """With its dashboard, which a search needs; it stays for whoever comes after."""
-    ray.shutdown()
+    if ray.is_initialized():
+        ray.shutdown()
     start_ray(dashboard=True, environ=ray_environ)
 
 
@@ -176,7 +178,7 @@ def test_trials_that_go_wrong_are_recorded_and_the_search_goes_on(
         settings=("model.classifier.name=tests.tuning.misbehaving:Misbehaving",),
         scheduler="none",
     )  # fmt: skip
-    record = tune(plan_search(experiment, search, trials=5), Options(quiet=True, concurrent=2))
+    record = tune(plan_search(experiment, search, trials=5), Options(quiet=True, concurrent=1))
     found = {}
     for trial in record.trials.values():
         found[trial.settings["model.classifier.feature_dim"]] = (trial.status, trial.reason)
@@ -280,7 +282,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
 ) -> None:
     experiment, search = search_of(
         dataset, tmp_path, "killed", "optim.classifier.lr=loguniform(1e-4, 1e-2)",
-        scheduler="none", drawings=3200, first_rung=100,
+        scheduler="none", drawings=9600, first_rung=100,
     )  # fmt: skip
     uri, killed = str(tmp_path / "killed"), []
 
@@ -298,7 +300,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
 
     watcher = threading.Thread(target=kill_one, daemon=True)
     watcher.start()
-    record = tune(plan_search(experiment, search, trials=2), Options(quiet=True))
+    record = tune(plan_search(experiment, search, trials=1), Options(quiet=True))
     watcher.join(timeout=5)
     assert killed
     for trial in record.trials.values():
@@ -312,18 +314,23 @@ def test_trials_of_several_workers_train_through_ray_train_and_are_stopped_too(
     local_ray: None, dataset: str, tmp_path: Path
 ) -> None:
     experiment, search = search_of(
-        dataset, tmp_path, "wide", "optim.classifier.lr=grid(3e-3, 1e-9)", first_rung=64
-    )
-    record = tune(plan_search(experiment, search, trials=2), Options(quiet=True, workers_per_trial=2))
+        dataset, tmp_path, "wide", "optim.classifier.lr=grid(3e-3, 1e-9)",
+        settings=("scaling.workers=2",), first_rung=64,
+    )  # fmt: skip
+    record = tune(plan_search(experiment, search, trials=2), Options(quiet=True))
     ends = [(trial.status, trial.drawings_seen) for _, trial in sorted(record.trials.items())]
     assert ends == [("finished", 128), ("stopped", 64)]
     assert left_behind() == (0, 0)
+    for trial in record.trials.values():
+        [begun] = [e for e in read_events(f"{record.uri}/{trial.name}") if e["event"] == "started"]
+        assert begun["workers"] == 2
 
 
 def test_a_gan_is_judged_by_an_evaluator_that_the_search_trains_first(
     local_ray: None, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluator, "MOST_DRAWINGS", 640)
+    monkeypatch.setattr("doodle_dist.tune._evaluator_workers", lambda _: (1, 0.0))
     experiment, search = search_of(dataset, tmp_path, "gan", preset="doodle-gan-small", drawings=64)
     record = tune(plan_search(experiment, search, trials=2), Options(quiet=True, concurrent=1))
     assert record.objective == "judge/frechet_distance"
@@ -335,10 +342,10 @@ def test_a_gan_is_judged_by_an_evaluator_that_the_search_trains_first(
 TRIALS = 6
 
 
-def search_command(dataset: str, runs: str, space: Path, *more: str) -> list[str]:
+def search_command(dataset: str, runs: str, space: Path, *more: str, concurrent: int = 2) -> list[str]:
     sets = [argument for setting in TINY for argument in ("--set", setting)]
     return [
-        "tune", "classifier-small", "--trials", str(TRIALS), "--concurrent", "2", "--drawings", "800",
+        "tune", "classifier-small", "--trials", str(TRIALS), "--concurrent", str(concurrent), "--drawings", "800",
         "--space", str(space), "--data", dataset, "--storage", runs, "--run", "cut", *sets, *more,
     ]  # fmt: skip
 
@@ -390,7 +397,7 @@ def test_a_killed_search_goes_on_with_the_same_command(
     """Its driver, on the Ray that is there; tests/cluster/test_train.py kills a Ray too."""
     monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     space = space_that_confirms(0, tmp_path)  # the best are trained again in another test
-    command, uri = search_command(dataset, str(tmp_path), space), str(tmp_path / "cut")
+    command, uri = search_command(dataset, str(tmp_path), space, concurrent=1), str(tmp_path / "cut")
     with running_until(command, tmp_path / "log", uri, over=2) as driver:
         kill_tree(driver)
         over = ended(read_search(uri))

@@ -10,7 +10,7 @@ import ray
 
 from doodle_dist import cli
 from doodle_dist.config.load import load_experiment, planned
-from doodle_dist.doctor import collect, command
+from doodle_dist.doctor import collect, command, probe
 from doodle_dist.doctor.command import examine
 from doodle_dist.ray_cluster import Need
 from tests.datasets import prepare_here
@@ -19,9 +19,10 @@ from tests.s3 import free_port
 pytestmark = pytest.mark.cluster
 
 really_ask = collect._clock
+TORCH_IS_THERE = """print('{"cuda": "", "gpus": []}')"""
 
 
-def test_a_real_ray_is_examined(local_ray: None, tmp_path: Path) -> None:
+def test_a_real_ray_is_examined(local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = prepare_here(tmp_path, {"cat": 60, "dog": 60})
     settings = [f"storage={tmp_path / 'runs'}", f"data.uri={data}", "scaling.workers=2"]
     findings, facts = examine(load_experiment("doodle-gan-small", settings), local=False, wait_s=0)
@@ -39,6 +40,7 @@ def test_a_real_ray_is_examined(local_ray: None, tmp_path: Path) -> None:
     assert node.data.rows == 120
     assert not (tmp_path / "runs").exists()
 
+    monkeypatch.setattr(probe, "_ASK_TORCH", TORCH_IS_THERE)  # which has been asked
     shard = next((Path(data) / "train").glob("part-*.parquet"))
     shard.unlink()
     findings, _ = examine(load_experiment("doodle-gan-small", settings), local=False, wait_s=0)
@@ -54,6 +56,7 @@ def test_a_real_ray_is_examined(local_ray: None, tmp_path: Path) -> None:
 def test_a_node_that_dies_while_it_is_examined_is_named(
     local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(probe, "_ASK_TORCH", TORCH_IS_THERE)
     monkeypatch.setattr(collect, "_clock", lambda actor: ray.kill(actor) or really_ask(actor))
     findings, facts = examine(
         load_experiment("doodle-gan-small", [f"storage={tmp_path / 'runs'}"]), local=False, wait_s=0

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,6 +19,7 @@ from doodle_dist.models.layers import (
     fraction_of,
     quarter_of,
 )
+from tests.ranks import two_ranks
 
 
 @pytest.mark.parametrize(
@@ -178,17 +177,15 @@ CASES = [(4, 3, torch.float64), (4, 3, torch.float32), (2, 8, torch.float64)]
 
 def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     for index, (dimensions, cut, dtype) in enumerate(CASES):
         rows = slice(0, cut) if rank == 0 else slice(cut, 8)
         torch.save(_outcome(dimensions, rows, dtype), f"{folder}/{index}-{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_batch_norm_is_the_same_on_two_ranks_as_on_one(tmp_path: Path) -> None:
     """Outputs, first and second gradients and running statistics."""
-    mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
+    two_ranks(_rank, str(tmp_path))
     for index, (dimensions, _, dtype) in enumerate(CASES):
         ranks = [torch.load(tmp_path / f"{index}-{rank}.pt") for rank in range(2)]
         alone = _outcome(dimensions, slice(0, 8), dtype)

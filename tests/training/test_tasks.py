@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
@@ -27,6 +25,7 @@ from doodle_dist.training.gan import GanTask
 from doodle_dist.training.gan_updates import GeneratorUpdate
 from doodle_dist.training.metrics import Meter
 from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput, Task, step_at_once
+from tests.ranks import two_ranks
 
 CPU = torch.device("cpu")
 LANES, ROWS = 4, 4
@@ -162,19 +161,20 @@ def float64() -> Iterator[None]:
 def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    for number, preset in enumerate(SMALL):
-        task = build(experiment_for(preset), 2)
-        run_steps(task, 0, 4, rank, 2)
-        torch.save(weights(task), f"{folder}/{number}-{rank}.pt")
-    dist.destroy_process_group()
+    try:
+        for number, preset in enumerate(SMALL):
+            task = build(experiment_for(preset), 2)
+            run_steps(task, 0, 4, rank, 2)
+            torch.save(weights(task), f"{folder}/{number}-{rank}.pt")
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def of_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two ranks make of each of SMALL, NUMBER-RANK.pt; starting them takes ten times as long as one's steps."""
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(_rank, args=(str(folder),), nprocs=2)
+    two_ranks(_rank, str(folder))
     return folder
 
 
@@ -182,11 +182,11 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", list(SMALL))
 @pytest.mark.usefixtures("float64")
-def test_two_ranks_train_the_same_weights_as_one(preset: str, two_ranks: Path) -> None:
+def test_two_ranks_train_the_same_weights_as_one(preset: str, of_two_ranks: Path) -> None:
     alone = build(experiment_for(preset))
     run_steps(alone, 0, 4)
     number = list(SMALL).index(preset)
-    ranks = [torch.load(two_ranks / f"{number}-{rank}.pt", weights_only=True) for rank in range(2)]
+    ranks = [torch.load(of_two_ranks / f"{number}-{rank}.pt", weights_only=True) for rank in range(2)]
     for name, tensor in weights(alone).items():
         assert torch.equal(ranks[0][name], ranks[1][name]), name
         torch.testing.assert_close(
