@@ -37,6 +37,8 @@ pytest_plugins = ["tests.s3"]
 # that it knows; a session has hundreds: 3 to 5 % of a core.
 os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "1")
 os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "600")
+# And nobody looks at its nodes: the dashboard's agent reads every process's memory each five seconds.
+os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "600000")
 
 # How long an example takes says more of what else the machine does than of the code.
 settings.register_profile("doodle_dist", deadline=None)

@@ -1,7 +1,7 @@
 """What the README and the how-tos show is what works: the files in them are taken from them and used."""
 
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -61,15 +61,15 @@ def test_a_search_space_of_ones_own_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_metric_of_ones_own_reads_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_metric_of_ones_own_reads_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
     save_run(run, "doodle-gan-small", CATEGORIES)
     (tmp_path / "ink.py").write_text(block("own-metric.md", "python", "ink.py"))
-    found = subprocess.run(
-        [sys.executable, tmp_path / "ink.py", run], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    assert found.returncode == 0, found.stderr
-    assert [line.split()[0] for line in found.stdout.splitlines()] == list(CATEGORIES)
+    monkeypatch.setattr(sys, "argv", ["ink.py", str(run)])
+    runpy.run_path(str(tmp_path / "ink.py"), run_name="__main__")
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(CATEGORIES)
 
 
 def test_every_preset_is_listed_and_counted() -> None:

@@ -1,12 +1,14 @@
 """The loaders' benchmark: every layout holds the same drawings, and ours and the plain ones run."""
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
+import ray
 
 from doodle_dist.bench import loader_rows, loaders
 from doodle_dist.bench.loader_data import lay_out, samples, shard_files
@@ -25,6 +27,15 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple
     folder = tmp_path_factory.mktemp("loaders")
     write_drawings(folder / "real", {"cat": 40, "dog": 40})
     return folder / "work", lay_out(folder / "work", DRAWINGS, 2, folder / "real")
+
+
+@pytest.fixture(scope="module")
+def ranks(laid_out: tuple[Path, dict[str, str]]) -> Iterator[list[Any]]:
+    """Two ranks for all tests on the Ray that is there: each is a process that starts."""
+    both = loader_rows._ranks(laid_out[0], 2)
+    yield both
+    for rank in both:
+        ray.kill(rank)
 
 
 @needs_ray
@@ -63,9 +74,13 @@ def test_loaders_that_are_installed_run(name: str, laid_out: tuple[Path, dict[st
 
 @needs_ray
 def test_the_stream_through_ray_data_runs(
-    laid_out: tuple[Path, dict[str, str]], capsys: pytest.CaptureFixture[str]
+    laid_out: tuple[Path, dict[str, str]],
+    ranks: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """On the Ray that is there; `ours-here` above has one of its own."""
+    monkeypatch.setattr(loader_rows, "_ranks", lambda _, workers: ranks[:workers])
     loader_rows.main(OURS, laid_out[0], 0.3, 1, 0.2)
     found = orjson.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["drawings_per_s"] > 0
@@ -107,9 +122,13 @@ def test_what_is_not_installed_is_said(
 
 @needs_ray
 def test_the_stream_is_taken_in_turns_with_bare_pyarrow(
-    laid_out: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    laid_out: tuple[Path, dict[str, str]],
+    ranks: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """In a few turns, and on the Ray that is there."""
+    monkeypatch.setattr(loader_rows, "_ranks", lambda _, workers: ranks[:workers])
     monkeypatch.setattr(loader_rows, "TURNS", 4)
     loader_rows.main("ours-here-in-turns", laid_out[0], 0.05, 2, 0.2)
     found = orjson.loads(capsys.readouterr().out.splitlines()[-1])
