@@ -14,6 +14,9 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 # noted a cluster that has been killed since: Ray Train's cleaner of placement groups asks for that one, and each run
 # waits 12 s for the cleaner at its end.
 os.environ.setdefault("RAY_TMPDIR", os.path.join(tempfile.gettempdir(), "ray-tests"))
+# Triton's kernels run by its interpreter where there is no GPU: read when somebody imports it, as parts of torch do.
+if not os.path.exists("/dev/nvidiactl"):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 # A process less for each run: no node of these is about to be taken away (in `make faults` one is). Commands that have
 # a process of their own keep it: AS_TYPED of tests/cluster/test_commands.py.
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")

@@ -11,6 +11,7 @@ import ray
 import ray.tune
 from ray._raylet import PlacementGroupID
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import BasicVariantGenerator
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
@@ -108,7 +109,7 @@ def run_search(
             storage_path=path,
             storage_filesystem=filesystem,
             verbose=0,
-            callbacks=[follower],
+            callbacks=[follower, Silent()],
             failure_config=ray.tune.FailureConfig(max_failures=_RETRIES),
         ),
     )
@@ -130,6 +131,17 @@ def _give_back_placement_groups() -> None:
     for number, group in placement_group_table().items():
         if group["state"] != "REMOVED" and number.endswith(job):  # an id ends with its job's
             remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(number))))
+
+
+class Silent(TrialProgressCallback):
+    """In the place of Ray Tune's own, which prints the last result of a trial that ended without a new one, however
+    quiet it is asked to be: into what `tune --json` prints, say."""
+
+    def log_result(self, trial: Trial, result: dict[str, object], error: bool = False) -> None: ...
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: object
+    ) -> None: ...
 
 
 def _set_environment() -> None:

@@ -1,7 +1,5 @@
 """The Triton rasteriser against the CPU's: on a GPU where there is one, else by Triton's interpreter."""
 
-import importlib.util
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +7,21 @@ import pyarrow as pa
 import pytest
 import torch
 
-if importlib.util.find_spec("triton") is None:
-    pytest.skip("triton is not installed; torch's CUDA builds bring it along", allow_module_level=True)
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-if DEVICE.type == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
+pytest.importorskip("triton", reason="triton has no wheel for this platform")
 
-from doodle_dist.data.exchange import parquet  # noqa: E402
-from doodle_dist.data.raster import rasterize_packed  # noqa: E402
-from doodle_dist.data.raster_cuda import rasterize_packed_on  # noqa: E402
-from doodle_dist.data.stream import rank_batches  # noqa: E402
-from doodle_dist.data.stream_plan import StreamPlan  # noqa: E402
-from doodle_dist.data.stream_rows import RowGroupsInMemory  # noqa: E402
-from doodle_dist.data.stroke_augment import StrokeAugment  # noqa: E402
-from doodle_dist.data.strokes import pack_strokes  # noqa: E402
-from doodle_dist.pictures import to_images  # noqa: E402
-from doodle_dist.training.worker import rasteriser_on  # noqa: E402
+from doodle_dist.data.exchange import parquet
+from doodle_dist.data.raster import rasterize_packed
+from doodle_dist.data.raster_cuda import rasterize_packed_on
+from doodle_dist.data.stream import rank_batches
+from doodle_dist.data.stream_plan import StreamPlan
+from doodle_dist.data.stream_rows import RowGroupsInMemory
+from doodle_dist.data.stroke_augment import StrokeAugment
+from doodle_dist.data.strokes import pack_strokes
+from doodle_dist.pictures import to_images
+from doodle_dist.training.reasons import NodeError
+from doodle_dist.training.worker import rasteriser_on
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def packed(drawings: list[list[tuple[list[int], list[int]]]]) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +48,7 @@ CORNERS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("side", "some"), [(28, scribbles(2)), (28, CORNERS[:2]), (20, CORNERS[2:])])
+@pytest.mark.parametrize(("side", "some"), [(28, scribbles(1)), (28, CORNERS[:2]), (20, CORNERS[2:])])
 def test_pictures_are_those_of_the_cpu_within_a_grey_level(
     side: int, some: list[list[tuple[list[int], list[int]]]]
 ) -> None:
@@ -96,7 +93,7 @@ def stream_of(
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [None, StrokeAugment(rotate_deg=20.0, flip_probability=0.5)])
 def test_a_stream_that_the_device_draws_is_the_cpus(tmp_path: Path, changes: StrokeAugment | None) -> None:
-    plan = stream_of(tmp_path, scribbles(5, seed=4), strokes=changes)
+    plan = stream_of(tmp_path, scribbles(3, seed=4), strokes=changes, side=16)
     memory = RowGroupsInMemory([plan])
     theirs = list(rank_batches(plan, memory=memory))
     ours = list(rank_batches(plan, memory=memory, draw=rasteriser_on(DEVICE, plan)))
@@ -116,11 +113,11 @@ def test_who_cannot_draw_says_so_before_anything_starts(
     plan = stream_of(tmp_path, scribbles(3))
     monkeypatch.setattr("triton.knobs.runtime.interpret", False)
     with pytest.raises(
-        ValueError, match=r"data\.rasterize=device: the worker's device is cpu; allowed there: worker"
+        NodeError, match=r"data\.rasterize=device: the worker's device is cpu; allowed there: worker"
     ):
         rasteriser_on(torch.device("cpu"), plan)
     wide = stream_of(tmp_path, scribbles(3), side=64)
-    with pytest.raises(ValueError, match=r"side = 64: must be 8\.\.63"):
+    with pytest.raises(NodeError, match=r"side = 64: must be 8\.\.63"):
         rasteriser_on(torch.device("cuda"), wide)
     for other in (
         stream_of(tmp_path, scribbles(3), rasterize="worker"),
