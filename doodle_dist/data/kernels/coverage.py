@@ -32,6 +32,7 @@ from doodle_dist.data.kernels.llvm import (
     maximum,
     minimum,
     pick,
+    shifts_by_table,
     splat,
     store,
 )
@@ -108,15 +109,50 @@ def next_column(b, x):
     return _saturating_sub(b, x, const(_LANES_IR, SUBCOLUMNS))
 
 
+def from_by_shift(b, x):
+    """The sub-columns from ``x`` on of a pixel, none from 16 on, by a shift of each lane."""
+    some = b.icmp_unsigned("<", x, const(_LANES_IR, SUBCOLUMNS))
+    return b.select(some, b.shl(const(_LANES_IR, -1), x), const(_LANES_IR, 0))
+
+
+def from_by_table(b, x):
+    """The same on AVX2, which can't shift 16-bit lanes each by its own count: a lane's two bytes by two tables.
+
+    ``vpshufb`` takes a byte's lower four bits for the place in the table, and gives 0 where its highest is set: so
+    112 is added, which does that to 16.
+    """
+    few = b.select(b.icmp_unsigned("<", x, const(_LANES_IR, SUBCOLUMNS)), x, const(_LANES_IR, SUBCOLUMNS))
+    lower = b.add(few, const(_LANES_IR, 0x8070))
+    upper = b.or_(b.shl(lower, const(_LANES_IR, 8)), const(_LANES_IR, 0x0080))
+    masks = [(0xFFFF << k) & 0xFFFF for k in range(SUBCOLUMNS)]
+    return b.or_(
+        _look_up(b, [mask & 0xFF for mask in masks], lower), _look_up(b, [mask >> 8 for mask in masks], upper)
+    )
+
+
+def _look_up(b, table, lanes):
+    """Each byte of the lanes in a table of 16 bytes, by AVX2."""
+    register, part = ir.VectorType(I8, 32), ir.VectorType(I16, 16)
+    found = []
+    for first in range(0, LANES, part.count):
+        some = b.shuffle_vector(lanes, lanes, pick(*range(first, first + part.count)))
+        some = call(
+            b, "llvm.x86.avx2.pshuf.b", register, const(register, *table * 2), b.bitcast(some, register)
+        )
+        found.append(b.bitcast(some, part))
+    while len(found) > 1:
+        whole = pick(*range(2 * found[0].type.count))
+        found = [b.shuffle_vector(x, y, whole) for x, y in zip(found[::2], found[1::2], strict=True)]
+    return found[0]
+
+
+_from = from_by_table if shifts_by_table() else from_by_shift
+
+
 @llvm(types.void, INT16S, INT, _lanes, _lanes)
 def cover(b, canvas, at, left, right):
     """OR the sub-columns left..right into one column of pixels."""
-
-    def from_(x):
-        some = b.icmp_unsigned("<", x, const(_LANES_IR, SUBCOLUMNS))
-        return b.select(some, b.shl(const(_LANES_IR, -1), x), const(_LANES_IR, 0))
-
-    interval = b.and_(from_(left), b.not_(from_(right)))
+    interval = b.and_(_from(b, left), b.not_(_from(b, right)))
     store(b, b.or_(_load(b, canvas, at), interval), canvas, at)
 
 

@@ -12,8 +12,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir  # type: ignore[import-untyped]  # Numba's own dependency
-from numba.core import types
+from llvmlite import binding, ir  # type: ignore[import-untyped]  # Numba's own dependency
+from numba.core import config, types
 from numba.extending import intrinsic
 
 I8, I16, I32, I64, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
@@ -23,6 +23,20 @@ INT = types.int64
 BYTES = types.CPointer(types.uint8)  # type: ignore[attr-defined]
 INT16S = types.CPointer(types.int16)  # type: ignore[attr-defined]
 INT32S = types.CPointer(types.int32)  # type: ignore[attr-defined]
+
+
+def shifts_by_table() -> bool:
+    """Whether what Numba compiles for has AVX2, and not AVX-512's shifts of 16-bit lanes.
+
+    Where Numba is told of a processor (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES) it is taken to have neither.
+    """
+    if config.CPU_NAME or config.CPU_FEATURES is not None or not config.ENABLE_AVX:
+        return False
+    try:
+        features = binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM doesn't know this one's
+        return False
+    return bool(features.get("avx2")) and not features.get("avx512bw")
 
 
 def llvm(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
