@@ -1,0 +1,56 @@
+"""What the compiled readers of a line take themselves: whatever they refuse the next, slower one reads as well."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from doodle_dist.data import scan
+
+AFTER = b"],[1,2]]}"  # of a line, behind a list of numbers: the fastest way looks ahead
+
+
+def read(way: object, text: bytes) -> tuple[int, list[int]]:
+    """(byte after the list, its numbers); -1 where it is refused."""
+    data: NDArray[np.uint8] = np.frombuffer(text, np.uint8)
+    out = np.full(len(text) + 8, 255, np.uint8)
+    after, count = way(data, 0, len(data), out, 3)  # type: ignore[operator]
+    assert (out[:3] == 255).all()
+    return int(after), out[3 : 3 + count].tolist()
+
+
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=40))
+def test_plain_numbers_are_taken_by_the_fastest_way(numbers: list[int]) -> None:
+    text = b"[" + b",".join(b"%d" % n for n in numbers)
+    for way in (scan._plain_axis, scan._axis):
+        assert read(way, text + AFTER) == (len(text) + 1, numbers)
+
+
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=20))
+def test_spaces_are_the_slower_ways(numbers: list[int]) -> None:
+    text = b"[ " + b" , ".join(b"%d" % n for n in numbers) + b" "
+    assert read(scan._plain_axis, text + AFTER)[0] == -1
+    assert read(scan._axis, text + AFTER) == (len(text) + 1, numbers)
+
+
+NO_COORDINATE = ["256", "300", "999", "1000", "01", "00", "-1", "1.5", "1,,2", ",1", "1,", "a", "7x", "1e1"]
+
+
+@pytest.mark.parametrize("text", ["", *NO_COORDINATE])
+def test_what_is_no_coordinate_is_refused_by_either(text: str) -> None:
+    for before in (b"", b"255,0,"):
+        for way in (scan._plain_axis, scan._axis):
+            assert read(way, b"[" + before + text.encode() + AFTER)[0] == -1
+
+
+def test_a_list_that_does_not_end_is_refused() -> None:
+    whole = b"[10,200,30" + AFTER
+    for way in (scan._plain_axis, scan._axis):
+        assert [read(way, whole[:end])[0] for end in range(11)] == [-1] * 11
+
+
+def test_a_line_is_refused_where_there_is_no_room_for_its_numbers() -> None:
+    data = np.frombuffer(b"[1, 2, 3]", np.uint8)
+    assert scan._axis(data, 0, len(data), np.zeros(3, np.uint8), 0) == (9, 3)
+    assert scan._axis(data, 0, len(data), np.zeros(2, np.uint8), 0)[0] == -1
