@@ -1,12 +1,14 @@
 """What the compiled readers of a line take themselves: whatever they refuse the next, slower one reads as well."""
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from doodle_dist.data import scan
+from doodle_dist.data.strokes import pack_strokes
 
 AFTER = b"],[1,2]]}"  # of a line, behind a list of numbers: the fastest way looks ahead
 
@@ -48,6 +50,24 @@ def test_a_list_that_does_not_end_is_refused() -> None:
     whole = b"[10,200,30" + AFTER
     for way in (scan._plain_axis, scan._axis):
         assert [read(way, whole[:end])[0] for end in range(11)] == [-1] * 11
+
+
+@pytest.mark.parametrize(("strokes", "points"), [(1, 1), (1, 300), (300, 2), (257, 257)])
+def test_many_strokes_and_many_points_are_packed(strokes: int, points: int) -> None:
+    drawing = [[[k % 256 for k in range(points)], [s % 256] * points] for s in range(strokes)]
+    line = orjson.dumps(
+        {
+            "word": "cat",
+            "countrycode": "DE",
+            "timestamp": "2017",
+            "recognized": True,
+            "key_id": "1",
+            "drawing": drawing,
+        }
+    )
+    found = scan.scan_lines(line + b"\n")
+    assert (found.lines, len(found.line), len(found.left)) == (1, 1, 0)
+    assert found.packed[: found.offsets[1]].tobytes() == pack_strokes([(x, y) for x, y in drawing])
 
 
 def test_a_line_is_refused_where_there_is_no_room_for_its_numbers() -> None:
