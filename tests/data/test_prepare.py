@@ -17,6 +17,7 @@ from doodle_dist.data.shards import PrepareRequest, TooManyRejectsError, _ray_ta
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.split import split_of
 from tests.conftest import write_drawings
+from tests.datasets import one_by_one
 from tests.image_sets import all_of, find, noise, write_cifar, write_cub, write_folder, write_idx
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("local_ray")]
@@ -54,6 +55,21 @@ def rows_of(dataset: Path) -> list[dict]:
     return [
         row for file in sorted(dataset.glob("*/part-*.parquet")) for row in pq.read_table(file).to_pylist()
     ]
+
+
+def test_drawings_that_were_not_recognized_are_left_out_and_counted(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "_run_round", one_by_one)
+    lines = [orjson.loads(line) for file in sorted(raw.iterdir()) for line in file.read_bytes().splitlines()]
+    wanted = {int(line["key_id"]) for line in lines if line["recognized"]}
+    assert 0 < len(wanted) < len(lines)
+    prepare(request_for(raw, tmp_path / "data", recognized_only=True))
+    assert {row["key_id"] for row in rows_of(tmp_path / "data")} == wanted
+    manifest = load_manifest(str(tmp_path / "data"))
+    assert manifest.recognized_only
+    assert sum(source.skipped for source in manifest.sources) == len(lines) - len(wanted)
+    assert sum(source.read for source in manifest.sources) == len(lines)
 
 
 def test_every_drawing_is_there_once_with_its_label(prepared: Path, raw: Path) -> None:

@@ -52,6 +52,21 @@ def test_a_list_that_does_not_end_is_refused() -> None:
         assert [read(way, whole[:end])[0] for end in range(11)] == [-1] * 11
 
 
+KEY_IDS = {"0": 0, "7": 7, "19": 19, "1234567890123456789": 1234567890123456789, '"0012"': 12, '"31"': 31}
+NO_KEY_IDS = ["01", "00", "007", '""', '"1', "1.0", "-1"]
+
+
+@pytest.mark.parametrize("key_id", [*KEY_IDS, *NO_KEY_IDS])
+def test_key_ids_are_whole_numbers_without_zeros_before_them_or_quoted(key_id: str) -> None:
+    line = (
+        f'{{"word":"cat","countrycode":"DE","recognized":true,"key_id":{key_id},"drawing":[[[1,2],[3,4]]]}}'
+    )
+    taken = KEY_IDS.get(key_id)
+    found = scan.scan_lines(line.encode() + b"\n")
+    assert found.key_id.tolist() == ([] if taken is None else [taken])
+    assert len(found.left) == (taken is None)
+
+
 @pytest.mark.parametrize(("strokes", "points"), [(1, 1), (1, 300), (300, 2), (257, 257)])
 def test_many_strokes_and_many_points_are_packed(strokes: int, points: int) -> None:
     drawing = [[[k % 256 for k in range(points)], [s % 256] * points] for s in range(strokes)]
