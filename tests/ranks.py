@@ -8,13 +8,12 @@ import torch.multiprocessing as mp
 
 # (rank, folder that both know) -> None; runs under the process group of both.
 OfRank = Callable[[int, str], None]
-_PATIENCE = timedelta(
-    minutes=2
-)  # gloo's own is half an hour, for which a rank would wait for one that failed
+# Gloo's own is half an hour, for which a rank would wait for one that failed.
+_PATIENCE = timedelta(minutes=2)
 
 
 def two_ranks(run: OfRank, folder: str) -> None:
-    """Run it as rank 0 here and as rank 1 in a process of its own; raises what either raised."""
+    """Run it as rank 0 here and as rank 1 in a process of its own, which ends where this one fails."""
     other = mp.spawn(_second, args=(run, folder), nprocs=1, join=False)
     try:
         _in_group(0, run, folder)
