@@ -71,7 +71,7 @@ bench: $(READY)
 
 # The table of bars again, from the figures that were kept, and their page of plots.
 bars: $(READY)
-	$(BIN)/doodle-dist bench table --page $(RESULTS)/page.html
+	$(BIN)/doodle-dist bench table --results $(RESULTS) --page $(RESULTS)/page.html
 
 # What is installed, as CycloneDX, and what is known against it. The tools have an environment of their own.
 TOOLS := $(VENV)-tools/.ready
