@@ -23,6 +23,7 @@ from doodle_dist.data.schema import binary_buffers
 from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.strokes import unpack_strokes
+from doodle_dist.errors import one_line
 
 _TAR_DRAWINGS = 10_000
 _CHUNK_BYTES = 64 << 20
@@ -47,8 +48,8 @@ def lay_out(folder: Path, drawings: int, categories: int, real: Path) -> dict[st
     for name, write in LAYOUTS.items():
         try:
             _whole(folder / name, lambda to, write=write: write(to, folder / "prepared"))  # type: ignore[misc]
-        except ImportError as error:
-            missing[name] = str(error)
+        except Exception as error:  # whatever another library makes of this machine: a row of the table says it
+            missing[name] = one_line(error)
     return missing
 
 

@@ -1,8 +1,8 @@
 """The one place where filesystems are built, from a location and the environment.
 
 Two libraries read S3 here. pyarrow's native filesystem is the faster one and does all reading and writing of
-data. s3fs is handed to Ray Tune, creates what must not be there yet, and deletes, because pyarrow's creates empty
-directory objects (``runs/``) before it writes, moves or deletes, and some S3 servers (rclone's among them) refuse them.
+data. s3fs is handed to Ray Tune, and deletes, because pyarrow's creates empty directory objects (``runs/``) before it
+moves or deletes, and some S3 servers (rclone's among them) refuse them.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import errno
 import fnmatch
 import hashlib
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
@@ -142,16 +141,18 @@ def list_files(
     skipped unless named or ``hidden``. An http location is always one file. Raises StorageError where there
     is nothing; with ``missing_ok``, which takes no globs, that gives none.
     """
-    if missing_ok and not exists(uri_or_glob):
-        return []
     suffixes = tuple(suffixes)
     kind, path = split_uri(uri_or_glob)
     if kind == "http":
+        if missing_ok and not exists(uri_or_glob):
+            return []
         return [FileEntry(uri_or_glob, size(uri_or_glob))]
     is_glob = any(sign in path for sign in "*?[")
     what, length = _stat(uri_or_glob)  # a name may hold a glob's signs and be meant as it stands
     if what == "file":
         return [FileEntry(uri_or_glob, length)]
+    if what == "nothing" and missing_ok:
+        return []
     if what == "nothing" and not is_glob:
         raise StorageError(f"{public(uri_or_glob)} not found")
     if what == "folder":
@@ -301,48 +302,24 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @patiently
-def create(uri: str, data: bytes) -> bool:
-    """Write a whole file where there is none yet; False, and nothing is written, where there is one.
-
-    Atomic on local disks, and on object stores that know conditional writes (`If-None-Match`). On others, and on
-    Google Cloud Storage, of two that write at the same moment both may be told True and the later one stays: who
-    must know reads the file again a moment later.
-    """
-    kind, path = _writable(uri)
-    if kind == "file":
-        with errors_about(uri), _temporary_beside(_in_its_folder(path)) as temporary:
-            with _new_on_disk(temporary) as file:
-                file.write(data)
+def create_on_disk(path: str, data: bytes) -> bool:
+    """Write a whole file where there is none yet; False, and nothing is written, where there is one. Atomic."""
+    with errors_about(path), _temporary_beside(_in_its_folder(path)) as temporary:
+        with _new_on_disk(temporary) as file:
+            file.write(data)
+        try:
+            os.link(temporary, path)  # unlike a rename, it fails where the target is there
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
             try:
-                os.link(temporary, path)  # unlike a rename, it fails where the target is there
+                with _new_on_disk(Path(path)) as file:
+                    file.write(data)
             except FileExistsError:
                 return False
-            except OSError as error:
-                if error.errno not in _NO_HARD_LINKS:
-                    raise
-                try:
-                    with _new_on_disk(Path(path)) as file:
-                        file.write(data)
-                except FileExistsError:
-                    return False
-            return True
-    if exists(uri):
-        return False
-    if kind != "s3":
-        write_atomic(uri, data)
         return True
-    with errors_about(uri):
-        try:
-            fsspec_filesystem(uri)[0].pipe_file(path, data, mode="create")
-        except OSError as error:
-            if re.search(
-                r"PreconditionFailed|ConditionalRequestConflict|\b(409|412)\b", repr(error.__cause__)
-            ):
-                return False
-            if not re.search(r"NotImplemented|\b501\b", repr(error.__cause__)):
-                raise
-            write_atomic(uri, data)
-    return True
 
 
 @patiently

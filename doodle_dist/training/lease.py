@@ -5,14 +5,18 @@
 Each lease is a file of its own with the next number. The highest number holds the run; its driver writes the file
 again every few seconds, which is the heartbeat. Who comes upon a lease of a driver that is known to be dead (the
 same machine, the process gone), or that was given back, takes the next number at once; otherwise it watches the
-file and takes the next number once LEASE_S have passed without a heartbeat. No two clocks are compared.
+file and takes the next number once LEASE_S have passed without a heartbeat. No two clocks are compared. Of two that
+come for the same number one gets it: on a disk whoever creates the file, in an object store by `_write_alone`,
+which asks nothing of it but listings that show what was written.
 
 The fence is what makes a late writer harmless: it stands in the name of every checkpoint, and it is compared with
 the highest number before a checkpoint is committed (Kleppmann, "How to do distributed locking", 2016).
 """
 
 import hashlib
+import itertools
 import os
+import random
 import socket
 import threading
 import time
@@ -30,9 +34,7 @@ from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import StorageError
 
 LEASE_S, BEAT_S = 30.0, 4.0
-# On stores without conditional writes two may believe that they wrote a lease first: each looks once more.
-SETTLE_S = 1.0
-FOLDER = "lease"
+FOLDER, CLAIM = "lease", ".claim"
 
 
 class HeldError(ValueError):
@@ -115,10 +117,7 @@ def newest_lease(run_uri: str) -> Lease | None:
     Raises StorageError, and DamagedLeaseError.
     """
     folder = locations.join(run_uri, FOLDER)
-    while storage.exists(folder):
-        files = storage.list_files(folder, (".json",))
-        if not files:
-            break
+    while files := storage.list_files(folder, (".json",), missing_ok=True):
         newest, data = files[-1].uri, b""
         try:
             data = storage.read_bytes(newest)
@@ -177,11 +176,12 @@ def acquire(run_uri: str, say: Callable[[str], None]) -> Lease:
     """
     held = holder(run_uri)
     if held is not None and not held.released and not is_known_dead(held):
-        _wait_until_expired(held, say)
+        held = _watched_until_expired(held, say)
     mine = Lease(run_uri, fence=held.fence + 1 if held else 1)
-    storage.create(mine.uri, _as_json(mine))
     if "://" in run_uri:
-        time.sleep(SETTLE_S)
+        _write_alone(mine, held, say)
+    else:
+        storage.create_on_disk(mine.uri, _as_json(mine))
     now = holder(run_uri)
     assert now is not None
     if now.token != mine.token:
@@ -191,24 +191,71 @@ def acquire(run_uri: str, say: Callable[[str], None]) -> Lease:
     return mine
 
 
-def _wait_until_expired(held: Lease, say: Callable[[str], None]) -> None:
-    """Return once a lease has not beaten for LEASE_S. Raises HeldError as soon as it beats."""
+def _watched_until_expired(held: Lease, say: Callable[[str], None]) -> Lease:
+    """A lease as it is once it was given back, or has not beaten for LEASE_S. Raises HeldError as soon as it beats."""
     deadline, said = time.monotonic() + LEASE_S, False
     while True:
         _pause()
         looked_at = time.monotonic()  # before the look: a pause of this process is no silence of the holder's
         now = holder(held.run_uri)
-        if now is None or now.token != held.token or now.beat != held.beat:
-            if now is not None and now.released:
-                return
+        if now is None or now.token != held.token:
             raise _held(now or held)
+        if now.released:
+            return now
+        if now.beat != held.beat:
+            raise _held(now)
         if is_known_dead(held):
-            return
+            return held
         if not said and time.monotonic() > deadline - LEASE_S + 2 * BEAT_S:
             say(f"the run is held by {held}, which doesn't answer: it expires after {LEASE_S:.0f} s")
             said = True
         if looked_at >= deadline:
+            return held
+
+
+def _write_alone(mine: Lease, held: Lease | None, say: Callable[[str], None]) -> None:
+    """Write a lease to an object store, unless another has been written since ``held`` was the newest.
+
+    Mutual exclusion by nothing but writes and listings, as few stores have more in common: each puts a claim there
+    and looks afterwards whose else are there. Of any two the later sees the other's; who sees one takes its own away,
+    waits, and comes again after a while left to chance. A driver that stands still here for LEASE_S is taken for dead.
+    """
+    for tries in itertools.count(1):
+        claim, begun = f"{uuid.uuid4().hex}{CLAIM}", time.monotonic()
+        uri = locations.join(mine.run_uri, FOLDER, claim)
+        try:
+            storage.write_atomic(uri, _as_json(mine))
+            others = _claims(mine.run_uri) - {claim}
+            if holder(mine.run_uri) != held:
+                return
+            if not others:
+                storage.write_atomic(mine.uri, _as_json(mine))
+                return
+        finally:
+            storage.delete_prefix(uri)
+        took = time.monotonic() - begun
+        _wait_until_gone(others, mine.run_uri, say)
+        time.sleep(random.uniform(0, min(took * 2**tries, LEASE_S)))
+
+
+def _claims(run_uri: str) -> set[str]:
+    """The names of the claims of those who are about to write a run's lease."""
+    files = storage.list_files(locations.join(run_uri, FOLDER), (CLAIM,), missing_ok=True)
+    return {locations.basename(file.uri) for file in files}
+
+
+def _wait_until_gone(claims: set[str], run_uri: str, say: Callable[[str], None]) -> None:
+    """Return once none of these claims is there, deleting those that are after LEASE_S."""
+    deadline, said = time.monotonic() + LEASE_S, False
+    while claims := claims & _claims(run_uri):
+        if time.monotonic() >= deadline:
+            for claim in claims:
+                storage.delete_prefix(locations.join(run_uri, FOLDER, claim))
             return
+        if not said and time.monotonic() > deadline - LEASE_S + 2 * BEAT_S:
+            say(f"another is about to take the run, and doesn't go on: it is waited for {LEASE_S:.0f} s")
+            said = True
+        _pause()
 
 
 def wait_while_held(run_uri: str) -> None:

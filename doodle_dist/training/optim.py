@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from doodle_dist.config.optim import OptimizerConfig
 from doodle_dist.schedules import beta2, learning_rate
-from doodle_dist.training.eager_step import eager_step, leave_compiler_out
 from doodle_dist.training.task import Clock, Dial
+from doodle_dist.training.without_compiler import eager_step, leave_compiler_out
 
 # Decimals of a second decay that moves, where steps are recorded: each value takes recordings of its own.
 _RECORDED_BETA2_DECIMALS = 3

@@ -15,7 +15,7 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.run.stopped import forget_reason
 from doodle_dist.training.entry import GiveBack, HandOver, TellFailures, train_loop_per_worker
 from doodle_dist.training.lease import Lease
-from doodle_dist.training.torch_backend import ImportTorchMeanwhile, LateTorchConfig
+from doodle_dist.training.torch_backend import LateTorchConfig
 
 ELASTIC_START_S = 15.0
 
@@ -65,7 +65,6 @@ def trainer(
             callbacks=[
                 GiveBack(),
                 HandOver(),
-                ImportTorchMeanwhile(),
                 *callbacks,
                 *([TellFailures(board)] if board else []),
             ],

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,6 @@ import orjson
 import torch
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from doodle_dist.collector import at_rest
 from doodle_dist.config.experiment import DataConfig, Experiment
@@ -47,6 +46,7 @@ from doodle_dist.training.step_graphs import steps_of
 from doodle_dist.training.stopping import Lookout
 from doodle_dist.training.task import DataShape, Task, Wrap, as_it_is
 from doodle_dist.training.tensorboard import TensorBoard
+from doodle_dist.training.without_compiler import data_parallel
 
 
 def work(
@@ -356,15 +356,7 @@ def build_task(
 
 
 def _wrap(context: Context) -> Wrap:
-    if context.world_size == 1:
-        return as_it_is
-    devices = [context.device] if context.device.type == "cuda" else None
-
-    def wrap(module: nn.Module) -> nn.Module:
-        # Buffers need no broadcast: batch statistics are those of the global batch, the same on all ranks.
-        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
-
-    return wrap
+    return as_it_is if context.world_size == 1 else partial(data_parallel, device=context.device)
 
 
 def _tensorboard(run_uri: str, experiment: Experiment, cursor: Cursor) -> TensorBoard:

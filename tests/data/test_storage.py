@@ -138,24 +138,10 @@ def test_a_disk_without_hard_links_creates_a_file_once(
 
     monkeypatch.setattr(os, "link", no_links)
     where = str(tmp_path / "lease" / "000001.json")
-    assert storage.create(where, b"first")
-    assert not storage.create(where, b"second")
+    assert storage.create_on_disk(where, b"first")
+    assert not storage.create_on_disk(where, b"second")
     assert storage.read_bytes(where) == b"first"
     assert [file.name for file in (tmp_path / "lease").iterdir()] == ["000001.json"]
-
-
-def test_a_store_without_conditional_writes_creates_by_a_plain_one(
-    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Refusing:
-        def pipe_file(self, path: str, data: bytes, mode: str) -> None:
-            raise OSError(22, "an argument is invalid") from RuntimeError(
-                "(NotImplemented) when calling PutObject: a header is not implemented"
-            )
-
-    monkeypatch.setattr(storage, "fsspec_filesystem", lambda uri: (Refusing(), uri))
-    assert storage.create(f"{s3_bucket}/a", b"first")
-    assert storage.read_bytes(f"{s3_bucket}/a") == b"first"
 
 
 def test_google_s_store_is_deleted_from_path_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

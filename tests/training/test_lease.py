@@ -1,9 +1,12 @@
 """A run's lease: one holder at a time, whoever comes when; and what a late writer may still do: nothing."""
 
 import os
+import random
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from doodle_dist.training.lease import (
     wait_while_held,
 )
 
-QUICK = {"LEASE_S": 0.6, "BEAT_S": 0.1, "SETTLE_S": 0.0}
+QUICK = {"LEASE_S": 0.6, "BEAT_S": 0.1}
 
 
 @pytest.fixture
@@ -172,10 +175,31 @@ def test_who_waits_goes_on_where_the_holder_is_silent_or_dead_or_there_is_none(
     wait_while_held(run_uri)
 
 
-def test_of_many_that_come_at_once_one_gets_it(run_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "SETTLE_S", 0.5)
+@pytest.mark.parametrize("beat", [0, 1])
+def test_a_lease_that_is_given_back_while_it_is_watched_is_taken_at_once(
+    run_uri: str, monkeypatch: pytest.MonkeyPatch, beat: int
+) -> None:
     monkeypatch.setattr(lease, "LEASE_S", 5.0)
+    theirs = write(elsewhere(run_uri))
+    timer = threading.Timer(0.3, write, [replace(theirs, beat=beat, released=True)])
+    timer.start()
+    said: list[str] = []
+    assert acquire(run_uri, said.append).fence == theirs.fence + 1
+    timer.join()
+
+
+def test_of_many_that_come_at_once_one_gets_it(run_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LEASE_S", 30.0)  # nobody is taken for dead
     start, over, got, refused = threading.Barrier(4), threading.Event(), [], []
+    write_atomic, chance = storage.write_atomic, random.Random(1)
+
+    def slowly(uri: str, data: bytes) -> None:
+        time.sleep(chance.uniform(0, 0.3))
+        write_atomic(uri, data)
+        time.sleep(chance.uniform(0, 0.3))
+
+    monkeypatch.setattr(storage, "write_atomic", slowly)
+    monkeypatch.setattr(lease, "_pause", lambda: time.sleep(0.1))
 
     def contend() -> None:
         start.wait()
@@ -195,3 +219,44 @@ def test_of_many_that_come_at_once_one_gets_it(run_uri: str, monkeypatch: pytest
         thread.join()
     assert len(got) == 1
     assert len(refused) == 3
+
+
+def test_in_an_object_store_who_comes_while_a_lease_is_written_waits_for_it(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_uri, write_atomic = f"{s3_bucket}/run", storage.write_atomic
+    is_writing, has_come, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def held_up(uri: str, data: bytes) -> None:
+        if uri.endswith(".json") and not is_writing.is_set():
+            is_writing.set()
+            assert go_on.wait(30)
+        write_atomic(uri, data)
+        if uri.endswith(lease.CLAIM) and is_writing.is_set():
+            has_come.set()
+
+    monkeypatch.setattr(storage, "write_atomic", held_up)
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(acquire, run_uri, silent)
+        assert is_writing.wait(30)
+        other = pool.submit(acquire, run_uri, silent)
+        assert has_come.wait(30)
+        assert not wait([other], 1).done
+        go_on.set()
+        first = one.result()
+        with pytest.raises(HeldError, match=r"run run in .* is held by process"):
+            other.result()
+    assert newest_lease(run_uri) == first
+    assert [file.uri for file in storage.list_files(f"{run_uri}/lease")] == [first.uri]
+
+
+def test_in_an_object_store_who_died_while_it_came_is_waited_for_no_longer_than_its_lease(
+    s3_bucket: str, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "LEASE_S", 2.0)
+    run_uri, said = f"{s3_bucket}/run", []
+    storage.write_atomic(f"{run_uri}/lease/of-the-dead{lease.CLAIM}", b"")
+    mine = acquire(run_uri, said.append)
+    assert newest_lease(run_uri) == mine
+    assert said == ["another is about to take the run, and doesn't go on: it is waited for 2 s"]
+    assert [file.uri for file in storage.list_files(f"{run_uri}/lease")] == [mine.uri]

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from doodle_dist.config.experiment import Experiment
@@ -25,6 +24,7 @@ from doodle_dist.training.gan import GanTask
 from doodle_dist.training.gan_updates import GeneratorUpdate
 from doodle_dist.training.metrics import Meter
 from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput, Task, step_at_once
+from doodle_dist.training.without_compiler import data_parallel
 from tests.ranks import two_ranks
 
 CPU = torch.device("cpu")
@@ -111,7 +111,7 @@ def build(experiment: Experiment, world_size: int = 1) -> Task:
     kind = TASKS[experiment.task]
 
     def wrap(module: nn.Module) -> nn.Module:
-        return module if world_size == 1 else DistributedDataParallel(module, broadcast_buffers=False)
+        return module if world_size == 1 else data_parallel(module, CPU)
 
     return kind(
         experiment, DataShape(CATEGORIES, (100, 100, 100)), device=CPU, world_size=world_size, wrap=wrap

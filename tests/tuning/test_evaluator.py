@@ -17,7 +17,7 @@ from tests.runs import save_run
 def test_an_evaluator_that_another_search_trains_is_waited_for_and_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, seconds in {"LEASE_S": 5.0, "BEAT_S": 0.2, "SETTLE_S": 0.0}.items():
+    for name, seconds in {"LEASE_S": 5.0, "BEAT_S": 0.2}.items():
         monkeypatch.setattr(lease, name, seconds)
     dataset = prepare_here(tmp_path, {"cat": 60, "dog": 60})
     runs = str(tmp_path / "runs")

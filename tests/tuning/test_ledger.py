@@ -216,17 +216,14 @@ def test_a_store_that_stays_away_is_said_at_the_end_with_where_the_record_is(
 
 
 @pytest.mark.parametrize("where", ["local", "s3"])
-def test_who_was_taken_over_writes_no_more(
-    where: str, tmp_path: Path, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lease_module, "SETTLE_S", 0.0)
+def test_who_was_taken_over_writes_no_more(where: str, tmp_path: Path, s3_bucket: str) -> None:
     uri = str(tmp_path / "search") if where == "local" else f"{s3_bucket}/search"
     mine = acquire(uri, lambda _: None)
     ledger = Ledger(uri, request(), mine)
     ledger.trial_began(0, {})
     ledger.flush()
     theirs = Lease(uri, mine.fence + 1, host="far-away", pid=4711, machine="another boot")
-    storage.create(theirs.uri, lease_module._as_json(theirs))
+    storage.write_atomic(theirs.uri, lease_module._as_json(theirs))
     later = Ledger(uri, request(), theirs)
     later.trial_began(1, {})
     later.close()
