@@ -10,7 +10,7 @@ import orjson
 import pytest
 import ray
 
-from doodle_dist.bench import loader_rows, loaders
+from doodle_dist.bench import loader_data, loader_rows, loaders
 from doodle_dist.bench.loader_data import lay_out, samples, shard_files
 from doodle_dist.bench.loader_rows import BARE, IN_TURNS, OURS, OURS_HERE, ROWS, LoaderRow
 from doodle_dist.data.raster import rasterize
@@ -60,6 +60,20 @@ def test_other_drawings_are_not_taken_for_these(laid_out: tuple[Path, dict[str, 
     folder, _ = laid_out
     with pytest.raises(ValueError, match="holds other drawings"):
         lay_out(folder, 50_000, 2, folder.parent / "real")
+
+
+@needs_ray
+def test_a_library_that_fails_on_this_machine_is_said_and_ends_nothing(
+    laid_out: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(to: Path, prepared: Path) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    folder, before = laid_out
+    monkeypatch.setitem(loader_data.LAYOUTS, "broken", broken)
+    found = lay_out(folder, DRAWINGS, 2, folder.parent / "real")
+    assert found == before | {"broken": "operator torchvision::nms does not exist"}
+    assert not (folder / "broken").exists()
 
 
 @needs_ray
