@@ -6,6 +6,9 @@ for an upright edge, and nearly so for others. The convex hull of a segment's tw
 and 64 sub-rows (more than four pixels, most segments whole) are one LLVM vector: intervals are computed for all of them
 at once and ORed into the columns of pixels that the segment crosses. LLVM makes two 512-bit registers of that vector,
 or what else the machine has.
+
+Where an interval begins and ends in a column is kept in bytes, since few machines shift lanes each by its own count,
+and x86 looks up bytes instead. A lane's two bytes come together only where they are ORed into the canvas.
 """
 
 # Numba infers the kernels' types, and its arithmetic is not Python's: mypy checks only what is annotated here.
@@ -25,6 +28,7 @@ from doodle_dist.data.kernels.llvm import (
     I64,
     INT,
     INT16S,
+    bytes_looked_up,
     call,
     const,
     llvm,
@@ -32,15 +36,15 @@ from doodle_dist.data.kernels.llvm import (
     maximum,
     minimum,
     pick,
-    shifts_by_table,
     splat,
     store,
 )
 from doodle_dist.data.kernels.recipe import BIAS, LANES, SUBCOLUMNS, SUBROWS
 
 FRONT_LANES = 16  # of the canvas, before its first column: a composite clears two lanes before its rows
+FAR_COLUMNS = 15  # columns whose sub-columns a byte tells apart
 
-_LANES_IR = ir.VectorType(I16, LANES)
+_LANES_IR, _PLACES_IR = ir.VectorType(I16, LANES), ir.VectorType(I8, LANES)
 
 
 class _Lanes(types.Type):
@@ -54,13 +58,24 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, _LANES_IR)
 
 
-_lanes = _Lanes()
+class _Places(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name=f"uint8x{LANES}")
+
+
+@register_model(_Places)
+class _PlacesModel(models.PrimitiveModel):
+    def __init__(self, dmm: object, fe_type: types.Type) -> None:
+        super().__init__(dmm, fe_type, _PLACES_IR)
+
+
+_lanes, _places = _Lanes(), _Places()
 _splat = partial(splat, vector=_LANES_IR)
 _load = partial(load, vector=_LANES_IR)
 
 
 def _saturating_sub(b, x, y):
-    return call(b, f"llvm.usub.sat.v{LANES}i16", _LANES_IR, x, y)
+    return call(b, f"llvm.usub.sat.v{LANES}i{x.type.element.width}", x.type, x, y)
 
 
 @llvm(_lanes, INT16S, INT, INT, INT, INT)
@@ -94,66 +109,94 @@ def edge(b, ramp, x, first, count, otherwise):
 
 @llvm(_lanes, _lanes, INT16S, INT, INT)
 def quantize(b, x, dither, at, shift):
-    """Units to sub-columns, never below 0.
-
-    The shift is an argument also so that LLVM can't know the result's range: where it does, it compiles the shifts of
-    ``cover`` to more instructions than one.
-    """
+    """Units to sub-columns, never below 0."""
     shift = _splat(b, shift)
     x = b.lshr(b.add(x, _load(b, dither, at)), shift)  # dither holds BIAS too
     return _saturating_sub(b, x, b.lshr(const(_LANES_IR, BIAS), shift))
 
 
 @llvm(_lanes, _lanes)
+def far_columns_on(b, x):
+    return _saturating_sub(b, x, const(_LANES_IR, FAR_COLUMNS * SUBCOLUMNS))
+
+
+# The order of sub-rows in bytes: the one in which two registers of 16-bit lanes pack into one of bytes, and unpack.
+_REGISTER = bytes_looked_up() or 16
+_ORDER = [
+    block + half + eight + row
+    for block in range(0, LANES, _REGISTER)
+    for eight in range(0, _REGISTER // 2, 8)
+    for half in (0, _REGISTER // 2)
+    for row in range(8)
+]
+
+
+@llvm(_places, _lanes)
+def narrow(b, x):
+    """Sub-columns as bytes, in `_ORDER`; what is beyond the FAR_COLUMNS first is 255."""
+    few = b.select(b.icmp_unsigned("<", x, const(_LANES_IR, 255)), x, const(_LANES_IR, 255))
+    few = b.trunc(few, _PLACES_IR)
+    return b.shuffle_vector(few, few, pick(*_ORDER))
+
+
+@llvm(_places, _places)
 def next_column(b, x):
-    return _saturating_sub(b, x, const(_LANES_IR, SUBCOLUMNS))
+    return _saturating_sub(b, x, const(_PLACES_IR, SUBCOLUMNS))
 
 
 def from_by_shift(b, x):
-    """The sub-columns from ``x`` on of a pixel, none from 16 on, by a shift of each lane."""
-    some = b.icmp_unsigned("<", x, const(_LANES_IR, SUBCOLUMNS))
-    return b.select(some, b.shl(const(_LANES_IR, -1), x), const(_LANES_IR, 0))
+    """The sub-columns from ``x`` on of a pixel, none from 16 on: its left eight and its right eight, by shifts."""
+    halves = []
+    for place in (x, _saturating_sub(b, x, const(_PLACES_IR, 8))):
+        some = b.icmp_unsigned("<", place, const(_PLACES_IR, 8))
+        halves.append(b.select(some, b.shl(const(_PLACES_IR, -1), place), const(_PLACES_IR, 0)))
+    return halves
 
 
 def from_by_table(b, x):
-    """The same on AVX2, which can't shift 16-bit lanes each by its own count: a lane's two bytes by two tables.
+    """The same on x86, which can't shift bytes each by its own count: by look-ups in two tables.
 
     ``vpshufb`` takes a byte's lower four bits for the place in the table, and gives 0 where its highest is set: so
-    112 is added, which does that to 16.
+    112 is added, which does that to 16 and more.
     """
-    few = b.select(b.icmp_unsigned("<", x, const(_LANES_IR, SUBCOLUMNS)), x, const(_LANES_IR, SUBCOLUMNS))
-    lower = b.add(few, const(_LANES_IR, 0x8070))
-    upper = b.or_(b.shl(lower, const(_LANES_IR, 8)), const(_LANES_IR, 0x0080))
+    at = call(b, f"llvm.uadd.sat.v{LANES}i8", _PLACES_IR, x, const(_PLACES_IR, 112))
     masks = [(0xFFFF << k) & 0xFFFF for k in range(SUBCOLUMNS)]
-    return b.or_(
-        _look_up(b, [mask & 0xFF for mask in masks], lower), _look_up(b, [mask >> 8 for mask in masks], upper)
-    )
+    return [_look_up(b, [mask & 0xFF for mask in masks], at), _look_up(b, [mask >> 8 for mask in masks], at)]
 
 
-def _look_up(b, table, lanes):
-    """Each byte of the lanes in a table of 16 bytes, by AVX2."""
-    register, part = ir.VectorType(I8, 32), ir.VectorType(I16, 16)
-    found = []
-    for first in range(0, LANES, part.count):
-        some = b.shuffle_vector(lanes, lanes, pick(*range(first, first + part.count)))
-        some = call(
-            b, "llvm.x86.avx2.pshuf.b", register, const(register, *table * 2), b.bitcast(some, register)
-        )
-        found.append(b.bitcast(some, part))
-    while len(found) > 1:
-        whole = pick(*range(2 * found[0].type.count))
-        found = [b.shuffle_vector(x, y, whole) for x, y in zip(found[::2], found[1::2], strict=True)]
-    return found[0]
+def _look_up(b, table, places):
+    """Each place in a table of 16 bytes."""
+    name = {32: "llvm.x86.avx2.pshuf.b", 64: "llvm.x86.avx512.pshuf.b.512"}[_REGISTER]
+    register = ir.VectorType(I8, _REGISTER)
+    found = [
+        call(b, name, register, const(register, *table * (_REGISTER // 16)), part)
+        for part in _registers(b, places)
+    ]
+    return found[0] if len(found) == 1 else b.shuffle_vector(*found, pick(*range(LANES)))
 
 
-_from = from_by_table if shifts_by_table() else from_by_shift
+def _registers(b, places):
+    return [
+        b.shuffle_vector(places, places, pick(*range(first, first + _REGISTER)))
+        for first in range(0, LANES, _REGISTER)
+    ]
 
 
-@llvm(types.void, INT16S, INT, _lanes, _lanes)
+_from = from_by_table if bytes_looked_up() else from_by_shift
+
+
+@llvm(types.void, INT16S, INT, _places, _places)
 def cover(b, canvas, at, left, right):
     """OR the sub-columns left..right into one column of pixels."""
-    interval = b.and_(_from(b, left), b.not_(_from(b, right)))
-    store(b, b.or_(_load(b, canvas, at), interval), canvas, at)
+    halves = [b.and_(begin, b.not_(end)) for begin, end in zip(_from(b, left), _from(b, right), strict=True)]
+    lanes = ir.VectorType(I16, _REGISTER // 2)
+    for low, high in zip(*(_registers(b, half) for half in halves), strict=True):
+        for first in (0, 8):  # of each sixteen bytes, which is what one instruction interleaves
+            order = [k for lane in range(0, _REGISTER, 16) for k in range(lane + first, lane + first + 8)]
+            both = pick(*(place for k in order for place in (k, _REGISTER + k)))
+            interval = b.bitcast(b.shuffle_vector(low, high, both), lanes)
+            store(b, b.or_(load(b, canvas, at, lanes), interval), canvas, at)
+            at = b.add(at, ir.Constant(I64, lanes.count))
 
 
 def _count_row(b, pixels):

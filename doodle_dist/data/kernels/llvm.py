@@ -25,18 +25,20 @@ INT16S = types.CPointer(types.int16)  # type: ignore[attr-defined]
 INT32S = types.CPointer(types.int32)  # type: ignore[attr-defined]
 
 
-def shifts_by_table() -> bool:
-    """Whether what Numba compiles for has AVX2, and not AVX-512's shifts of 16-bit lanes.
+def bytes_looked_up() -> int:
+    """How many bytes one instruction looks up in a table of 16, each its own: 64 (AVX-512), 32 (AVX2), else 0.
 
-    Where Numba is told of a processor (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES) it is taken to have neither.
+    Where Numba is told of a processor (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES) it is taken to have none.
     """
     if config.CPU_NAME or config.CPU_FEATURES is not None or not config.ENABLE_AVX:
-        return False
+        return 0
     try:
         features = binding.get_host_cpu_features()
     except RuntimeError:  # LLVM doesn't know this one's
-        return False
-    return bool(features.get("avx2")) and not features.get("avx512bw")
+        return 0
+    if features.get("avx512bw"):
+        return 64
+    return 32 if features.get("avx2") else 0
 
 
 def llvm(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:

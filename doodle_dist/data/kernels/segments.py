@@ -6,9 +6,12 @@
 import numpy as np
 
 from doodle_dist.data.kernels.coverage import (
+    FAR_COLUMNS,
     FRONT_LANES,
     cover,
     edge,
+    far_columns_on,
+    narrow,
     next_column,
     pens_left,
     pens_right,
@@ -120,13 +123,17 @@ def stamp(recipe, scratch, k):
         left = quantize(left, scratch.dither, phase, recipe.x_bits - 4)
         right = quantize(right, scratch.dither, phase, recipe.x_bits - 4)
         to = canvas_at + done
+        begin, end = narrow(left), narrow(right)
         for _ in range(4):  # always, unrolled: most segments cross three or four columns
-            cover(scratch.canvas, to, left, right)
-            left, right = next_column(left), next_column(right)
+            cover(scratch.canvas, to, begin, end)
+            begin, end = next_column(begin), next_column(end)
             to += recipe.pitch
-        for _ in range(4, columns):
-            cover(scratch.canvas, to, left, right)
-            left, right = next_column(left), next_column(right)
+        for column in range(4, columns):
+            if column % FAR_COLUMNS == 0:
+                left, right = far_columns_on(left), far_columns_on(right)
+                begin, end = narrow(left), narrow(right)
+            cover(scratch.canvas, to, begin, end)
+            begin, end = next_column(begin), next_column(end)
             to += recipe.pitch
         done += LANES
         if done >= rows:
