@@ -1,11 +1,11 @@
 """`doodle-dist bench process`: a whole `doodle-dist train`, against the same steps in a plain PyTorch loop.
 
 The plain loop has every raster in memory, shuffles row numbers, and takes the task's own step on the same batches'
-size, on one thread, and looks at its health after each, as training does. Nothing else: no Ray, no stream, no
-checkpoints, no curves. Training is the command itself, with one worker on a Ray of its own; its drawings/s are those
-between its first log and its last, by the clock of its TensorBoard file, so whatever it does between the two is
-counted. That is no checkpoint and no evaluation: they come every 100,000 drawings, and at the end. Both run in turns,
-each in a process of its own, on the same made-up drawings.
+size, on one thread (on a GPU, where there is one), and looks at its health after each, as training does. Nothing
+else: no Ray, no stream, no checkpoints, no curves. Training is the command itself, with one worker on a Ray of its
+own; its drawings/s are those between its first log and its last, by the clock of its TensorBoard file, so whatever it
+does between the two is counted. That is no checkpoint and no evaluation: they come every 100,000 drawings, and at the
+end. Both run in turns, each in a process of its own, on the same made-up drawings.
 """
 
 import json
@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from doodle_dist.bench.commands import output_of
-from doodle_dist.bench.machine import Machine, write_result
+from doodle_dist.bench.machine import Machine, device_name, write_result
 from doodle_dist.config.load import load_experiment
+from doodle_dist.run.snapshot import best_device
 
 PRESETS = ("doodle-gan-small", "classifier-small")
 BAR = 0.95
@@ -44,6 +45,7 @@ class ProcessTimes(BaseModel):
     ratio: float
     ratios: list[float]
     data_wait: float
+    device: str = "cpu"
 
 
 class ProcessBench(BaseModel):
@@ -73,13 +75,13 @@ def plain_loop(preset: str, data: str, seconds: float) -> float:
     held = list(rank_batches(plan, memory=RowGroupsInMemory([plan])))
     pixels = torch.cat([torch.from_numpy(one.pixels.copy()) for one in held]).numpy()
     labels = torch.cat([torch.from_numpy(one.labels.copy()) for one in held])
-    step = our_step(experiment, len(manifest.categories))
-    device, number, began, seen = torch.device("cpu"), 0, 0.0, 0
+    device, number, began, seen = best_device(), 0, 0.0, 0
+    step, labels = our_step(experiment, len(manifest.categories), device), labels.to(device)
     while True:
         for rows in torch.randperm(len(labels)).split(batch):
             if len(rows) < batch:
                 continue
-            step(to_images(pixels[rows.numpy()], device), labels[rows], number)
+            step(to_images(pixels[rows.numpy()], device), labels[rows.to(device)], number)
             number += 1
             seen += batch
             if number == _WARM_UP_STEPS:
@@ -96,6 +98,7 @@ def training(preset: str, data: Path, folder: Path, drawings: int, log_every: in
     settings = [f"train.drawings={drawings}", f"train.log_every_drawings={log_every}"]
     command = [sys.executable, "-m", "doodle_dist.cli", "train", preset, "--local", "--workers", "1"]
     command += ["--data", str(data), "--storage", str(folder), "--run", "process"]
+    command += ["--gpus", "1"] if best_device().type == "cuda" else []
     for setting in settings:
         command += ["--set", setting]
     output_of(command)
@@ -148,6 +151,7 @@ def measure(preset: str, data: Path, folder: Path, seconds: float, rounds: int) 
         ratio=statistics.median(ratios),
         ratios=ratios,
         data_wait=statistics.median(waits),
+        device=device_name(best_device()),
     )
 
 

@@ -143,14 +143,14 @@ def _cpu_seconds(work: Callable[[], object], repeats: int) -> float:
 
 def measure_gpu(buffer: NDArray[np.uint8], offsets: NDArray[np.int32]) -> GpuRaster | None:
     """The GPU's rasteriser on about 200,000 drawings a call, the given ones again and again; None without a GPU
-    or a C compiler, which Triton needs to start a kernel."""
+    or what Triton needs to start a kernel."""
     import torch
 
     if not torch.cuda.is_available():
         return None
-    from doodle_dist.data.raster_cuda import has_compiler, rasterize_packed_on
+    from doodle_dist.data.raster_cuda import rasterize_packed_on, wanting_to_build
 
-    if not has_compiler():
+    if wanting_to_build():
         return None
     device, times = torch.device("cuda"), []
     off = rasterize_packed_on(buffer, offsets, device)[:, 0].cpu().numpy().astype(np.int16)

@@ -1,10 +1,10 @@
 """`doodle-dist bench train`: a task's step against the textbook loop, on one core of this machine or on its GPU.
 
-The textbook loop is what a tutorial has: the same nets, losses and batch, eager and in float32, weights in
-torch's own order, torch's optimisers as they come, `zero_grad`, `backward`, `step` for each net, an average of
-the weights parameter by parameter, and `.item()` of each loss. It has no metrics, no augmentation, no
-per-lane random numbers and no clipping, all of which our step has. Penalties and the generator's updates come as
-often as in ours.
+The textbook loop is what a tutorial has: the same nets, losses and batch, eager and in float32 (on a GPU torch's
+default, whose convolutions are in TF32), weights in torch's own order, torch's optimisers as they come, `zero_grad`,
+`backward`, `step` for each net, an average of the weights parameter by parameter, and `.item()` of each loss. It has
+no metrics, no augmentation, no per-lane random numbers and no clipping, all of which our step has. Penalties and the
+generator's updates come as often as in ours.
 
 Both take steps in turns on the same pictures. What is compared are CPU seconds of this process, so that what else the
 machine does counts little; on a GPU, seconds by the clock of ten steps at a time, which are waited for, and ours
@@ -23,7 +23,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from doodle_dist import losses
-from doodle_dist.bench.machine import Machine, write_result
+from doodle_dist.bench.machine import Machine, device_name, write_result
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_experiment
 from doodle_dist.config.optim import OptimizerConfig
@@ -224,10 +224,13 @@ def measure(
     if device.type == "cuda":
         recorded = load_experiment(preset, [*given, *overrides, "train.cuda_graphs=true"])
         steps["graphs"] = our_step(recorded, device=device)
+    ours_in_tf32 = load_experiment(preset, [*given, *overrides]).precision != "fp32"
+    tf32 = {name: name == "textbook" or ours_in_tf32 for name in steps}
     times: dict[str, list[float]] = {name: [] for name in steps}
     turn = _TURN[device.type]
     for first in range(0, (_WARM_UP + rounds) * turn, turn):
         for name, step in steps.items():
+            torch.backends.cudnn.allow_tf32 = tf32[name]  # one switch for the whole process
             began = _clock(device)
             for number in range(first, first + turn):
                 step(pictures, labels, number)
@@ -241,7 +244,7 @@ def measure(
         ratio=means["textbook"] / means["ours"],
         first_ours_s=times["ours"][0],
         graphs_s=means.get("graphs"),
-        device="cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
+        device=device_name(device),
     )
 
 

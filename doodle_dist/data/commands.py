@@ -241,12 +241,10 @@ def _rasteriser(device: str) -> Callable[[NDArray[np.uint8], NDArray[np.int32], 
 
     if not torch.cuda.is_available():
         raise ValueError("--device cuda: there is no CUDA GPU here; allowed: cpu")
-    from doodle_dist.data.raster_cuda import has_compiler, rasterize_packed_on
+    from doodle_dist.data.raster_cuda import rasterize_packed_on, wanting_to_build
 
-    if not has_compiler():
-        raise ValueError(
-            "--device cuda: Triton needs a C compiler (gcc, clang, or what CC names), and there is none; allowed: cpu"
-        )
+    if lacks := wanting_to_build():
+        raise ValueError(f"--device cuda: Triton builds a C module, and there is no {lacks}; allowed: cpu")
     where = torch.device("cuda")
     return lambda buffer, offsets, side: (
         rasterize_packed_on(buffer, offsets, where, side=side)[:, 0].cpu().numpy()

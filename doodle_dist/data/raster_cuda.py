@@ -12,7 +12,9 @@ Needs triton, which torch's CUDA builds bring along. Triton's interpreter (TRITO
 
 import os
 import shutil
+import sysconfig
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -191,22 +193,31 @@ def check_device(device: torch.device, side: int) -> None:
             f"data.rasterize=device: the worker's device is {device.type}; allowed there: worker, tasks"
         )
     _check_side(side)
-    if device.type == "cuda" and not has_compiler():
+    if device.type == "cuda" and (lacks := wanting_to_build()):
         raise ValueError(
-            "data.rasterize=device: Triton builds a C module before its first kernel starts, and there is no compiler "
-            "(gcc, clang, or what CC names); allowed here: worker, tasks"
+            f"data.rasterize=device: Triton builds a C module before its first kernel starts, and there is no {lacks}; "
+            "allowed here: worker, tasks"
         )
 
 
-def has_compiler() -> bool:
-    """Whether there is a C compiler where Triton looks for one."""
+def wanting_to_build() -> str:
+    """What Triton needs to build its C module and is not there; "" where all is."""
     names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
-    return any(shutil.which(name) for name in names)
+    if not any(shutil.which(name) for name in names):
+        return "compiler (gcc, clang, or what CC names)"
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    return "" if header.exists() else f"{header} (Debian's package python3-dev has it)"
 
 
 def _check_side(side: int) -> None:
     if not MIN_SIDE <= side <= MAX_SIDE:
         raise ValueError(f"side = {side}: must be {MIN_SIDE}..{MAX_SIDE} on a GPU")
+
+
+def _there(array: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
+    """A copy on the device; into a GPU from pinned memory, as nobody should wait for the steps it has to do first."""
+    held = torch.from_numpy(array.copy())
+    return held.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else held
 
 
 def rasterize_packed_on(
@@ -231,14 +242,13 @@ def rasterize_packed_on(
     if not count:
         return out
     first, last = int(offsets[0]), int(offsets[-1])
-    data = torch.from_numpy(buffer[first:last].copy()).to(device)
-    starts = torch.from_numpy(offsets.astype(np.int64) - first).to(device)
+    data, starts = _there(buffer[first:last], device), _there(offsets - np.int64(first), device)
     far = torch.empty(count, 2, dtype=torch.int32, device=device)
     # Triton launches on the thread's current device, which is the first one in threads that chose none.
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         _measure[(count,)](data, starts, far, num_warps=1)
         _draw_row[(count, side)](
-            data, starts, far, torch.from_numpy(pen).to(device), torch.from_numpy(dither).to(device), out,
+            data, starts, far, _there(pen, device), _there(dither, device), out,
             side, recipe.reach, recipe.reach_x, float(recipe.radius), recipe.pen_length,
             float(recipe.scale_x), float(recipe.scale_y), float(recipe.margin),
             COLUMNS=triton.next_power_of_2(side), num_warps=1, enable_fp_fusion=False,

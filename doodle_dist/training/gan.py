@@ -102,7 +102,7 @@ class GanTask:
         self.loss = update.loss
         self.critic_update = wrap(update)
         self.generator_update = wrap(GeneratorUpdate(self.generator, self.critic, adversarial))
-        recorded = experiment.train.cuda_graphs
+        recorded = experiment.train.cuda_graphs and world_size == 1
         self.critic_optimizer = Optimizer(self.critic, optim.critic, recorded=recorded)
         self.generator_optimizer = Optimizer(self.generator, optim.generator, recorded=recorded)
         self.average = Average(self.generator, experiment.ema, device)
@@ -179,7 +179,8 @@ class GanTask:
             r1_gamma, r2_gamma = self._gammas
             gammas = (r1_gamma.tensor, r2_gamma.tensor) if plan.zero_centred else None
             penalties = Penalties(gammas, mix)
-        # A penalty's second derivative needs full precision; the other steps may run in bfloat16.
+        # A penalty's second derivative needs more than bfloat16's precision, in which the other steps may run; a GPU's
+        # convolutions have TF32's (precision.py).
         with self.precision.autocast(penalties is None):
             verdict = self.critic_update(real, fake, batch.labels, real_targets, fake_targets, penalties)
         self._descend(verdict.loss.sum() / batch.global_rows, "critic", self.critic_optimizer)

@@ -41,7 +41,7 @@ class OneNet:
         self.net, self.device, self.world_size = net, device, world_size
         self.augment = experiment.model.augment
         self.precision = Precision(experiment.precision, device)
-        self.optimizer = Optimizer(net, optim, recorded=experiment.train.cuda_graphs)
+        self.optimizer = Optimizer(net, optim, recorded=experiment.train.cuda_graphs and world_size == 1)
         self.average = Average(net, experiment.ema, device)
         self._augmented_share = Dial(device)
         self._norm = torch.zeros((), device=device)

@@ -5,6 +5,7 @@ What a recorded step reads anew and what it repeats is the contract of `Planned`
 penalty or without, with a generator's update or without, is recorded when it has come a few times.
 """
 
+import socket
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from doodle_dist.config.experiment import Experiment
+from doodle_dist.errors import one_line
+from doodle_dist.training.reasons import NodeError
 from doodle_dist.training.task import Clock, LaneRandom, Planned, StepInput, Task, step_at_once
 
 T = TypeVar("T")
@@ -66,9 +69,21 @@ class CudaRecorder:
         graph = torch.cuda.CUDAGraph()
         for generator in generators:
             graph.register_generator_state(generator)
-        # thread_local: the stream's threads may pin memory meanwhile.
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
-            operations()
+        around = torch.cuda.current_stream(self.device)
+        try:
+            # thread_local: the stream's threads may pin memory meanwhile.
+            with torch.cuda.graph(
+                graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
+            ):
+                operations()
+        except RuntimeError as error:
+            torch.cuda.set_stream(around)  # which torch leaves as it was while it recorded
+            cause: BaseException = error
+            while cause.__context__:  # the end of a recording fails for itself once an operation was refused
+                cause = cause.__context__
+            raise NodeError(
+                f"on {socket.gethostname()}: train.cuda_graphs: this step can't be recorded: {one_line(cause)}"
+            ) from error
         return graph.replay
 
 
@@ -95,7 +110,7 @@ class StepGraphs:
 
     def __init__(self, task: Task, recorder: Recorder) -> None:
         self.task, self.recorder = task, recorder
-        self._recorded: OrderedDict[Hashable, _Recording] = OrderedDict()
+        self._recorded: dict[Hashable, _Recording] = {}
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
 
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
@@ -105,10 +120,15 @@ class StepGraphs:
         if kind not in self._recorded:
             before = self._seen.pop(kind, 0)
             if before < _WARM_UP:
-                _remember(self._seen, kind, before + 1, _MOST_SEEN)
+                self._seen[kind] = before + 1
+                while len(self._seen) > _MOST_SEEN:
+                    self._seen.popitem(last=False)
                 return self.recorder.run(lambda: planned.take(batch))
-            _remember(self._recorded, kind, self._record(planned, batch), _MOST_RECORDED)
-        self._recorded.move_to_end(kind)
+            if len(self._recorded) == _MOST_RECORDED:
+                # All of them: with one alone torch frees what cuBLAS works in, which the others know by its address
+                # (pytorch issue 193402).
+                self._recorded.clear()
+            self._recorded[kind] = self._record(planned, batch)
         return self.recorder.run(lambda: self._recorded[kind].take(batch))
 
     def _record(self, planned: Planned, batch: StepInput) -> _Recording:
@@ -138,10 +158,3 @@ def steps_of(
     if experiment.train.cuda_graphs and device.type == "cuda" and world_size == 1:
         return StepGraphs(task, CudaRecorder(device)).step
     return partial(step_at_once, task)
-
-
-def _remember(memory: OrderedDict[Hashable, T], key: Hashable, value: T, most: int) -> None:
-    """Add it, and forget what was not used for longest."""
-    memory[key] = value
-    while len(memory) > most:
-        memory.popitem(last=False)

@@ -40,9 +40,13 @@ def program(folder: Path, name: str) -> None:
 
 
 @pytest.fixture
-def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with a GPU, as torch sees it, whose PATH is an empty folder."""
+def no_compiler(raster_cuda: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a GPU, as torch sees it, and with Python's headers, whose PATH is an empty folder."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    headers = tmp_path / "headers"
+    headers.mkdir()
+    (headers / "Python.h").touch()
+    monkeypatch.setattr(raster_cuda.sysconfig, "get_path", lambda name: str(headers))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
 
@@ -65,12 +69,21 @@ def test_a_gpu_without_a_c_compiler_is_refused_before_anything_starts(
     raster_cuda.check_device(torch.device("cuda"), 28)
 
 
+def test_a_python_without_its_headers_is_refused_likewise(
+    raster_cuda: ModuleType, no_compiler: None, tmp_path: Path
+) -> None:
+    program(tmp_path, "gcc")
+    (tmp_path / "headers" / "Python.h").unlink()
+    with pytest.raises(ValueError, match=r"there is no .*headers/Python\.h .*allowed here: worker, tasks"):
+        raster_cuda.check_device(torch.device("cuda"), 28)
+
+
 def test_data_rasterize_names_the_compiler_too(
     raster_cuda: ModuleType, no_compiler: None, tmp_path: Path
 ) -> None:
     from doodle_dist.data.commands import rasterize_file
 
-    with pytest.raises(ValueError, match=r"--device cuda: .*C compiler.*allowed: cpu"):
+    with pytest.raises(ValueError, match=r"--device cuda: .*no compiler.*allowed: cpu"):
         rasterize_file("drawings.ndjson", tmp_path / "out.npy", 28, "cuda")
 
 

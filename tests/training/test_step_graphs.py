@@ -4,8 +4,10 @@ CUDA graphs need a GPU. Here a stand-in records: it keeps every operation that t
 reads and writes, and runs just those again. As in a graph, Python's numbers are those of the recording for ever.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -14,8 +16,10 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from doodle_dist.training import step_graphs
 from doodle_dist.training.loop import _seed_dropout
-from doodle_dist.training.step_graphs import StepGraphs
+from doodle_dist.training.reasons import NodeError
+from doodle_dist.training.step_graphs import CudaRecorder, StepGraphs
 from doodle_dist.training.task import Clock, Task, step_at_once
 from tests.training.test_tasks import CPU, LANES, LAST, ROWS, SMALL, build, experiment_for, part, weights
 
@@ -113,3 +117,45 @@ def test_a_run_of_recorded_steps_is_the_run(name: str, monkeypatch: pytest.Monke
     theirs = weights(one_by_one)
     for key, value in weights(recorded).items():
         assert torch.equal(value, theirs[key]), key
+
+
+def test_where_kinds_are_too_many_all_are_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One forgotten alone takes from the others what they work in."""
+    monkeypatch.setattr(step_graphs, "_MOST_RECORDED", 1)
+    experiment = experiment_for(
+        "doodle-gan-small", "train.cuda_graphs=true", "gan.adversarial.penalty_every=2"
+    )
+    one_by_one, recorded = build(experiment), build(experiment)
+    recorder = TapeRecorder()
+    graphs = StepGraphs(recorded, recorder)
+    expected = taken(one_by_one, lambda batch, clock: step_at_once(one_by_one, batch, clock))
+    assert taken(recorded, graphs.step) == expected
+    assert recorder.recordings > 2, "of two kinds"
+    assert len(graphs._recorded) == 1
+
+
+def test_a_step_that_cannot_be_recorded_says_why_and_is_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As torch has it: the end of a recording fails for itself, and leaves its own stream the thread's."""
+
+    @contextmanager
+    def graph(*_: object, **__: object) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    for name in ("Stream", "CUDAGraph", "graph_pool_handle", "set_stream"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "the thread's own")
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+
+    def refused() -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(
+        NodeError, match=r"on .*: train\.cuda_graphs: .*: operation not permitted when stream"
+    ):
+        CudaRecorder(torch.device("cuda")).record(refused, [])
+    torch.cuda.set_stream.assert_called_once_with("the thread's own")  # type: ignore[attr-defined]
