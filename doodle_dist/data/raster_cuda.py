@@ -161,8 +161,11 @@ def _draw_row(
                 pen_b = _half_width(pen, b_top, r + row - (b_top >> 8), stride, length)
                 begin = tl.minimum(ax - pen_a, ax + dx - pen_b)
                 stop = tl.maximum(ax + pen_a, ax + dx + pen_b)
-                begin = _on_edge(r, left_first, ((left + 15 * dy) >> 8) - left_row, left_start, step, begin)
-                stop = _on_edge(r, right_first, ((right + 15 * dy) >> 8) - right_row, right_start, step, stop)
+                on_left = _on_edge(r, left_first, ((left + 15 * dy) >> 8) - left_row, left_start, step, begin)
+                on_right = _on_edge(
+                    r, right_first, ((right + 15 * dy) >> 8) - right_row, right_start, step, stop
+                )
+                begin, stop = tl.minimum(on_left, begin), tl.maximum(on_right, stop)
                 begin = tl.maximum((((begin + offset) & 0xFFFF) >> _SHIFT) - (_BIAS >> _SHIFT), 0)
                 stop = tl.maximum((((stop + offset) & 0xFFFF) >> _SHIFT) - (_BIAS >> _SHIFT), 0)
                 from_here = 16 * (column - first_column)[None, :]

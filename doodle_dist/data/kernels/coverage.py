@@ -99,12 +99,22 @@ def ramp_of(b, step):
     return b.add(whole, b.trunc(b.lshr(fraction, const(wide, 16)), _LANES_IR))
 
 
-@llvm(_lanes, _lanes, INT, INT, INT, _lanes)
-def edge(b, ramp, x, first, count, otherwise):
+def _edge(b, ramp, x, first, count, otherwise):
     """``x + ramp`` in the lanes first..first + count, where a band's edge is the outline, else ``otherwise``."""
     k = const(_LANES_IR, *range(LANES))
     inside = b.icmp_unsigned("<", b.sub(k, _splat(b, first)), _splat(b, count))
     return b.select(inside, b.add(_splat(b, x), ramp), otherwise)
+
+
+@llvm(_lanes, _lanes, INT, INT, INT, _lanes)
+def edge_left(b, ramp, x, first, count, pens):
+    """Where pens and band begin: by an edge's rounding the pens may stick out."""
+    return minimum(b, _edge(b, ramp, x, first, count, pens), pens)
+
+
+@llvm(_lanes, _lanes, INT, INT, INT, _lanes)
+def edge_right(b, ramp, x, first, count, pens):
+    return maximum(b, _edge(b, ramp, x, first, count, pens), pens)
 
 
 @llvm(_lanes, _lanes, INT16S, INT, INT)

@@ -9,7 +9,8 @@ from doodle_dist.data.kernels.coverage import (
     FAR_COLUMNS,
     FRONT_LANES,
     cover,
-    edge,
+    edge_left,
+    edge_right,
     far_columns_on,
     narrow,
     next_column,
@@ -116,9 +117,9 @@ def stamp(recipe, scratch, k):
     while True:
         a, b = pen_a + min(done, recipe.pen_length), pen_b + max(back + done, -LANES)
         left = pens_left(scratch.pen, a, ax, b, bx)
-        left = edge(ramp, left_x >> 16, left_first - done, left_count, left)
+        left = edge_left(ramp, left_x >> 16, left_first - done, left_count, left)
         right = pens_right(scratch.pen, a, ax, b, bx)
-        right = edge(ramp, right_x >> 16, right_first - done, right_count, right)
+        right = edge_right(ramp, right_x >> 16, right_first - done, right_count, right)
         phase = (row + done) % SUBROWS
         left = quantize(left, scratch.dither, phase, recipe.x_bits - 4)
         right = quantize(right, scratch.dither, phase, recipe.x_bits - 4)
