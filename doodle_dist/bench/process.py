@@ -65,7 +65,7 @@ def plain_loop(preset: str, data: str, seconds: float) -> float:
     from doodle_dist.data.stream import rank_batches
     from doodle_dist.data.stream_plan import plan_stream
     from doodle_dist.data.stream_rows import RowGroupsInMemory
-    from doodle_dist.pictures import to_images
+    from doodle_dist.pictures import to_device, to_images
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -76,12 +76,12 @@ def plain_loop(preset: str, data: str, seconds: float) -> float:
     pixels = torch.cat([torch.from_numpy(one.pixels.copy()) for one in held]).numpy()
     labels = torch.cat([torch.from_numpy(one.labels.copy()) for one in held])
     device, number, began, seen = best_device(), 0, 0.0, 0
-    step, labels = our_step(experiment, len(manifest.categories), device), labels.to(device)
+    step = our_step(experiment, len(manifest.categories), device)
     while True:
         for rows in torch.randperm(len(labels)).split(batch):
             if len(rows) < batch:
                 continue
-            step(to_images(pixels[rows.numpy()], device), labels[rows.to(device)], number)
+            step(to_images(pixels[rows.numpy()], device), to_device(labels[rows].numpy(), device), number)
             number += 1
             seen += batch
             if number == _WARM_UP_STEPS:

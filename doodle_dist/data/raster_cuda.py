@@ -208,7 +208,8 @@ def wanting_to_build() -> str:
     names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
     if not any(shutil.which(name) for name in names):
         return "compiler (gcc, clang, or what CC names)"
-    header = Path(sysconfig.get_path("include")) / "Python.h"
+    scheme = sysconfig.get_default_scheme()  # as Triton has it: Debian's own names no headers
+    header = Path(sysconfig.get_path("include", scheme.replace("posix_local", "posix_prefix"))) / "Python.h"
     return "" if header.exists() else f"{header} (Debian's package python3-dev has it)"
 
 
@@ -245,7 +246,7 @@ def rasterize_packed_on(
     if not count:
         return out
     first, last = int(offsets[0]), int(offsets[-1])
-    data, starts = _there(buffer[first:last], device), _there(offsets - np.int64(first), device)
+    data, starts = _there(buffer[first:last], device), _there(offsets.astype(np.int64) - first, device)
     far = torch.empty(count, 2, dtype=torch.int32, device=device)
     # Triton launches on the thread's current device, which is the first one in threads that chose none.
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():

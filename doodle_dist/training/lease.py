@@ -34,6 +34,8 @@ from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import StorageError
 
 LEASE_S, BEAT_S = 30.0, 4.0
+# For how long another's claim is waited for: longer than a write may take that is tried again and again.
+CLAIM_S = 150.0
 FOLDER, CLAIM = "lease", ".claim"
 
 
@@ -170,22 +172,25 @@ def check(lease: Lease) -> None:
 
 
 def acquire(run_uri: str, say: Callable[[str], None]) -> Lease:
-    """Take a run's lease, after at most LEASE_S of watching one that doesn't beat.
+    """Take a run's lease, after LEASE_S of watching one that doesn't beat; others who come are waited for, too.
 
     Raises HeldError, naming the holder, where it is held.
     """
-    held = holder(run_uri)
-    if held is not None and not held.released and not is_known_dead(held):
-        held = _watched_until_expired(held, say)
-    mine = Lease(run_uri, fence=held.fence + 1 if held else 1)
-    if "://" in run_uri:
-        _write_alone(mine, held, say)
-    else:
-        storage.create_on_disk(mine.uri, _as_json(mine))
-    now = holder(run_uri)
-    assert now is not None
-    if now.token != mine.token:
-        raise _held(now)
+    while True:
+        held = holder(run_uri)
+        if held is not None and not held.released and not is_known_dead(held):
+            held = _watched_until_expired(held, say)
+        mine = Lease(run_uri, fence=held.fence + 1 if held else 1)
+        if "://" in run_uri:
+            _write_alone(mine, held, say)
+        else:
+            storage.create_on_disk(mine.uri, _as_json(mine))
+        now = holder(run_uri)
+        if now is not None and now.token == mine.token:
+            break
+        if now is not None and not now.released:
+            raise _held(now)
+        # Meanwhile another has held it and given it back, or deleted the run.
     if held is not None:
         storage.delete_prefix(held.uri)
     return mine
@@ -218,7 +223,7 @@ def _write_alone(mine: Lease, held: Lease | None, say: Callable[[str], None]) ->
 
     Mutual exclusion by nothing but writes and listings, as few stores have more in common: each puts a claim there
     and looks afterwards whose else are there. Of any two the later sees the other's; who sees one takes its own away,
-    waits, and comes again after a while left to chance. A driver that stands still here for LEASE_S is taken for dead.
+    waits, and comes again after a while left to chance. Whose claim is there for CLAIM_S is taken for dead.
     """
     for tries in itertools.count(1):
         claim, begun = f"{uuid.uuid4().hex}{CLAIM}", time.monotonic()
@@ -228,11 +233,14 @@ def _write_alone(mine: Lease, held: Lease | None, say: Callable[[str], None]) ->
             others = _claims(mine.run_uri) - {claim}
             if holder(mine.run_uri) != held:
                 return
-            if not others:
+            if not others and time.monotonic() - begun < LEASE_S:  # of CLAIM_S: the rest is for the write
                 storage.write_atomic(mine.uri, _as_json(mine))
                 return
         finally:
-            storage.delete_prefix(uri)
+            try:
+                storage.delete_prefix(uri)
+            except StorageError as error:  # whoever comes next deletes it in the end
+                say(f"warning: a claim to the run's lease stays: {error}")
         took = time.monotonic() - begun
         _wait_until_gone(others, mine.run_uri, say)
         time.sleep(random.uniform(0, min(took * 2**tries, LEASE_S)))
@@ -245,17 +253,26 @@ def _claims(run_uri: str) -> set[str]:
 
 
 def _wait_until_gone(claims: set[str], run_uri: str, say: Callable[[str], None]) -> None:
-    """Return once none of these claims is there, deleting those that are after LEASE_S."""
-    deadline, said = time.monotonic() + LEASE_S, False
+    """Return once none of these claims is there, deleting those of the dead, and after CLAIM_S all."""
+    began, said = time.monotonic(), False
     while claims := claims & _claims(run_uri):
-        if time.monotonic() >= deadline:
-            for claim in claims:
-                storage.delete_prefix(locations.join(run_uri, FOLDER, claim))
-            return
-        if not said and time.monotonic() > deadline - LEASE_S + 2 * BEAT_S:
-            say(f"another is about to take the run, and doesn't go on: it is waited for {LEASE_S:.0f} s")
+        waited_s = time.monotonic() - began
+        for claim in claims:
+            uri = locations.join(run_uri, FOLDER, claim)
+            if waited_s >= CLAIM_S or _is_claim_of_the_dead(uri, run_uri):
+                storage.delete_prefix(uri)
+        if not said and waited_s > 2 * BEAT_S:
+            say(f"another is about to take the run, and doesn't go on: it is waited for {CLAIM_S:.0f} s")
             said = True
         _pause()
+
+
+def _is_claim_of_the_dead(uri: str, run_uri: str) -> bool:
+    """Whether who put a claim ran on this machine and is gone; not where it can't be read, or is gone itself."""
+    try:
+        return is_known_dead(Lease(**orjson.loads(storage.read_bytes(uri)) | {"run_uri": run_uri}))
+    except (StorageError, orjson.JSONDecodeError, TypeError):
+        return False
 
 
 def wait_while_held(run_uri: str) -> None:

@@ -42,6 +42,10 @@ class Recorder(Protocol):
         """Record them without running them; what is returned runs them, with numbers that the generators draw then."""
         ...
 
+    def forget(self) -> None:
+        """Begin anew, once nothing that was recorded is there any more."""
+        ...
+
 
 class CudaRecorder:
     """Records CUDA graphs, in one pool of memory, since they never run at the same time."""
@@ -69,6 +73,7 @@ class CudaRecorder:
         graph = torch.cuda.CUDAGraph()
         for generator in generators:
             graph.register_generator_state(generator)
+        torch.cuda.synchronize(self.device)  # what went wrong before is no failure of the recording
         around = torch.cuda.current_stream(self.device)
         try:
             # thread_local: the stream's threads may pin memory meanwhile.
@@ -76,15 +81,21 @@ class CudaRecorder:
                 graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
             ):
                 operations()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             torch.cuda.set_stream(around)  # which torch leaves as it was while it recorded
-            cause: BaseException = error
-            while cause.__context__:  # the end of a recording fails for itself once an operation was refused
-                cause = cause.__context__
+            cause = (
+                error.__context__ or error
+            )  # the recording's end fails for itself once an operation was refused
             raise NodeError(
                 f"on {socket.gethostname()}: train.cuda_graphs: this step can't be recorded: {one_line(cause)}"
             ) from error
         return graph.replay
+
+    def forget(self) -> None:
+        # The old one may still hold gradients of the last recording, and torch takes no graph into such a one.
+        self.pool = torch.cuda.graph_pool_handle()
 
 
 @dataclass(frozen=True)
@@ -128,6 +139,7 @@ class StepGraphs:
                 # All of them: with one alone torch frees what cuBLAS works in, which the others know by its address
                 # (pytorch issue 193402).
                 self._recorded.clear()
+                self.recorder.forget()
             self._recorded[kind] = self._record(planned, batch)
         return self.recorder.run(lambda: self._recorded[kind].take(batch))
 

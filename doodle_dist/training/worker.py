@@ -63,9 +63,6 @@ def work(
     if context.rank:
         board = None
     warn = board.warn.remote if board else _nobody
-    if context.device.type == "cuda" and (share := resolved.scaling.gpus_per_worker) < 1:
-        # Of its memory too: who takes more is the one that ends, and not whoever it shares the GPU with.
-        torch.cuda.set_per_process_memory_fraction(share, context.device)
     _check_shared(lease)
     if noted_reason(run_uri):
         return  # why the last start of the workers ended would end this one

@@ -81,6 +81,9 @@ def run_trial(config: dict[str, Any], job: Job, memory: RowGroupsInMemory | None
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # of the trial before: others share the GPU
+        share = ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
+        if 0 < share < 1:  # of its memory too: who takes more fails, and not whoever is beside it
+            torch.cuda.set_per_process_memory_fraction(share)
     retry.be_patient(retry.TRAINING_PATIENCE_S)
     number, settings = this_trial(), settings_of(config[POINT])
     run_uri = locations.join(job.search_uri, trial_name(number))

@@ -46,7 +46,7 @@ def no_compiler(raster_cuda: ModuleType, tmp_path: Path, monkeypatch: pytest.Mon
     headers = tmp_path / "headers"
     headers.mkdir()
     (headers / "Python.h").touch()
-    monkeypatch.setattr(raster_cuda.sysconfig, "get_path", lambda name: str(headers))
+    monkeypatch.setattr(raster_cuda.sysconfig, "get_path", lambda *_: str(headers))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
 

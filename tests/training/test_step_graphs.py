@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten
 
 from doodle_dist.training import step_graphs
 from doodle_dist.training.loop import _seed_dropout
-from doodle_dist.training.reasons import NodeError
+from doodle_dist.training.reasons import NodeError, reason_to_stop
 from doodle_dist.training.step_graphs import CudaRecorder, StepGraphs
 from doodle_dist.training.task import Clock, Task, step_at_once
 from tests.training.test_tasks import CPU, LANES, LAST, ROWS, SMALL, build, experiment_for, part, weights
@@ -55,7 +55,7 @@ class Tape(TorchDispatchMode):
 class TapeRecorder:
     """Records by running, so that the first replay, which comes at once, does nothing. Counts both."""
 
-    recordings = replays = 0
+    recordings = replays = forgotten = 0
 
     def run(self, operations: Callable[[], T]) -> T:
         return operations()
@@ -77,6 +77,9 @@ class TapeRecorder:
             has_run = False
 
         return replay
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
 
 # What moves at each step and no recording reads has each step taken one by one: rates of torch's other optimisers.
@@ -131,6 +134,7 @@ def test_where_kinds_are_too_many_all_are_recorded_anew(monkeypatch: pytest.Monk
     expected = taken(one_by_one, lambda batch, clock: step_at_once(one_by_one, batch, clock))
     assert taken(recorded, graphs.step) == expected
     assert recorder.recordings > 2, "of two kinds"
+    assert recorder.forgotten == recorder.recordings - 1
     assert len(graphs._recorded) == 1
 
 
@@ -146,7 +150,7 @@ def test_a_step_that_cannot_be_recorded_says_why_and_is_not_tried_again(
         finally:
             raise RuntimeError("operation failed due to a previous error during capture")
 
-    for name in ("Stream", "CUDAGraph", "graph_pool_handle", "set_stream"):
+    for name in ("Stream", "CUDAGraph", "graph_pool_handle", "set_stream", "synchronize"):
         monkeypatch.setattr(torch.cuda, name, MagicMock())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "the thread's own")
     monkeypatch.setattr(torch.cuda, "graph", graph)
@@ -154,8 +158,8 @@ def test_a_step_that_cannot_be_recorded_says_why_and_is_not_tried_again(
     def refused() -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    with pytest.raises(
-        NodeError, match=r"on .*: train\.cuda_graphs: .*: operation not permitted when stream"
-    ):
+    why = r"on .*: train\.cuda_graphs: .*: operation not permitted when stream"
+    with pytest.raises(NodeError, match=why) as stopped:
         CudaRecorder(torch.device("cuda")).record(refused, [])
+    assert "train.cuda_graphs" in reason_to_stop(stopped.value)
     torch.cuda.set_stream.assert_called_once_with("the thread's own")  # type: ignore[attr-defined]
