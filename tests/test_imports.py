@@ -97,6 +97,7 @@ def test_help_imports_neither_ray_nor_torch() -> None:
     assert out.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_a_look_at_a_run_and_its_driver_import_no_torch() -> None:
     names = ("run.folder", "train", "training.ray_trainer")
     code = f"import sys, {', '.join(f'doodle_dist.{name}' for name in names)}\nprint('torch' in sys.modules)"

@@ -45,6 +45,7 @@ def test_a_manifest_passes_its_schema(one: Object) -> None:
     assert problems(one) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", [BASE, GCS], ids=lambda folder: folder.name)
 def test_what_kustomize_builds_passes_too(folder: Path) -> None:
     found = built(folder)

@@ -138,6 +138,7 @@ def test_a_skeleton_is_thin_connected_and_keeps_every_part() -> None:
     assert 0.75 < lines.sum() / length < 1.1, "diagonals have fewer pixels than length"
 
 
+@pytest.mark.slow
 def test_real_drawings_come_out_as_googles_bitmaps(shared_data: Path) -> None:
     errors = []
     for name in ("cat", "tree", "bicycle"):

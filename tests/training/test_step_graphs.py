@@ -105,6 +105,7 @@ def taken(task: Task, step: Callable[..., object]) -> list[dict[str, float]]:
     return said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_a_run_of_recorded_steps_is_the_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # On CPUs alone it looks whether its labels are in range.

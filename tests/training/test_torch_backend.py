@@ -23,6 +23,7 @@ def test_it_is_as_ray_trains_own_in_all_that_is_asked_before_torch_is_there() ->
     assert isinstance(ours.train_func_context(), TorchConfigContextManager)
 
 
+@pytest.mark.slow
 def test_who_imports_it_has_no_torch() -> None:
     asked = (
         "import sys, doodle_dist.training.ray_trainer as of; print('torch' in sys.modules, bool(of.trainer))"

@@ -80,5 +80,6 @@ def _averages_without_the_compiler(rank: int, folder: str) -> None:
         assert "_dynamo" not in vars(torch)
 
 
+@pytest.mark.slow
 def test_two_ranks_average_their_gradients_without_the_compiler(tmp_path: Path) -> None:
     two_ranks(_averages_without_the_compiler, str(tmp_path))
