@@ -48,9 +48,8 @@ def lay_out(folder: Path, drawings: int, categories: int, real: Path) -> dict[st
     for name, write in LAYOUTS.items():
         try:
             _whole(folder / name, lambda to, write=write: write(to, folder / "prepared"))  # type: ignore[misc]
-        except (
-            Exception
-        ) as error:  # whatever another library makes of this machine: a row of the table says it
+        except Exception as error:
+            # Whatever another library makes of this machine: a row of the table says it.
             missing[name] = one_line(error)
     return missing
 

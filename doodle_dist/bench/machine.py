@@ -4,12 +4,9 @@ import datetime
 import os
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
-
-if TYPE_CHECKING:
-    import torch
 
 
 class Machine(BaseModel):
@@ -31,13 +28,6 @@ class Machine(BaseModel):
             python=platform.python_version(),
             date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         )
-
-
-def device_name(device: "torch.device") -> str:
-    """A device as a result says it: a GPU by its name."""
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _processor() -> str:

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from doodle_dist.bench.commands import output_of
-from doodle_dist.bench.machine import Machine, device_name, write_result
+from doodle_dist.bench.machine import Machine, write_result
 from doodle_dist.config.load import load_experiment
-from doodle_dist.run.snapshot import best_device
+from doodle_dist.run.snapshot import best_device, device_name
 
 PRESETS = ("doodle-gan-small", "classifier-small")
 BAR = 0.95

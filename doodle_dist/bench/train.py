@@ -23,13 +23,13 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from doodle_dist import losses
-from doodle_dist.bench.machine import Machine, device_name, write_result
+from doodle_dist.bench.machine import Machine, write_result
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_experiment
 from doodle_dist.config.optim import OptimizerConfig
 from doodle_dist.models.latents import draw_latents
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
-from doodle_dist.run.snapshot import best_device
+from doodle_dist.run.snapshot import best_device, device_name
 from doodle_dist.schedules import generator_update_after
 from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.gan import GanTask
@@ -217,20 +217,20 @@ def measure(
     pictures = (torch.rand(size, 1, 28, 28) * 2 - 1).to(device)
     labels = (torch.arange(size) % _CATEGORIES).to(device)
     textbook = (textbook_gan if experiment.task == "gan" else textbook_classifier)(experiment, device)
+    ours = load_experiment(preset, [*given, *overrides])
     steps = {
-        "ours": our_step(load_experiment(preset, [*given, *overrides]), device=device),
+        "ours": our_step(ours, device=device),
         "textbook": textbook,
     }
     if device.type == "cuda":
         recorded = load_experiment(preset, [*given, *overrides, "train.cuda_graphs=true"])
         steps["graphs"] = our_step(recorded, device=device)
-    ours_in_tf32 = load_experiment(preset, [*given, *overrides]).precision != "fp32"
-    tf32 = {name: name == "textbook" or ours_in_tf32 for name in steps}
     times: dict[str, list[float]] = {name: [] for name in steps}
     turn = _TURN[device.type]
     for first in range(0, (_WARM_UP + rounds) * turn, turn):
         for name, step in steps.items():
-            torch.backends.cudnn.allow_tf32 = tf32[name]  # one switch for the whole process
+            # One switch for the whole process; the textbook's is torch's default.
+            torch.backends.cudnn.allow_tf32 = name == "textbook" or ours.precision != "fp32"
             began = _clock(device)
             for number in range(first, first + turn):
                 step(pictures, labels, number)

@@ -85,6 +85,11 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and not _was_given_none() else "cpu")
 
 
+def device_name(device: torch.device) -> str:
+    """A device as records and results say it: a GPU by its name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def _was_given_none() -> bool:
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():

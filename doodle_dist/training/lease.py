@@ -123,7 +123,7 @@ def newest_lease(run_uri: str) -> Lease | None:
         newest, data = files[-1].uri, b""
         try:
             data = storage.read_bytes(newest)
-            return Lease(**orjson.loads(data) | {"run_uri": run_uri})
+            return _of_json(data, run_uri)
         except StorageError:
             if storage.exists(newest):
                 raise
@@ -270,7 +270,7 @@ def _wait_until_gone(claims: set[str], run_uri: str, say: Callable[[str], None])
 def _is_claim_of_the_dead(uri: str, run_uri: str) -> bool:
     """Whether who put a claim ran on this machine and is gone; not where it can't be read, or is gone itself."""
     try:
-        return is_known_dead(Lease(**orjson.loads(storage.read_bytes(uri)) | {"run_uri": run_uri}))
+        return is_known_dead(_of_json(storage.read_bytes(uri), run_uri))
     except (StorageError, orjson.JSONDecodeError, TypeError):
         return False
 
@@ -303,6 +303,11 @@ def _held(by: Lease) -> HeldError:
 def _as_json(lease: Lease) -> bytes:
     values = {name: value for name, value in asdict(lease).items() if name != "run_uri"}
     return orjson.dumps(values, option=orjson.OPT_INDENT_2)
+
+
+def _of_json(data: bytes, run_uri: str) -> Lease:
+    """Raises JSONDecodeError or TypeError where it is none of this release."""
+    return Lease(**orjson.loads(data) | {"run_uri": run_uri})
 
 
 class _Heart(threading.Thread):

@@ -85,9 +85,8 @@ class CudaRecorder:
             raise
         except RuntimeError as error:
             torch.cuda.set_stream(around)  # which torch leaves as it was while it recorded
-            cause = (
-                error.__context__ or error
-            )  # the recording's end fails for itself once an operation was refused
+            # The recording's end fails for itself once an operation was refused.
+            cause = error.__context__ or error
             raise NodeError(
                 f"on {socket.gethostname()}: train.cuda_graphs: this step can't be recorded: {one_line(cause)}"
             ) from error

@@ -25,6 +25,7 @@ from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import one_line
 from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.run.files import CONFIG, AboutData
+from doodle_dist.run.snapshot import device_name
 from doodle_dist.run.stopped import note_reason, noted_reason
 from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import load_cursor, load_state
@@ -268,7 +269,7 @@ def _note_start(log: MetricsLog, run_uri: str, experiment: Experiment, context: 
         workers=context.world_size,
         cpus_per_worker=scaling.cpus_per_worker,
         gpus_per_worker=scaling.gpus_per_worker,
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        device=device_name(device),
     )
     log.flush()
 

@@ -47,29 +47,21 @@ FAR_COLUMNS = 15  # columns whose sub-columns a byte tells apart
 _LANES_IR, _PLACES_IR = ir.VectorType(I16, LANES), ir.VectorType(I8, LANES)
 
 
-class _Lanes(types.Type):
-    def __init__(self) -> None:
-        super().__init__(name=f"int16x{LANES}")
+class _Vector(types.Type):
+    """A vector of LLVM's as a value of Numba's."""
+
+    def __init__(self, of: ir.VectorType) -> None:
+        super().__init__(name=str(of))
+        self.of = of
 
 
-@register_model(_Lanes)
-class _LanesModel(models.PrimitiveModel):
-    def __init__(self, dmm: object, fe_type: types.Type) -> None:
-        super().__init__(dmm, fe_type, _LANES_IR)
+@register_model(_Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: object, fe_type: _Vector) -> None:
+        super().__init__(dmm, fe_type, fe_type.of)
 
 
-class _Places(types.Type):
-    def __init__(self) -> None:
-        super().__init__(name=f"uint8x{LANES}")
-
-
-@register_model(_Places)
-class _PlacesModel(models.PrimitiveModel):
-    def __init__(self, dmm: object, fe_type: types.Type) -> None:
-        super().__init__(dmm, fe_type, _PLACES_IR)
-
-
-_lanes, _places = _Lanes(), _Places()
+_lanes, _places = _Vector(_LANES_IR), _Vector(_PLACES_IR)
 _splat = partial(splat, vector=_LANES_IR)
 _load = partial(load, vector=_LANES_IR)
 
