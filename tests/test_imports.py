@@ -47,8 +47,8 @@ ALLOWED = {
 }
 RAY_TRAIN_ONLY_IN = {
     "train",
-    "training.context",
     "training.entry",
+    "training.ray_context",
     "training.ray_trainer",
     "training.torch_backend",
 }
@@ -99,7 +99,7 @@ def test_help_imports_neither_ray_nor_torch() -> None:
 
 @pytest.mark.slow
 def test_a_look_at_a_run_and_its_driver_import_no_torch() -> None:
-    names = ("run.folder", "train", "training.ray_trainer")
+    names = ("run.folder", "evaluation.audit_check", "train", "training.ray_trainer")
     code = f"import sys, {', '.join(f'doodle_dist.{name}' for name in names)}\nprint('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "False"

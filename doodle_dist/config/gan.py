@@ -133,7 +133,8 @@ class UpdatesConfig(Section):
         1, ge=1, le=64, description="pictures of a generator update, for each drawing of the step"
     )
     reuse_latents: bool = Field(
-        False, description="the generator's update takes the critic update's latents, not new ones"
+        False,
+        description="the generator's update takes the critic update's drawings, not those of new latents",
     )
 
     @model_validator(mode="after")

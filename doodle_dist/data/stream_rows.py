@@ -45,7 +45,7 @@ class ShardReader:
                     storage.open_input(uri), pre_buffer="://" in uri, page_checksum_verification=True
                 )
                 if len(self.files) > self.keep:
-                    self.files.popitem(last=False)[1].close()
+                    self.files.popitem(last=False)[1].close(force=True)  # ours, though handed in
             self.files.move_to_end(uri)
             return self.files[uri].read_row_group(group, columns=columns, use_threads=False)
         except Exception:

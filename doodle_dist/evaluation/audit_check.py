@@ -2,19 +2,22 @@
 
 import numpy as np
 
-from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import locations
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.stream_plan import plan_stream
 from doodle_dist.data.stream_rows import split_key_ids
-from doodle_dist.run.snapshot import load_snapshot
+from doodle_dist.run.checkpoints import complete_checkpoints, saved_experiment
 from doodle_dist.training.audit import AuditResult, check_audit
 
 
 def check_run(run: str, data: str = "") -> AuditResult:
     """Compare a run's audit with its dataset. Raises ValueError where either is missing."""
     run = locations.absolute(run)
-    experiment: Experiment = load_snapshot(run, which="latest").experiment
+    experiment = saved_experiment(complete_checkpoints(run))
+    if experiment is None:
+        raise ValueError(
+            f"{locations.public(run)} has no checkpoint whose settings say what it should have consumed"
+        )
     uri = locations.absolute(data) if data else experiment.data.uri
     plan = plan_stream(
         load_manifest(uri),

@@ -62,13 +62,14 @@ def evaluate_runs(
         raise ValueError(f"the runs were trained on {' and '.join(sorted(wanted))}: give --data to say which")
     check_alike(snapshots)
     protocol = Protocol(request, wanted.pop(), snapshots[0])
-    found = [protocol.evaluate(snapshot) for snapshot in snapshots]
-    for uri, snapshot, one in zip(uris, snapshots, found, strict=True):
-        write_evaluation(uri, one)
+    found: list[Evaluation] = []
+    for uri, snapshot in zip(uris, snapshots, strict=True):  # each is kept before the next one may fail
+        found.append(protocol.evaluate(snapshot))
+        write_evaluation(uri, found[-1])
         where = locations.join(uri, PICTURES, NEIGHBOURS)
         storage.write_atomic(where, protocol.neighbours(snapshot))
         log.say(f"samples over their nearest training drawings: {locations.public(where)}")
-    return list(found)
+    return found
 
 
 def _evaluate_classifier(run: str, snapshot: Snapshot, request: Request, data: str) -> Evaluation:

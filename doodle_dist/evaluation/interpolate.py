@@ -11,6 +11,8 @@ styles. A generator that doesn't see the category can't be led from one to anoth
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -140,20 +142,16 @@ def write_interpolation(
     strips = 1 if len(categories) > 1 else len(names)
     if (pictures := rows * strips * steps * max(len(categories) - 1, 1)) > GRID_LIMIT:
         raise ValueError(f"{pictures:,} pictures are too many (at most {GRID_LIMIT:,}): fewer -n or --steps")
-    drawn: list[tuple[str, NDArray[np.uint8]]] = []
-    for row in range(rows):
-        if len(categories) > 1:
-            path = along_categories(snapshot, categories, steps, row=row, seed=seed, truncation=truncation)
-            drawn.append((" to ".join(categories) if row == 0 else "", path))
-    if len(categories) <= 1:
-        drawn = [
-            (
-                name if row == 0 else "",
-                along_latents(snapshot, name, steps, row=row, seed=seed, truncation=truncation),
-            )
-            for name in names
-            for row in range(rows)
-        ]
+    ways: dict[str, Callable[..., NDArray[np.uint8]]]
+    if len(categories) > 1:
+        ways = {" to ".join(categories): partial(along_categories, snapshot, categories, steps)}
+    else:
+        ways = {name: partial(along_latents, snapshot, name, steps) for name in names}
+    drawn = [
+        (name if row == 0 else "", way(row=row, seed=seed, truncation=truncation))
+        for name, way in ways.items()
+        for row in range(rows)
+    ]
     output.write_bytes(_moving(drawn, rows, steps) if output.suffix == ".gif" else png(named_rows(drawn)))
     return output
 

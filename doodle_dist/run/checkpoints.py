@@ -74,7 +74,7 @@ def saved_experiment(checkpoints: list[tuple[str, dict[str, Any]]]) -> Experimen
     return None
 
 
-def rank(score: float | None, drawings_seen: float) -> tuple[float, float]:
+def standing(score: float | None, drawings_seen: float) -> tuple[float, float]:
     """What checkpoints are compared by: their score, and of equal ones the newer is better.
 
     None, or a score that is not finite, which a checkpoint's JSON has as null, is the worst.

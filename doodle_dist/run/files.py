@@ -9,7 +9,7 @@ EXPERIMENT, SNAPSHOT, META = "experiment.json", "snapshot.safetensors", "meta.js
 STATE, CURSOR = "state.pt", "cursor.json"
 # A checkpoint's folder in storage has this name, and is one once this file is there, which is written last and deleted
 # first (training/checkpoint_store.py).
-COMMIT, COMMITTED_NAME = "commit.json", re.compile(r"checkpoint_\d{12}_f\d+_[0-9a-f]{8}")
+COMMIT, COMMITTED_NAME = "commit.json", re.compile(r"checkpoint_(?P<seen>\d{12})_f\d+_[0-9a-f]{8}")
 # Beside the checkpoints: which start of a run's workers may write them.
 WORKERS = "workers.json"
 # And what the run says of itself: its settings, its figures, its fortunes, why it stopped itself.

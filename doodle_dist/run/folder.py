@@ -13,7 +13,7 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import ConfigError, from_toml
 from doodle_dist.data import locations, storage
 from doodle_dist.data.jsonl import read_lines
-from doodle_dist.run.checkpoints import complete_checkpoints, rank, saved_experiment
+from doodle_dist.run.checkpoints import complete_checkpoints, saved_experiment, standing
 from doodle_dist.run.files import CONFIG, EVENTS, META, METRICS_LOG, STOPPED, AboutData
 from doodle_dist.run.stopped import noted_reason
 
@@ -51,7 +51,7 @@ class RunInfo:
     @property
     def best(self) -> CheckpointInfo | None:
         """The checkpoint that commands take by default: the best by score, else the latest."""
-        return max(self.checkpoints, key=lambda one: rank(one.score, one.drawings_seen), default=None)
+        return max(self.checkpoints, key=lambda one: standing(one.score, one.drawings_seen), default=None)
 
 
 def read_metrics_log(run: str) -> list[dict[str, float]]:

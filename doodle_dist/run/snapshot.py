@@ -16,7 +16,7 @@ from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
-from doodle_dist.run.checkpoints import complete_checkpoints, rank, saved_experiment
+from doodle_dist.run.checkpoints import complete_checkpoints, saved_experiment, standing
 from doodle_dist.run.files import EXPERIMENT, SNAPSHOT, AboutData
 
 
@@ -137,7 +137,7 @@ def _read(run: str, which: str) -> tuple[str, dict[str, Any], Experiment, bytes]
     def place(item: tuple[str, dict[str, Any]]) -> tuple[float, float]:
         metrics = item[1]["metrics"]
         score = metrics.get("score") if which == "best" else None
-        return rank(score, metrics.get("drawings_seen", 0.0))
+        return standing(score, metrics.get("drawings_seen", 0.0))
 
     for _ in range(_TRIES):
         found = complete_checkpoints(run)

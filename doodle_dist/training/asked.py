@@ -23,7 +23,7 @@ class Asked:
 
 @contextmanager
 def asked_to_stop() -> Iterator[Asked]:
-    """SIGTERM and SIGINT ask, once; the second one ends the process as it always did.
+    """SIGTERM and SIGINT ask, once; the second one is a KeyboardInterrupt, also of SIGTERM.
 
     So does SIGHUP, a terminal that closes, except under nohup; what would be said after it goes nowhere.
     Nothing is caught where this isn't the main thread, which alone may.

@@ -31,13 +31,13 @@ def next_attempt(run_uri: str) -> int:
     where = locations.join(run_uri, "audit")
     if not storage.exists(where):
         return 0
-    numbers = [
-        int(part.removeprefix("attempt-"))
-        for file in storage.list_files(where, (".arrow",), recursive=True)
-        for part in file.uri.split("/")
-        if part.startswith("attempt-")
-    ]
-    return max(numbers, default=-1) + 1
+    files = storage.list_files(where, (".arrow",), recursive=True)
+    return max((_attempt_of(file.uri) for file in files), default=-1) + 1
+
+
+def _attempt_of(uri: str) -> int:
+    """The attempt that wrote a file."""
+    return int(uri.split("/")[-3].removeprefix("attempt-"))
 
 
 class AuditWriter:
@@ -87,9 +87,8 @@ def read_audit(run_uri: str) -> pa.Table:
         raise ValueError(f"{run_uri} has no audit: train it with --set data.audit=true")
     attempts: dict[int, list[pa.Table]] = {}
     for file in files:
-        number = int(file.uri.split("/")[-3].removeprefix("attempt-"))
         table = pa.ipc.open_file(io.BytesIO(storage.read_bytes(file.uri))).read_all()
-        attempts.setdefault(number, []).append(table)
+        attempts.setdefault(_attempt_of(file.uri), []).append(table)
     kept = []
     superseded_from = np.iinfo(np.int64).max
     for number in sorted(attempts, reverse=True):

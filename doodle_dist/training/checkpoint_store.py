@@ -28,7 +28,7 @@ import orjson
 from doodle_dist.data import locations, storage
 from doodle_dist.data.retry import patience
 from doodle_dist.data.storage_errors import DamagedError, StorageError, patiently
-from doodle_dist.run.checkpoints import rank
+from doodle_dist.run.checkpoints import standing
 from doodle_dist.run.files import COMMIT, COMMITTED_NAME, META, WORKERS
 from doodle_dist.training.lease import Lease, LeaseLostError, check
 
@@ -142,13 +142,23 @@ def _read_if_there(uri: str) -> StoredCheckpoint | None:
     return None if commit is None else _commit_in(uri, commit)
 
 
+# What a commit that can't be read says of itself: such a checkpoint never verifies.
+_DAMAGED = StoredFile(-1, "")
+
+
+def _seen_by_name(uri: str) -> int:
+    """The drawings seen that a checkpoint's folder is named by; 0 where the name is none of ours."""
+    named = COMMITTED_NAME.fullmatch(locations.basename(uri))
+    return int(named["seen"]) if named else 0
+
+
 def _commit_in(uri: str, document: bytes) -> StoredCheckpoint:
     try:
         commit = orjson.loads(document)
         listed = {name: StoredFile(**about) for name, about in commit["files"].items()}
         seen, score = int(commit["drawings_seen"]), commit["score"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return StoredCheckpoint(uri, 0, None, {COMMIT: StoredFile(0, "")})  # damaged: it verifies never
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return StoredCheckpoint(uri, _seen_by_name(uri), None, {COMMIT: _DAMAGED})
     assert all("/" not in name for name in listed), f"{uri} names files outside of it"
     return StoredCheckpoint(uri, seen, score, listed)
 
@@ -161,6 +171,8 @@ def read_file(checkpoint: StoredCheckpoint, name: str) -> bytes:
     where, committed = locations.join(checkpoint.uri, name), checkpoint.files.get(name)
     if committed is None:
         raise DamagedError(f"{where} is not in its checkpoint's {COMMIT}")
+    if committed == _DAMAGED:
+        raise DamagedError(f"{where} can't be read")
     if not storage.exists(where):
         raise DamagedError(f"{where} is missing")
     data = storage.read_bytes(where)
@@ -262,7 +274,7 @@ def prune(run_uri: str, keep: int) -> None:
     """
     folders = _folders(run_uri)
     committed = _committed(folders)
-    by_score = sorted(committed, key=lambda one: (*rank(one.score, one.drawings_seen), one.name))
+    by_score = sorted(committed, key=lambda one: (*standing(one.score, one.drawings_seen), one.name))
     kept = {one.uri for one in [*by_score[-keep:], *committed[-1:]]}
     for uri, files in folders.items():
         if uri in kept or not COMMITTED_NAME.fullmatch(locations.basename(uri)):

@@ -157,21 +157,26 @@ class GanTask:
         return Planned(plan, partial(self._step, plan))
 
     def _step(self, plan: _Plan, batch: StepInput) -> Mapping[str, Tensor]:
+        # Of the same latents the generator, which a critic's update leaves as it is, would draw the same again.
+        drawn_once = plan.updates_generator and self.gan.updates.reuse_latents
         latents = self._draw_latents(batch.random)
         real = self._as_critic_sees(batch.images, batch.random, plan)
-        scalars = self._update_critic(batch, real, latents, plan)
+        with torch.set_grad_enabled(drawn_once):
+            fake = self._drawings(latents, batch.labels)
+        scalars = self._update_critic(batch, real, fake.detach(), plan)
         if plan.updates_generator:
-            scalars |= self._update_generator(batch, real, latents, plan)
+            scalars |= self._update_generator(batch, real, fake if drawn_once else None, plan)
             self.average.update(self.generator, copies=plan.ema_copies)
         return scalars
 
-    def _update_critic(
-        self, batch: StepInput, real: Tensor, latents: Tensor, plan: _Plan
-    ) -> dict[str, Tensor]:
+    def _drawings(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """The generator's, in full precision: bfloat16 is too coarse to turn by, and on CUDA can't be inverted."""
+        with self.precision.autocast():
+            return full_precision(self.generator(latents, labels))
+
+    def _update_critic(self, batch: StepInput, real: Tensor, fake: Tensor, plan: _Plan) -> dict[str, Tensor]:
         adversarial = self.gan.adversarial
-        with torch.no_grad(), self.precision.autocast():
-            fake = self.generator(latents, batch.labels)
-        fake = self._as_critic_sees(full_precision(fake), batch.random, plan)
+        fake = self._as_critic_sees(fake, batch.random, plan)
         real_targets, fake_targets = critic_targets(batch.random, self.gan.labels, len(batch.labels))
         penalties = None
         if plan.penalised:
@@ -219,20 +224,20 @@ class GanTask:
         return figures | {EXCESS: verdict.adversarial - least, REAL_READ: real_read, FAKE_READ: fake_read}
 
     def _update_generator(
-        self, batch: StepInput, real: Tensor, latents: Tensor, plan: _Plan
+        self, batch: StepInput, real: Tensor, fake: Tensor | None, plan: _Plan
     ) -> dict[str, Tensor]:
-        updates, times = self.gan.updates, self.gan.updates.generator_batch
+        times = self.gan.updates.generator_batch
         random = batch.random.times(times)
         labels = batch.labels.repeat_interleave(times)
-        if not updates.reuse_latents:
-            latents = self._draw_latents(random)
+        if fake is None:
+            fake = self._drawings(self._draw_latents(random), labels)
         changes = self._changes(random)
         noise = self._sigma.tensor * random.normal(*real.shape[1:]) if plan.noisy else None
         targets = generator_targets(random, self.gan.labels, len(labels))
         self.critic.requires_grad_(False)
         with self.precision.autocast():
             loss = self.generator_update(
-                latents, labels, real.repeat_interleave(times, 0), targets, changes, self.augment, noise
+                fake, labels, real.repeat_interleave(times, 0), targets, changes, self.augment, noise
             )
         total = loss.sum() / (batch.global_rows * times)
         self._descend(total, "generator", self.generator_optimizer)

@@ -121,7 +121,8 @@ class _Unregistered:
 
 
 class GeneratorUpdate(nn.Module):
-    """The generator's loss per generated picture."""
+    """The generator's loss per generated picture. It knows the generator for whose gradients are reduced; what it
+    drew it is given."""
 
     def __init__(self, generator: nn.Module, critic: Critic, config: AdversarialConfig) -> None:
         super().__init__()
@@ -132,7 +133,7 @@ class GeneratorUpdate(nn.Module):
 
     def forward(
         self,
-        latents: Tensor,
+        fake: Tensor,
         labels: Tensor,
         real: Tensor,
         targets: Tensor,
@@ -140,9 +141,8 @@ class GeneratorUpdate(nn.Module):
         augment_config: AugmentConfig,
         noise: Tensor | None,
     ) -> Tensor:
-        """Latents [B, Z], labels [B], the critic's real pictures [B, C, H, W], targets [B] -> loss [B]."""
-        # As the critic's update has it: autocast's bfloat16 is too coarse to turn by, and on CUDA can't be inverted.
-        fake = augment.apply(full_precision(self.generator(latents, labels)), changes, augment_config)
+        """Generated pictures [B, C, H, W], labels [B], the critic's real pictures, targets [B] -> loss [B]."""
+        fake = augment.apply(fake, changes, augment_config)
         if noise is not None:
             fake = fake + noise
         critic = self.held.net

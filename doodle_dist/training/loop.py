@@ -1,10 +1,12 @@
 """The training loop: stream -> step -> log -> evaluate -> checkpoint. It knows no models and no Ray."""
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -19,6 +21,7 @@ from doodle_dist.data.retry import patience
 from doodle_dist.data.scratch import new_folder
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.stream import Batch
+from doodle_dist.errors import one_line, root_cause
 from doodle_dist.pictures import png, to_device, to_images
 from doodle_dist.training.audit import AuditWriter
 from doodle_dist.training.checkpoint import save_checkpoint
@@ -105,7 +108,8 @@ def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
         raise
     except Exception as error:  # the next start of the run can't find out why this one ended
         if run.metrics_log:
-            run.metrics_log.note("failed", reason=f"{type(error).__name__}: {error}"[:_REASON_LENGTH])
+            root = root_cause(error)
+            run.metrics_log.note("failed", reason=f"{type(root).__name__}: {one_line(root)}")
         raise
     if run.metrics_log and cursor.drawings_seen < run.total_drawings:
         run.metrics_log.note("stopped", reason="it was asked to")
@@ -162,9 +166,6 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
-
-
-_REASON_LENGTH = 600
 
 
 def _passed(before: Cursor, after: Cursor, every: int) -> bool:
@@ -295,9 +296,22 @@ def _checkpoint(run: Run, cursor: Cursor, *, is_judged: bool) -> None:
         metrics["score"] = report.score
     if run.audit:
         run.audit.flush()
-    folder = None
-    if run.context.rank == 0:
-        folder = new_folder("checkpoint")
+    with _saved(run, cursor, metrics) as folder:
+        if is_judged:
+            with _missable(run):
+                _draw(run, report.pictures, cursor)
+        _tell(run, report, metrics, cursor)
+        run.context.report(metrics, folder)
+
+
+@contextmanager
+def _saved(run: Run, cursor: Cursor, metrics: dict[str, float]) -> Iterator[Path | None]:
+    """Rank 0's checkpoint as a local folder, which whoever it is reported to deletes; gone where that fails."""
+    if run.context.rank != 0:
+        yield None
+        return
+    folder = new_folder("checkpoint")
+    try:
         save_checkpoint(
             folder,
             state=run.task.state_dict(),
@@ -306,9 +320,14 @@ def _checkpoint(run: Run, cursor: Cursor, *, is_judged: bool) -> None:
             experiment=run.experiment,
             meta=run.meta | {"metrics": metrics},
         )
-    if is_judged:
-        with _missable(run):
-            _draw(run, report.pictures, cursor)
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _tell(run: Run, report: Report, metrics: dict[str, float], cursor: Cursor) -> None:
+    """What was found at a checkpoint to whoever follows the run, before the checkpoint is there."""
     if run.tensorboard:
         run.tensorboard.scalars(report.scalars, cursor.drawings_seen)
         with _missable(run):
@@ -322,7 +341,6 @@ def _checkpoint(run: Run, cursor: Cursor, *, is_judged: bool) -> None:
         with _missable(run):
             run.metrics_log.flush()
     run.progress(_where(run, cursor) | report.scalars)
-    run.context.report(metrics, folder)
 
 
 # What waits for a store holds up training: pictures and curves, which come again, don't wait for long.

@@ -3,8 +3,8 @@
 ``metrics.jsonl`` is continuous over restarts: each figure once. ``events.jsonl`` is what happened, and when: starts,
 checkpoints, warnings, ends. Nothing is taken out of it again, so that it says what was lost and what a run cost.
 
-Where the run lies in an object store, both are put at every checkpoint: what a checkpoint counts has been put before
-it, wherever rank 0 starts next.
+Where the run lies in an object store, both are put at every checkpoint, before it: so rank 0 has what the checkpoint
+counts, wherever it starts next. What a store refuses then is put with the next one, unless rank 0 moves before that.
 """
 
 import time

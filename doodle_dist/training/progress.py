@@ -43,10 +43,9 @@ class _Board:
     def asked_to_stop(self) -> bool:
         return self.is_stopping
 
-    def read(self) -> tuple[dict[str, float], list[str]]:
-        """The figures, and the warnings that came since the last look."""
-        warnings, self.warnings = self.warnings, []
-        return self.figures, warnings
+    def read(self, heard: int) -> tuple[dict[str, float], list[str]]:
+        """The figures, and the warnings after the first ``heard``: an answer that is lost takes none with it."""
+        return self.figures, self.warnings[heard:]
 
 
 def new_board() -> ActorHandle:
@@ -95,10 +94,10 @@ def shown(board: ActorHandle, quiet: bool = False) -> Iterator[None]:
         follower.join()
 
 
-def _read(board: ActorHandle) -> tuple[dict[str, float], list[str]]:
+def _read(board: ActorHandle, heard: int) -> tuple[dict[str, float], list[str]]:
     """What the board holds; nothing where its node is busy or gone, which is no reason to stop a run."""
     try:
-        held: tuple[dict[str, float], list[str]] = ray.get(board.read.remote(), timeout=5)
+        held: tuple[dict[str, float], list[str]] = ray.get(board.read.remote(heard), timeout=5)
         return held
     except RayError:
         return {}, []
@@ -108,7 +107,7 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
     if log.is_json():
         _tell(board, over)
         return
-    console = Console(file=sys.stderr, quiet=quiet)
+    console, heard = Console(file=sys.stderr, quiet=quiet), 0
     began, began_seen, printed = 0.0, 0.0, 0.0
     last, told, seen, since = "", "", -1.0, 0.0
     said: dict[str, float] = {}
@@ -116,7 +115,8 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
     with Live("starting the workers …", console=console, auto_refresh=False, transient=True) as live:
         while True:
             ending = over.wait(_POLL_S)
-            figures, warnings = _read(board)
+            figures, warnings = _read(board, heard)
+            heard += len(warnings)
             for text in warnings:
                 # As Text: a path in brackets, as gloo begins its errors with, is no markup of rich's.
                 console.print(Text(f"warning: {text}", "yellow"), soft_wrap=True)
@@ -141,9 +141,11 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
 def _tell(board: ActorHandle, over: threading.Event) -> None:
     """The same as structured log lines: one for each change of the figures, and for each warning."""
     last: dict[str, float] = {}
+    heard = 0
     while True:
         ending = over.wait(_POLL_S)
-        figures, warnings = _read(board)
+        figures, warnings = _read(board, heard)
+        heard += len(warnings)
         for text in warnings:
             log.tell(text, level=logging.WARNING)
         if figures and figures != last:

@@ -148,7 +148,8 @@ class Report:
 
 
 class Task(Protocol):
-    """A thing to train. Every method is called by all ranks, at the same steps."""
+    """A thing to train. Its methods are called by all ranks, at the same steps, but for `pictures`, `state_dict` and
+    `snapshot`, which rank 0 alone asks for: no collectives there."""
 
     def begin(self) -> None:
         """Once, before the first step of a run that has no checkpoint yet: take over weights of another run."""

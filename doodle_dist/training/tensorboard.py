@@ -1,8 +1,8 @@
 """TensorBoard on rank 0, continuous over restarts, on any storage.
 
 Event files are written to a local disk. Where the run lies in an object store, whose files can't be appended
-to, each is closed and uploaded at every checkpoint and a new one begun: what a checkpoint counts has been
-uploaded before it, wherever rank 0 starts next.
+to, each is closed and uploaded at every checkpoint, before it, and a new one begun: so rank 0 may start anywhere next.
+What a store refuses then is uploaded with the next one, unless rank 0 moves before that.
 """
 
 import shutil

@@ -31,7 +31,7 @@ from doodle_dist.training.audit import AuditWriter, next_attempt
 from doodle_dist.training.checkpoint import load_cursor, load_state
 from doodle_dist.training.checkpoint_store import CheckpointStore, latest_checkpoint
 from doodle_dist.training.classifier import ClassifierTask
-from doodle_dist.training.context import Context, RayContext
+from doodle_dist.training.context import Context
 from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.gan import GanTask
@@ -41,6 +41,7 @@ from doodle_dist.training.loop import Run, StoppedError, train
 from doodle_dist.training.metrics_log import MetricsLog
 from doodle_dist.training.plan import first_cursor, held_out_plan, training_plan
 from doodle_dist.training.progress import StopQuestion
+from doodle_dist.training.ray_context import RayContext
 from doodle_dist.training.ray_metrics import telemetry
 from doodle_dist.training.reasons import NodeError, on_this_node, reason_to_stop
 from doodle_dist.training.step_graphs import steps_of
@@ -83,7 +84,6 @@ def work(
                 report_at=report_at,
                 progress=telemetry(resolved.run, context.rank, board.update.remote if board else _nobody),
                 warn=warn,
-                check_writer=context.store.check_writer,
             )
     except ValueError as error:
         _note_reason(run_uri, context, error)
@@ -161,12 +161,11 @@ def prepare_run(
     progress: Callable[[dict[str, float]], object] = _nobody,
     warn: Callable[[str], object] = _nobody,
     memory: RowGroupsInMemory | None = None,
-    check_writer: Callable[[], None] = lambda: None,
 ) -> tuple[Run, RankBatches, Cursor]:
     """The run, its stream from the checkpoint's cursor on, and the cursor.
 
-    The stream is read as ``data.read`` says, or from ``memory``. ``check_writer`` is what `MetricsLog` asks. Raises
-    ValueError on every rank or on none, and NodeError where this rank's node lacks something.
+    The stream is read as ``data.read`` says, or from ``memory``. Raises ValueError on every rank or on none, and
+    NodeError where this rank's node lacks something.
     """
     torch.set_num_threads(experiment.scaling.threads_per_worker)
     torch.manual_seed(experiment.seed)
@@ -203,7 +202,7 @@ def prepare_run(
             stop_at_failures=experiment.gan.failures.stop,
             audit=_audit(run_uri, context) if experiment.data.audit else None,
             tensorboard=_tensorboard(run_uri, experiment, cursor) if context.rank == 0 else None,
-            metrics_log=MetricsLog(run_uri, cursor.drawings_seen, check_writer)
+            metrics_log=MetricsLog(run_uri, cursor.drawings_seen, context.check_writer)
             if context.rank == 0
             else None,
             step=steps_of(task, experiment, context.device, context.world_size),

@@ -83,7 +83,7 @@ class Follower(Callback):
         if reason := result.get(REASON):
             self._ended(number, "failed", reason)
             return
-        if DRAWINGS not in result:
+        if DRAWINGS not in result or self._is_known(number, result):
             return
         objective = result.get(self.ledger.record.objective)
         self.ledger.result(
@@ -95,6 +95,12 @@ class Follower(Callback):
             result.get(COPIED_AT),
             result.get(CHECKPOINT, ""),
         )
+
+    def _is_known(self, number: int, result: dict[str, Any]) -> bool:
+        """Whether it is a trial's last report once more, of one whose process has started again."""
+        known = self.ledger.record.trials[number].results
+        is_copy = result.get(COPIED_FROM) is not None
+        return bool(known) and not is_copy and known[-1].drawings_seen == int(result[DRAWINGS])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         number = _number(trial)

@@ -228,8 +228,12 @@ def read_search(uri: str) -> SearchRecord | None:
     except (orjson.JSONDecodeError, TypeError) as error:
         raise ValueError(f"{where} is damaged, or of another release: {error}") from None
     record = SearchRecord(uri, request)
-    for entry in read_lines(locations.join(uri, LEDGER)):
-        _apply(record, entry)
+    lines = locations.join(uri, LEDGER)
+    try:
+        for entry in read_lines(lines):
+            _apply(record, entry)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{lines} is damaged, or of another release: {error}") from None
     if (again := read_search(locations.join(uri, CONFIRM))) is not None:
         record.confirmed = confirmed_by(again)
     return record

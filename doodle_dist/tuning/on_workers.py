@@ -9,6 +9,7 @@ from doodle_dist.config.load import build
 from doodle_dist.config.search import experiment_with
 from doodle_dist.data import locations
 from doodle_dist.run.stopped import noted_reason
+from doodle_dist.training.checkpoint_store import stored_checkpoints
 from doodle_dist.training.ray_trainer import trainer
 from doodle_dist.tuning.ledger import trial_name
 from doodle_dist.tuning.outages import is_of_the_place, own_reason
@@ -25,6 +26,9 @@ def run_trial_on_workers(config: dict[str, Any], job: Job) -> None:
         experiment = experiment_with(build(job.experiment), settings_of(config[POINT]))
         experiment = experiment.model_copy(update={"storage": job.search_uri, "run": trial_name(number)})
         run_uri = locations.join(job.search_uri, trial_name(number))
+        assert experiment.train.drawings is not None  # the search's own
+        if _told_again(run_uri, job.objective) >= experiment.train.drawings:
+            return
         trainer(
             experiment,
             run_uri,
@@ -40,3 +44,20 @@ def run_trial_on_workers(config: dict[str, Any], job: Job) -> None:
         return
     if reason := noted_reason(run_uri):
         ray.tune.report({REASON: reason})
+
+
+def _told_again(run_uri: str, objective: str) -> int:
+    """Report the checkpoint that Ray Train is about to go on from; its drawings seen, 0 without one.
+
+    Its own report may have been lost with the driver, or with the trial's process, and Ray Train doesn't repeat it.
+    The search passes over one that it knows (follow.py).
+    """
+    newest = next(reversed(stored_checkpoints(run_uri)), None)
+    try:
+        metrics = newest.metrics() if newest else {}
+    except (ValueError, KeyError):  # damaged: Ray Train's workers find that out, and use the one before it
+        metrics = {}
+    if newest is None or metrics.get(objective) is None:  # not judged: saved in haste
+        return 0
+    ray.tune.report(metrics)
+    return newest.drawings_seen

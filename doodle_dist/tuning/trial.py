@@ -137,7 +137,6 @@ def _train(
             checkpoint=folder,
             report_at=job.report_at,
             memory=memory,
-            check_writer=context.check_lease,
         )
     try:
         if run.tensorboard and start is None:
@@ -171,7 +170,7 @@ class _TrialContext(Alone):
         if not math.isfinite(objective):
             raise StoppedError(f"{self.job.objective} is {objective} at drawing {seen:,}")
         uri = locations.join(self.run_uri, new_name(seen, self.job.lease.fence if self.job.lease else 0))
-        store(checkpoint, uri, self.check_lease)
+        store(checkpoint, uri, self.check_writer)
         shutil.rmtree(checkpoint)
         self._sweep(uri)
         figures: dict[str, object] = {DRAWINGS: seen, self.job.objective: objective, CHECKPOINT: uri}
@@ -183,7 +182,7 @@ class _TrialContext(Alone):
             (Path(folder) / _POINTER).write_bytes(orjson.dumps(pointer))
             ray.tune.report(figures, checkpoint=ray.tune.Checkpoint.from_directory(folder))
 
-    def check_lease(self) -> None:
+    def check_writer(self) -> None:
         """Raise LeaseLostError where another driver has taken the search over."""
         if self.job.lease is not None:
             check(self.job.lease)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from doodle_dist import cli
 from doodle_dist.data.manifest import load_manifest
+from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.evaluation import drawings, evaluate_gan
 from doodle_dist.evaluation.classification_accuracy import accuracy_after_training_on
 from doodle_dist.evaluation.drawings import by_number, chunks, labels_of, pictures_of, plan_drawings
@@ -268,6 +269,25 @@ def test_several_runs_are_compared_and_again_from_what_was_written(
     for asked in ({"request": Request(evaluator="", seed=3)}, {"which": "latest"}, {"data": world.data}):
         with pytest.raises(ValueError, match="the other options need one"):
             evaluate_runs([world.gan, other], **({"request": Request(evaluator="")} | asked))
+
+
+def test_what_was_found_of_one_run_is_kept_where_the_next_one_fails(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [tmp_path / "first", tmp_path / "second"]
+    for run in runs:
+        save_run(run, "doodle-gan-small", CATEGORIES, seen=77, data=world.data)
+    evaluated = Protocol.evaluate
+
+    def evaluate(protocol: Protocol, snapshot: Snapshot) -> GanEvaluation:
+        if (runs[0] / "evaluation.json").exists():
+            raise StorageError("the store is away")
+        return evaluated(protocol, snapshot)
+
+    monkeypatch.setattr(Protocol, "evaluate", evaluate)
+    with pytest.raises(StorageError):
+        evaluate_runs([str(run) for run in runs], world.request)
+    assert [(run / "evaluation.json").exists() for run in runs] == [True, False]
 
 
 def test_a_classifier_learns_from_drawings_and_not_from_noise(world: World) -> None:

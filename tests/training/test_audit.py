@@ -37,6 +37,13 @@ def test_a_later_attempt_supersedes_the_steps_it_repeats(tmp_path: Path) -> None
     assert read_audit(str(tmp_path))["key_id"].to_pylist()[4:8] == [107, 106, 105, 104]
 
 
+def test_attempts_are_counted_wherever_the_run_lies(tmp_path: Path) -> None:
+    run = tmp_path / "attempt-two" / "attempt-0007"
+    write(run, 0, epoch_of(0, 0))
+    assert next_attempt(str(run)) == 1
+    assert check_audit(str(run), KEYS).problems == ()
+
+
 @pytest.mark.parametrize(
     ("steps", "named"),
     [

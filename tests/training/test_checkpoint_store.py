@@ -48,22 +48,27 @@ def alter(uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
-    [(truncate, "was committed with"), (alter, "checksum differs"), (storage.delete_prefix, "is missing")],
+    ("file", "damage", "said"),
+    [
+        ("state.pt", truncate, "was committed with"),
+        ("state.pt", alter, "checksum differs"),
+        ("state.pt", storage.delete_prefix, "is missing"),
+        (COMMIT, truncate, "can't be read"),
+    ],
 )
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
-    run_uri: str, tmp_path: Path, damage, said: str
+    run_uri: str, tmp_path: Path, file: str, damage, said: str
 ) -> None:
     assert resumed(run_uri) == (None, [])
     for seen in (100, 200):
         newest = stored_checkpoint(run_uri, tmp_path, seen)
     assert resumed(run_uri) == (200, [])
-    damage(locations.join(newest, "state.pt"))
+    damage(locations.join(newest, file))
     seen, warned = resumed(run_uri)
     assert seen == 100
     (warning,) = warned
     assert locations.basename(newest) in warning
-    assert "state.pt" in warning
+    assert file in warning
     assert said in warning
     assert resumed(run_uri) == (100, []), "it is no checkpoint any more"
 

@@ -20,6 +20,7 @@ from doodle_dist.data import storage
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.stream import Batch
 from doodle_dist.run.folder import read_events, read_metrics_log
+from doodle_dist.training import loop
 from doodle_dist.training.checkpoint import load_cursor
 from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.loop import FailedError, NonFiniteError, Run, Speedometer, train
@@ -277,7 +278,31 @@ def test_a_failure_is_said_and_stops_the_run_only_where_asked(tmp_path: Path) ->
     assert last["reason"].startswith("too-large at drawing 90")
     with pytest.raises(StopIteration):
         train(run, [], begin())
-    assert read_events(str(tmp_path))[-1]["event"] == "failed"
+    last = read_events(str(tmp_path))[-1]
+    assert (last["event"], last["reason"]) == ("failed", "StopIteration: StopIteration")
+
+
+def test_a_checkpoint_that_is_not_handed_over_leaves_no_folder_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def folder(purpose: str) -> Path:
+        made.append(tmp_path / f"{purpose}-{len(made)}")
+        made[-1].mkdir()
+        return made[-1]
+
+    class Full(FakeContext):
+        def report(self, metrics: dict[str, float], checkpoint: Path | None) -> None:
+            assert checkpoint is not None
+            assert list(checkpoint.iterdir())
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop, "new_folder", folder)
+    with pytest.raises(OSError, match="No space"):
+        train(new_run(FakeTask(), Full(), tmp_path, 10), stream(begin()), begin())
+    assert len(made) == 1
+    assert not made[0].exists()
 
 
 @pytest.mark.parametrize("look", [Look.STOP, Look.SAVE])

@@ -50,20 +50,22 @@ def test_a_board_lays_newer_figures_over_older_ones() -> None:
     board.update({"drawings_seen": 2, "val/top1": 0.5})
     board.warn("gradient-norm at drawing 2: …")
     figures = {"drawings_seen": 2, "loss/x": 3.0, "val/top1": 0.5}
-    assert board.read() == (figures, ["gradient-norm at drawing 2: …"])
-    assert board.read() == (figures, []), "a warning is said once"
+    said = ["gradient-norm at drawing 2: …"]
+    assert board.read(0) == (figures, said)
+    assert board.read(0) == (figures, said), "an answer that nobody got takes no warning with it"
+    assert board.read(1) == (figures, []), "who has heard it isn't told again"
 
 
 def test_a_board_that_does_not_answer_is_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     class Silent:
         class read:  # noqa: N801
-            remote = staticmethod(lambda: None)
+            remote = staticmethod(lambda heard: None)
 
     def out_of_time(*_: Any, **__: Any) -> None:
         raise GetTimeoutError("no answer")
 
     monkeypatch.setattr("ray.get", out_of_time)
-    assert progress._read(Silent()) == ({}, [])
+    assert progress._read(Silent(), 0) == ({}, [])
 
 
 def test_in_a_log_a_line_is_said_again_only_when_there_is_more_to_say(
@@ -80,7 +82,7 @@ def test_in_a_log_a_line_is_said_again_only_when_there_is_more_to_say(
             return len(answers) == 1
 
     monkeypatch.setattr(progress, "_PLAIN_EVERY_S", -1.0)
-    monkeypatch.setattr(progress, "_read", lambda _: (answers.pop(0), []))
+    monkeypatch.setattr(progress, "_read", lambda *_: (answers.pop(0), []))
     progress._follow(None, Over(), quiet=False)
     said = [line.split("/")[0] for line in capsys.readouterr().err.splitlines()]
     assert said == ["1,000", "2,000", "3,000"]
@@ -95,7 +97,7 @@ def test_a_warning_is_said_as_it_is(
         def wait(self, _: float) -> bool:
             return True
 
-    monkeypatch.setattr(progress, "_read", lambda _: ({}, [said, "/data/[old]/run is damaged"]))
+    monkeypatch.setattr(progress, "_read", lambda *_: ({}, [said, "/data/[old]/run is damaged"]))
     progress._follow(None, Over(), quiet=False)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"warning: {said}", "warning: /data/[old]/run is damaged"]
@@ -116,9 +118,16 @@ def test_as_structured_logs_each_change_and_each_warning_is_told_once(
         def wait(self, _: float) -> bool:
             return len(answers) == 1
 
-    monkeypatch.setattr(progress, "_read", lambda _: answers.pop(0))
+    asked: list[int] = []
+
+    def read(_: object, heard: int) -> tuple[dict[str, float], list[str]]:
+        asked.append(heard)
+        return answers.pop(0)
+
+    monkeypatch.setattr(progress, "_read", read)
     with caplog.at_level("INFO", "doodle_dist"):
         progress._tell(None, Over())
+    assert asked == [0, 0, 1], "after those that it has heard"
     told = [(record.levelname, record.getMessage(), record.fields) for record in caplog.records]  # type: ignore[attr-defined]
     assert told == [
         ("INFO", "progress", {"drawings_seen": 1.0}),

@@ -11,7 +11,6 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.gan import AdversarialConfig
 from doodle_dist.config.load import load_experiment
 from doodle_dist.config.model import AugmentConfig
 from doodle_dist.data.order import lanes_of_rank
@@ -21,7 +20,6 @@ from doodle_dist.training.classifier import ClassifierTask
 from doodle_dist.training.critic import CriticTask
 from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.gan import GanTask
-from doodle_dist.training.gan_updates import GeneratorUpdate
 from doodle_dist.training.metrics import Meter
 from doodle_dist.training.task import Clock, DataShape, LaneRandom, StepInput, Task, step_at_once
 from doodle_dist.training.without_compiler import data_parallel
@@ -452,24 +450,34 @@ def test_340_categories_take_one_step_in_little_memory(preset: str) -> None:
     assert largest < 16 * 340 * 28 * 28 * 4 / 4, "no tensor as large as a quarter of the label planes"
 
 
-def test_half_precision_pictures_are_turned_in_full_precision_in_a_generators_update() -> None:
-    class Half(nn.Module):
-        def forward(self, z: Tensor, y: Tensor) -> Tensor:
-            return torch.zeros(len(z), 1, 28, 28, dtype=torch.bfloat16)
+def test_half_precision_pictures_are_turned_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.dtype] = []
+    turned = augment.apply
 
-    class Seen(nn.Module):
-        def verdicts(self, x: Tensor, y: Tensor) -> tuple[Tensor, None]:
-            assert x.dtype == torch.float32
-            return x.sum((1, 2, 3)), None
+    def watched(pictures: Tensor, changes: augment.Augmentation, config: AugmentConfig) -> Tensor:
+        seen.append(pictures.dtype)
+        return turned(pictures, changes, config)
 
-    config = AugmentConfig(rotate_deg=10, scale_log=0.15)
-    changes = augment.changes(
-        torch.rand(2, augment.NUMBERS, generator=torch.Generator().manual_seed(0)), config
-    )
-    update = GeneratorUpdate(Half(), Seen(), AdversarialConfig(loss="hinge"))
-    labels = torch.zeros(2, dtype=torch.int64)
-    loss = update(torch.zeros(2, 4), labels, torch.zeros(2, 1, 28, 28), torch.ones(2), changes, config, None)
-    assert loss.isfinite().all()
+    monkeypatch.setattr(augment, "apply", watched)
+    task = build(experiment_for("doodle-gan-small", "precision=bf16", "model.augment.rotate_deg=10"))
+    drawn = []
+    task.generator.register_forward_hook(lambda net, given, drawing: drawn.append(drawing.dtype))
+    step_at_once(task, part(0), Clock(0, 0, 1000))
+    assert drawn == [torch.bfloat16] * 2
+    assert seen == [torch.float32] * 3, "the real ones, and those of the critic's and the generator's update"
+
+
+@pytest.mark.parametrize("reused", [True, False])
+def test_of_reused_latents_the_generator_draws_once(reused: bool) -> None:
+    settings = [f"gan.updates.reuse_latents={str(reused).lower()}", "optim.generator.warmup_drawings=0"]
+    task = build(experiment_for("doodle-gan-small", *settings))
+    drawn = []
+    task.generator.register_forward_hook(lambda net, given, drawing: drawn.append(drawing.requires_grad))
+    before = [weight.detach().clone() for weight in task.generator.parameters()]
+    step_at_once(task, part(0), Clock(0, 0, 1000))
+    assert drawn == ([True] if reused else [False, True])
+    moved = [not torch.equal(a, b) for a, b in zip(before, task.generator.parameters(), strict=True)]
+    assert any(moved)
 
 
 class Questions(TorchDispatchMode):

@@ -155,6 +155,15 @@ def test_no_search_is_none_and_a_damaged_one_is_said(tmp_path: Path) -> None:
         read_search(str(tmp_path))
 
 
+@pytest.mark.parametrize("line", ['{"event":"began"}', '{"event":"result","trial":0,"elapsed_s":1.0}'])
+def test_a_line_of_another_release_is_said(line: str, tmp_path: Path) -> None:
+    Ledger(str(tmp_path), request()).close()
+    with (tmp_path / LEDGER).open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ValueError, match=rf"{LEDGER} is damaged, or of another release"):
+        read_search(str(tmp_path))
+
+
 # --- a store that is away, and a search that was taken over ---------------------------------------------------
 
 

@@ -25,6 +25,7 @@ from doodle_dist.tuning.on_workers import run_trial_on_workers
 from doodle_dist.tuning.outages import is_of_the_place, own_reason
 from doodle_dist.tuning.resources import TrialResources
 from doodle_dist.tuning.trial import POINT, TRIAL, Job, run_trial
+from tests.runs import stored_checkpoint
 
 AWAY = StorageError("s3://bucket/run: the store is unreachable")
 NODE = RayActorError(
@@ -179,6 +180,32 @@ def one_worker(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(trial_module, "_train", train)
     run_trial({POINT: {}}, JOB, None)
+
+
+def test_of_several_workers_a_report_that_was_lost_is_told_again(
+    tmp_path: Path, reported: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Train goes on from the run's last checkpoint, and tells nothing of it."""
+    trained: list[str] = []
+
+    class Trainer:
+        def fit(self) -> None:
+            trained.append("again")
+
+    monkeypatch.setattr(on_workers, "TuneReportCallback", object)
+    monkeypatch.setattr(on_workers, "trainer", lambda *_, **__: Trainer())
+    experiment = load_experiment("doodle-gan-small", ["train.drawings=200"]).model_dump(mode="json")
+    job = Job(experiment, str(tmp_path), (100, 200), "score", 1, {})
+    run = str(tmp_path / "trial-00003")
+    run_trial_on_workers({POINT: {}}, job)
+    assert (reported, trained) == ([], ["again"])
+    stored_checkpoint(run, tmp_path, 100, 0.25)
+    run_trial_on_workers({POINT: {}}, job)
+    assert [(one["drawings_seen"], one["score"]) for one in reported] == [(100, 0.25)]
+    assert trained == ["again", "again"]
+    stored_checkpoint(run, tmp_path, 200, 0.5)
+    run_trial_on_workers({POINT: {}}, job)
+    assert (reported[-1]["drawings_seen"], trained) == (200, ["again", "again"]), "nothing is left to train"
 
 
 def several_workers(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
