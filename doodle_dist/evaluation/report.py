@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.load import ConfigError, from_toml, to_toml
+from doodle_dist.config.load import to_toml
 from doodle_dist.data import locations, storage
 from doodle_dist.evaluation import report_figures, report_training
 from doodle_dist.evaluation.attempts import Attempt, attempts_of
@@ -16,9 +16,8 @@ from doodle_dist.evaluation.markup import Markup, anchor, el, facts, folded, pag
 from doodle_dist.evaluation.model_card import only_other_pictures
 from doodle_dist.evaluation.report_style import STYLE
 from doodle_dist.evaluation.results import EVALUATION, Evaluation, GanEvaluation, read_evaluation
-from doodle_dist.run.checkpoints import complete_checkpoints, saved_experiment
 from doodle_dist.run.files import CONFIG, AboutData
-from doodle_dist.run.folder import RunInfo, read_events, read_metrics_log, read_run
+from doodle_dist.run.folder import RunFolder, RunInfo, read_events, read_folder
 
 REPORT = "report.html"
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -66,15 +65,14 @@ def write_report(run: str, output: str = "", *, price_per_hour: float | None = N
 
 def read_material(uri: str) -> Material:
     """Read a run's folder. Raises ValueError where it is no run's, or holds a damaged file."""
-    info = read_run(uri)
-    metas = sorted(complete_checkpoints(uri), key=lambda item: item[1]["metrics"].get("drawings_seen", 0))
-    experiment, config = _experiment(uri, saved_experiment(metas), CONFIG in info.files)
+    folder = read_folder(uri)
+    info = folder.info
     return Material(
         info=info,
-        experiment=experiment,
-        config=config,
-        meta=metas[-1][1] if metas else {},
-        curves=_curves(uri, info),
+        experiment=folder.experiment,
+        config=_toml(uri, folder),
+        meta=folder.meta,
+        curves=_curves(uri, folder),
         attempts=attempts_of(read_events(uri)),
         evaluation=read_evaluation(uri) if EVALUATION in info.files else None,
         samples=_samples(uri, info),
@@ -82,32 +80,23 @@ def read_material(uri: str) -> Material:
     )
 
 
-def _experiment(uri: str, saved: Experiment | None, has_config: bool) -> tuple[Experiment | None, str]:
-    """The experiment, ``saved`` with a checkpoint or not yet, and its TOML: the run's own file where it has one, which
-    older runs have not."""
-    text = ""
-    if has_config:
-        text = storage.read_bytes(locations.join(uri, CONFIG)).decode(errors="replace")
-    if saved is not None:
-        return saved, text or to_toml(saved)
-    if not text:
-        return None, ""
-    try:
-        return from_toml(text), text
-    except ConfigError as error:
-        raise ValueError(f"{locations.join(uri, CONFIG)}: {error}") from None
+def _toml(uri: str, folder: RunFolder) -> str:
+    """The experiment as TOML: the run's own file where it has one, which older runs have not."""
+    if CONFIG in folder.info.files:
+        return storage.read_bytes(locations.join(uri, CONFIG)).decode(errors="replace")
+    return to_toml(folder.experiment) if folder.experiment else ""
 
 
-def _curves(uri: str, info: RunInfo) -> dict[str, Curve]:
+def _curves(uri: str, folder: RunFolder) -> dict[str, Curve]:
     """Every figure against drawings seen, of metrics.jsonl, or of TensorBoard's files where there is none."""
     curves: dict[str, Curve] = {}
-    for line in read_metrics_log(uri):
+    for line in folder.log:
         for name, value in line.items():
             if name != "drawings_seen" and (value is None or isinstance(value, int | float)):
                 curve = curves.setdefault(name, Curve([], []))
                 curve.drawings.append(int(line["drawings_seen"]))
                 curve.values.append(float("nan") if value is None else float(value))
-    if not curves and "tensorboard/" in info.files:
+    if not curves and "tensorboard/" in folder.info.files:
         with contextlib.suppress(ValueError):  # a run that has begun and not logged yet
             return read_curves(uri)
     return curves

@@ -54,6 +54,17 @@ class RunInfo:
         return max(self.checkpoints, key=lambda one: standing(one.score, one.drawings_seen), default=None)
 
 
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder, read once: what it says, the experiment (None where it says none), the newest checkpoint's META
+    and the lines of its metrics.jsonl."""
+
+    info: RunInfo
+    experiment: Experiment | None
+    meta: dict[str, Any]
+    log: list[dict[str, float]]
+
+
 def read_metrics_log(run: str) -> list[dict[str, float]]:
     """The lines of a run's metrics.jsonl in order; none where there is none.
 
@@ -97,6 +108,11 @@ def find_runs(where: str) -> list[str]:
 
 def read_run(uri: str) -> RunInfo:
     """What the folder of a run says. Raises ValueError where it is none, or is damaged."""
+    return read_folder(uri).info
+
+
+def read_folder(uri: str) -> RunFolder:
+    """The folder of a run. Raises ValueError where it is none, or is damaged."""
     if not storage.exists(uri):
         raise ValueError(f"{locations.public(uri)} is no run: there is nothing")
     files = [file.uri[len(uri.rstrip("/")) + 1 :] for file in storage.list_files(uri, recursive=True)]
@@ -112,7 +128,7 @@ def read_run(uri: str) -> RunInfo:
     experiment = _experiment(uri, metas, CONFIG in files)
     newest = metas[-1][1] if metas else {}
     data: AboutData = newest.get("data", {})
-    return RunInfo(
+    info = RunInfo(
         uri=locations.public(uri),
         name=locations.basename(uri),
         task=experiment.task if experiment else "",
@@ -129,6 +145,7 @@ def read_run(uri: str) -> RunInfo:
         figures={name: value for name, value in figures.items() if name not in ("drawings_seen", "step")},
         files=_counted(files),
     )
+    return RunFolder(info, experiment, newest, log)
 
 
 def _checkpoint(uri: str, metrics: dict[str, float]) -> CheckpointInfo:
