@@ -15,7 +15,7 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from doodle_dist.config.load import load_experiment
 from doodle_dist.config.search import load_search
-from doodle_dist.data import storage
+from doodle_dist.data import retry, storage
 from doodle_dist.data.storage_errors import DamagedError, StorageError
 from doodle_dist.run.files import COMMIT, META
 from doodle_dist.training.loop import NonFiniteError
@@ -168,6 +168,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """What a trial reports, by itself and outside of a cluster."""
     told: list[dict[str, object]] = []
     monkeypatch.setattr(ray.tune, "report", told.append)
+    monkeypatch.setattr(retry, "_process_patience_s", 1.0)  # a trial's own is for all that comes after it
     for module in (on_workers, trial_module):
         monkeypatch.setattr(module, "this_trial", lambda: 3)
     return told
