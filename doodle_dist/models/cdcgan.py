@@ -13,6 +13,7 @@ from doodle_dist.models.layers import (
     GlobalBatchNorm2d,
     LabelPlaneConv2d,
     OnePixelConvTranspose2d,
+    flat,
     initialise_dcgan,
     leaky,
     quarter_of,
@@ -72,4 +73,4 @@ class CdcganCritic(Trunk):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         x = leaky(self.entry_norm(self.entry(x, y)))
-        return leaky(self.middle_norm(self.middle(x))).flatten(1)
+        return flat(leaky(self.middle_norm(self.middle(x))))

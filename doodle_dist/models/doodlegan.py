@@ -10,6 +10,7 @@ from doodle_dist.models.base import Generator, Trunk, same_size
 from doodle_dist.models.layers import (
     SLOPE,
     SameConv2d,
+    Unflatten,
     UpConv2d,
     initialise_keras,
     initialise_normal,
@@ -93,7 +94,7 @@ class DcganGenerator(Generator):
         self.layers = nn.Sequential(
             first,
             nn.ReLU(),
-            nn.Unflatten(1, (w, start, start)),
+            Unflatten(w, start),
             keras_norm(w, 0.8),
             UpConv2d(w, w, 3),
             nn.LeakyReLU(SLOPE),
@@ -151,7 +152,7 @@ class DoodleWganGenerator(Generator):
         self.layers = nn.Sequential(
             nn.Linear(self.latent_in, w * start**2),
             nn.ReLU(),
-            nn.Unflatten(1, (w, start, start)),
+            Unflatten(w, start),
             UpConv2d(w, w, 4),
             keras_norm(w, 0.8),
             nn.ReLU(),

@@ -18,6 +18,7 @@ from doodle_dist.models.layers import (
     ConvMean2d,
     GlobalBatchNorm2d,
     SameConv2d,
+    Unflatten,
     UpConv2d,
     initialise_glorot,
     quarter_of,
@@ -79,7 +80,7 @@ class SnganGenerator(Generator):
         start = side // 8 if eighth else quarter_of(side)
         self.entry = nn.Linear(self.latent_in, w * start**2)
         initialise_glorot(self.entry)
-        self.unflatten = nn.Unflatten(1, (w, start, start))
+        self.unflatten = Unflatten(w, start)
         self.stages = nn.ModuleList(UpBlock(w, num_categories, upsample=up) for up in (eighth, True, True))
         self.exit_norm = GlobalBatchNorm2d(w, eps=EPS, momentum=MOMENTUM)
         self.exit = _conv(w, channels, 3)

@@ -19,8 +19,10 @@ from doodle_dist.models.layers import (
     ResidualBlock,
     SameConv2d,
     SameConvTranspose2d,
+    Unflatten,
     UpConv2d,
     UpConvTranspose2d,
+    flat,
     fraction_of,
     quarter_of,
 )
@@ -141,7 +143,21 @@ def test_a_layer_that_computes_in_another_way_is_the_one_that_is_written(layer: 
     for one, two in zip(*outcomes, strict=True):
         assert one.shape == two.shape
         torch.testing.assert_close(one, two)
-    assert {type(each) for each in REWRITES} == set(REWRITTEN)
+    assert {type(each) for each in REWRITES} | {Unflatten} == set(REWRITTEN)
+
+
+def test_pictures_stay_channels_last_from_a_dense_layer_to_a_dense_layer_and_back() -> None:
+    numbers = torch.randn(2, 3 * 16, requires_grad=True)
+    pictures = Unflatten(3, 4)(numbers)
+    assert torch.equal(pictures, numbers.view(2, 3, 4, 4))
+    assert pictures.is_contiguous(memory_format=torch.channels_last)
+    seen: list[Tensor] = []
+    pictures.register_hook(seen.append)
+    again = flat(pictures.square())
+    assert torch.equal(again, numbers.square())
+    again.backward(torch.arange(96.0).view(2, 48))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(numbers.grad, 2 * numbers * torch.arange(96.0).view(2, 48))
 
 
 def test_conditional_norm_scales_and_shifts_by_the_label() -> None:
