@@ -174,7 +174,7 @@ def _fit_into(ray_trainer: "DataParallelTrainer", fitting: "Future[None]") -> No
 
 def _result(run_uri: str, total: int, *, was_asked: bool) -> TrainResult:
     """What a run that ended by itself, or was asked to, came to. Raises WorkFailedError where it went wrong."""
-    last = next(reversed(stored_checkpoints(run_uri)), None)
+    last = next((one for one in reversed(stored_checkpoints(run_uri)) if not one.is_damaged), None)
     if reason := noted_reason(run_uri):
         raise WorkFailedError(f"{reason}; last good checkpoint: {last.uri if last else 'none yet'}")
     seen = last.drawings_seen if last else 0

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
 import pytest
 
 from doodle_dist.data import filesystems
@@ -78,12 +79,26 @@ def s3_env(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3S
     filesystems.forget_filesystems()
 
 
+@pytest.fixture(scope="session")
+def make_bucket(s3_server: S3Server) -> Callable[[str], object]:
+    """Makes a bucket. By one client for all: to make one takes a third of a second of a core."""
+    client = boto3.client(
+        "s3",
+        region_name="us-east-1",
+        endpoint_url=s3_server.endpoint,
+        aws_access_key_id=s3_server.key,
+        aws_secret_access_key=s3_server.secret,
+    )
+    return lambda name: client.create_bucket(Bucket=name)
+
+
 @pytest.fixture
-def s3_bucket(s3_env: S3Server) -> str:
+def s3_bucket(s3_env: S3Server, make_bucket: Callable[[str], object]) -> str:
     """The URI of a new, empty bucket."""
     name = f"b-{uuid.uuid4().hex[:12]}"
-    # Through the server: it keeps listings in memory and would not see a new folder for minutes.
-    filesystems.fsspec_filesystem(f"s3://{name}")[0].mkdir(name)
+    make_bucket(
+        name
+    )  # through the server: it keeps listings in memory and would not see a new folder for minutes
     return f"s3://{name}"
 
 

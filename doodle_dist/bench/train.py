@@ -1,10 +1,10 @@
 """`doodle-dist bench train`: a task's step against the textbook loop, on one core of this machine or on its GPU.
 
 The textbook loop is what a tutorial has: the same nets, losses and batch, eager and in float32 (on a GPU torch's
-default, whose convolutions are in TF32), weights in torch's own order, torch's optimisers as they come, `zero_grad`,
-`backward`, `step` for each net, an average of the weights parameter by parameter, and `.item()` of each loss. It has
-no metrics, no augmentation, no per-lane random numbers and no clipping, all of which our step has. Penalties and the
-generator's updates come as often as in ours.
+default, whose convolutions are in TF32), upsampling and convolution one after the other, weights in torch's own order,
+torch's optimisers as they come, `zero_grad`, `backward`, `step` for each net, an average of the weights parameter by
+parameter, and `.item()` of each loss. It has no metrics, no augmentation, no per-lane random numbers and no clipping,
+all of which our step has. Penalties and the generator's updates come as often as in ours.
 
 Both take steps in turns on the same pictures. What is compared are CPU seconds of this process, so that what else the
 machine does counts little; on a GPU, seconds by the clock of ten steps at a time, which are waited for, and ours
@@ -28,6 +28,7 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_experiment
 from doodle_dist.config.optim import OptimizerConfig
 from doodle_dist.models.latents import draw_latents
+from doodle_dist.models.layers import REWRITTEN
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
 from doodle_dist.run.snapshot import best_device, device_name
 from doodle_dist.schedules import generator_update_after
@@ -98,6 +99,14 @@ def _average(average: nn.Module, net: nn.Module) -> None:
         mine.mul_(_EMA).add_(its, alpha=1 - _EMA)
 
 
+def _as_written(net: nn.Module) -> nn.Module:
+    """The net, with the textbook's way of its layers."""
+    for layer in net.modules():
+        if isinstance(layer, REWRITTEN):
+            layer.forward = layer.as_written  # type: ignore[method-assign]
+    return net
+
+
 def textbook_gan(experiment: Experiment, device: torch.device) -> Step:
     """A step of the textbook loop of a GAN preset. Raises ValueError for a gradient penalty, which it doesn't have."""
     model, optim, adversarial = experiment.model, experiment.optim, experiment.gan.adversarial
@@ -112,8 +121,8 @@ def textbook_gan(experiment: Experiment, device: torch.device) -> Step:
         )
     shape = {"num_categories": _CATEGORIES, "side": 28, "channels": 1}
     latents_config = model.generator
-    generator = build_generator(model.generator, **shape).to(device)
-    critic = build_critic(model.critic, **shape).to(device)
+    generator = _as_written(build_generator(model.generator, **shape).to(device))
+    critic = _as_written(build_critic(model.critic, **shape).to(device))
     average = build_generator(model.generator, **shape).to(device)
     for_generator = _optimizer(generator, optim.generator)
     for_critic = _optimizer(critic, optim.critic)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from doodle_dist.config.model import Conditioning, CriticConfig, GeneratorConfig, HeadName
-from doodle_dist.models.layers import ConditionalBatchNorm2d, of_label
+from doodle_dist.models.layers import ConditionalBatchNorm2d, flat, of_label
 
 
 class Generator(nn.Module):
@@ -87,7 +87,7 @@ class Trunk(nn.Module):
         """Start the head's weights as the system's are; heads.py's own start unless overridden."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.layers(x).flatten(1)
+        return flat(self.layers(x))
 
 
 def same_size(side: int, halvings: int) -> int:

@@ -13,6 +13,7 @@ from doodle_dist.models.layers import (
     SLOPE,
     SameConv2d,
     SameConvTranspose2d,
+    Unflatten,
     fraction_of,
     initialise_keras,
     keras_norm,
@@ -31,7 +32,7 @@ class BirdGenerator(Generator):
         w, start = self.width, fraction_of(side, 16)
         layers: list[nn.Module] = [
             nn.Linear(self.latent_in, 8 * w * start**2),
-            nn.Unflatten(1, (8 * w, start, start)),
+            Unflatten(8 * w, start),
             keras_norm(8 * w, 0.5),
             nn.ReLU(),
         ]

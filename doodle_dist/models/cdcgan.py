@@ -12,6 +12,8 @@ from doodle_dist.models.base import Generator, Trunk
 from doodle_dist.models.layers import (
     GlobalBatchNorm2d,
     LabelPlaneConv2d,
+    OnePixelConvTranspose2d,
+    flat,
     initialise_dcgan,
     leaky,
     quarter_of,
@@ -32,7 +34,7 @@ class CdcganGenerator(Generator):
     ) -> None:
         super().__init__(config, num_categories=num_categories, side=side, channels=channels)
         wide, narrow = 2 * self.width, self.width
-        self.entry = nn.ConvTranspose2d(self.latent_in, wide, quarter_of(side), bias=False)
+        self.entry = OnePixelConvTranspose2d(self.latent_in, wide, quarter_of(side))
         self.entry_norm = GlobalBatchNorm2d(wide)
         self.middle = nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False)
         self.middle_norm = GlobalBatchNorm2d(narrow)
@@ -71,4 +73,4 @@ class CdcganCritic(Trunk):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         x = leaky(self.entry_norm(self.entry(x, y)))
-        return leaky(self.middle_norm(self.middle(x))).flatten(1)
+        return flat(leaky(self.middle_norm(self.middle(x))))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from doodle_dist.config.model import ClassifierConfig
-from doodle_dist.models.layers import GlobalBatchNorm2d, quarter_of
+from doodle_dist.models.layers import GlobalBatchNorm2d, flat, quarter_of
 
 
 class Classifier(nn.Module):
@@ -50,7 +50,7 @@ class CnnSmall(Classifier):
         self.head = nn.Linear(config.feature_dim, num_categories)
 
     def features(self, x: Tensor) -> Tensor:
-        return F.relu(self.penultimate(self.trunk(x).flatten(1)))
+        return F.relu(self.penultimate(flat(self.trunk(x))))
 
 
 class DoodleCnn(Classifier):
@@ -87,7 +87,7 @@ class DoodleCnn(Classifier):
                 nn.init.zeros_(layer.bias)
 
     def features(self, x: Tensor) -> Tensor:
-        x = self.dropout(F.relu(self.hidden(self.trunk(x).flatten(1))))
+        x = self.dropout(F.relu(self.hidden(flat(self.trunk(x)))))
         return F.relu(self.penultimate(x))
 
 
@@ -126,7 +126,7 @@ class DoodleResnet(Classifier):
                 nn.init.zeros_(layer.second_norm.weight)
 
     def features(self, x: Tensor) -> Tensor:
-        return F.relu(self.penultimate(self.trunk(x).flatten(1)))
+        return F.relu(self.penultimate(flat(self.trunk(x))))
 
 
 class _Block(nn.Module):

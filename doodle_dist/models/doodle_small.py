@@ -14,6 +14,7 @@ from doodle_dist.models.layers import (
     ResidualBlock,
     conv,
     dense,
+    flat,
     initialise_normal,
     leaky,
     quarter_of,
@@ -94,4 +95,4 @@ class DoodleSmallCritic(Trunk):
         for block in self.quarter_side:
             x = block(x)
         x = leaky(self.shrink(leaky(x)))
-        return leaky(self.features(x.flatten(1)))  # [B, F]
+        return leaky(self.features(flat(x)))  # [B, F]

@@ -25,6 +25,40 @@ def quarter_of(side: int) -> int:
     return fraction_of(side, 4)
 
 
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def flat(x: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, C H W]. Its gradient comes back in the memory format of ``x``: what meets the other one, as
+    LeakyReLU's gradient does, takes four times as long on a CPU."""
+    if x.requires_grad and x.is_contiguous(memory_format=torch.channels_last):
+        x.register_hook(_channels_last)
+    return x.flatten(1)
+
+
+class Flatten(nn.Module):
+    """`flat` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return flat(x)
+
+
+class Unflatten(nn.Module):
+    """[B, channels side²] -> [B, channels, side, side], in memory channels last, which convolutions do best with."""
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        self.shape = (channels, side, side)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _channels_last(self.as_written(x))
+
+    def as_written(self, x: Tensor) -> Tensor:
+        """The same in torch's own memory format."""
+        return x.unflatten(1, self.shape)
+
+
 WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
@@ -117,6 +151,93 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         height, width = x.shape[2] * self.stride[0], x.shape[3] * self.stride[1]
         return super().forward(x)[:, :, :height, :width]
+
+
+def _over_pairs(weight: Tensor) -> Tensor:
+    """[., ., k, k] -> [., ., k + 1, k + 1]: what a kernel comes to that is summed over 2×2 neighbouring places."""
+    rows = F.pad(weight, (0, 0, 1, 1))
+    rows = rows[:, :, 1:] + rows[:, :, :-1]
+    columns = F.pad(rows, (1, 1))
+    return columns[..., 1:] + columns[..., :-1]
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class UpConv2d(SameConv2d):
+    """Each pixel made 2×2, then `SameConv2d`: [B, in, H, W] -> [B, out, 2H, 2W].
+
+    The same function, to rounding, and state dict, as one transposed convolution of stride 2, which doesn't make the
+    larger picture. Of the k² taps of a pixel there many fall on the same pixel of ``x``: (k + 1)² / 4 are left, 4 of 9
+    and 9 of 25, forwards and backwards.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.kernel_size[0]
+        before = (kernel - 1) // 2
+        weight = _over_pairs(self.weight.flip(2, 3)).transpose(0, 1)
+        padding, more = kernel - 1 - before, kernel - 1 - 2 * before
+        return F.conv_transpose2d(x, weight, self.bias, 2, padding, more)
+
+    def as_written(self, x: Tensor) -> Tensor:
+        """The same as it is written down: upsampled, then convolved."""
+        return super().forward(_doubled(x))
+
+
+class UpConvTranspose2d(SameConvTranspose2d):
+    """Each pixel made 2×2, then `SameConvTranspose2d` of stride 1 and an odd kernel, as `UpConv2d` has it."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
+        assert kernel % 2
+        super().__init__(channels_in, channels_out, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return F.conv_transpose2d(x, _over_pairs(self.weight), self.bias, 2, self.kernel_size[0] // 2)
+
+    def as_written(self, x: Tensor) -> Tensor:
+        """The same as it is written down: upsampled, then convolved."""
+        return super().forward(_doubled(x))
+
+
+class ConvMean2d(nn.Conv2d):
+    """Convolution with an odd kernel and "same" padding, then 2×2 means: [B, in, H, W] -> [B, out, H/2, W/2].
+
+    The same function, to rounding, and state dict, as one convolution of stride 2: (k + 1)² / 4 taps a pixel of ``x``,
+    where k² were.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
+        assert kernel % 2
+        super().__init__(channels_in, channels_out, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, _over_pairs(self.weight) / 4, self.bias, 2, self.kernel_size[0] // 2)
+
+    def as_written(self, x: Tensor) -> Tensor:
+        """The same as it is written down: convolved, then the means."""
+        return F.avg_pool2d(super().forward(x), 2)
+
+
+class OnePixelConvTranspose2d(nn.ConvTranspose2d):
+    """Transposed convolution without bias of pictures of one pixel, [B, in, 1, 1] -> [B, out, k, k]: a dense layer, and
+    several times as fast as one."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
+        super().__init__(channels_in, channels_out, kernel, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        weight = self.weight.permute(0, 2, 3, 1)  # [in, k, k, out]: channels last, as what follows likes it
+        pixels = x.flatten(1) @ weight.flatten(1)
+        return pixels.view(-1, *weight.shape[1:]).permute(0, 3, 1, 2)
+
+    def as_written(self, x: Tensor) -> Tensor:
+        """The same as a convolution."""
+        return super().forward(x)
+
+
+# Layers that compute what they say in another way; ``as_written`` is that of the textbook.
+REWRITTEN = (UpConv2d, UpConvTranspose2d, ConvMean2d, OnePixelConvTranspose2d, Unflatten)
 
 
 SLOPE = 0.2

@@ -15,7 +15,11 @@ from doodle_dist.models.base import Generator, Trunk
 from doodle_dist.models.layers import (
     WEIGHTED,
     ConditionalBatchNorm2d,
+    ConvMean2d,
     GlobalBatchNorm2d,
+    SameConv2d,
+    Unflatten,
+    UpConv2d,
     initialise_glorot,
     quarter_of,
 )
@@ -24,10 +28,18 @@ from doodle_dist.models.layers import (
 EPS, MOMENTUM = 2e-5, 0.1
 
 
-def _conv(channels_in: int, channels_out: int, kernel: int, gain: float = 1.0) -> nn.Conv2d:
-    layer = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2)
+_Kind = type[SameConv2d] | type[UpConv2d] | type[ConvMean2d]
+
+
+def _conv(
+    channels_in: int, channels_out: int, kernel: int, gain: float = 1.0, kind: _Kind = SameConv2d
+) -> nn.Conv2d:
+    layer = kind(channels_in, channels_out, kernel)
     initialise_glorot(layer, gain)
     return layer
+
+
+_RELU_GAIN = math.sqrt(2)
 
 
 class UpBlock(nn.Module):
@@ -35,20 +47,18 @@ class UpBlock(nn.Module):
 
     def __init__(self, channels: int, num_categories: int, *, upsample: bool) -> None:
         super().__init__()
-        self.scale_factor = 2 if upsample else 1
+        self.upsample = upsample
         self.first_norm = ConditionalBatchNorm2d(channels, num_categories, EPS, MOMENTUM)
-        self.first = _conv(channels, channels, 3, math.sqrt(2))
+        self.first = _conv(channels, channels, 3, _RELU_GAIN, UpConv2d if upsample else SameConv2d)
         self.second_norm = ConditionalBatchNorm2d(channels, num_categories, EPS, MOMENTUM)
-        self.second = _conv(channels, channels, 3, math.sqrt(2))
+        self.second = _conv(channels, channels, 3, _RELU_GAIN)
         self.shortcut = _conv(channels, channels, 1) if upsample else nn.Identity()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        h = self.first(self._resized(F.relu(self.first_norm(x, y))))
+        h = self.first(F.relu(self.first_norm(x, y)))
         h = self.second(F.relu(self.second_norm(h, y)))
-        return h + self._resized(self.shortcut(x))  # 1×1 before upsampling: the same, on fewer pixels
-
-    def _resized(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2.0, mode="nearest") if self.scale_factor == 2 else x
+        shortcut = self.shortcut(x)  # 1×1 before upsampling: the same, on fewer pixels
+        return h + (F.interpolate(shortcut, scale_factor=2.0) if self.upsample else shortcut)
 
 
 class SnganGenerator(Generator):
@@ -70,7 +80,7 @@ class SnganGenerator(Generator):
         start = side // 8 if eighth else quarter_of(side)
         self.entry = nn.Linear(self.latent_in, w * start**2)
         initialise_glorot(self.entry)
-        self.unflatten = nn.Unflatten(1, (w, start, start))
+        self.unflatten = Unflatten(w, start)
         self.stages = nn.ModuleList(UpBlock(w, num_categories, upsample=up) for up in (eighth, True, True))
         self.exit_norm = GlobalBatchNorm2d(w, eps=EPS, momentum=MOMENTUM)
         self.exit = _conv(w, channels, 3)
@@ -88,18 +98,16 @@ class DownBlock(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, *, downsample: bool, first: bool = False) -> None:
         super().__init__()
         self.downsample, self.is_first = downsample, first
-        self.first = _conv(channels_in, channels_out, 3, math.sqrt(2))
-        self.second = _conv(channels_out, channels_out, 3, math.sqrt(2))
+        self.first = _conv(channels_in, channels_out, 3, _RELU_GAIN)
+        kind = ConvMean2d if downsample else SameConv2d
+        self.second = _conv(channels_out, channels_out, 3, _RELU_GAIN, kind)
         same = channels_in == channels_out and not downsample
         self.shortcut = nn.Identity() if same else _conv(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.second(F.relu(self.first(x if self.is_first else F.relu(x))))
         # The 1×1 shortcut and the means may change places; means first is less work.
-        return self._resized(h) + self.shortcut(self._resized(x))
-
-    def _resized(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 2) if self.downsample else x
+        return h + self.shortcut(F.avg_pool2d(x, 2) if self.downsample else x)
 
 
 class SnganCritic(Trunk):

@@ -8,8 +8,10 @@ from torch import nn
 from doodle_dist.config.model import CriticConfig, GeneratorConfig
 from doodle_dist.models.base import Generator, Trunk, same_size
 from doodle_dist.models.layers import (
+    Flatten,
     SameConv2d,
     SameConvTranspose2d,
+    Unflatten,
     fraction_of,
     initialise_keras,
     keras_norm,
@@ -36,7 +38,7 @@ class ImageDcganGenerator(Generator):
         start, wide, middle = quarter_of(side), self.width * channels, 2 * self.width
         self.layers = nn.Sequential(
             nn.Linear(self.latent_in, wide * start**2),
-            nn.Unflatten(1, (wide, start, start)),
+            Unflatten(wide, start),
             keras_norm(wide),
             nn.LeakyReLU(SLOPE),
             SameConvTranspose2d(wide, middle, 5, 2),
@@ -68,7 +70,7 @@ class ImageDcganCritic(Trunk):
             SameConv2d(2 * w, w, 5, 2),
             keras_norm(w),
             nn.LeakyReLU(SLOPE),
-            nn.Flatten(),
+            Flatten(),
             nn.Linear(w * quarter_of(side) ** 2, self.features_out),
             keras_norm_flat(self.features_out),
             nn.LeakyReLU(SLOPE),
@@ -95,7 +97,7 @@ class ImageSimpleGenerator(Generator):
         start, w = fraction_of(side, 2), self.width * channels
         self.layers = nn.Sequential(
             nn.Linear(self.latent_in, w * start**2),
-            nn.Unflatten(1, (w, start, start)),
+            Unflatten(w, start),
             keras_norm(w),
             nn.LeakyReLU(SLOPE),
             SameConvTranspose2d(w, channels, 5, 2),

@@ -62,11 +62,17 @@ class StoredCheckpoint:
     def name(self) -> str:
         return locations.basename(self.uri)
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether its commit can't be read, so that it never verifies."""
+        return self.files == {COMMIT: _DAMAGED}
+
     def metrics(self) -> dict[str, float | None]:
-        """The metrics that it was made with; None where one was not finite. Raises StorageError."""
-        meta: dict[str, dict[str, float | None]] = orjson.loads(
-            storage.read_bytes(locations.join(self.uri, META))
-        )
+        """The metrics that it was made with; None where one was not finite.
+
+        Raises StorageError, and DamagedError where they aren't what was committed.
+        """
+        meta: dict[str, dict[str, float | None]] = orjson.loads(read_file(self, META))
         return meta["metrics"]
 
 
@@ -142,7 +148,7 @@ def _read_if_there(uri: str) -> StoredCheckpoint | None:
     return None if commit is None else _commit_in(uri, commit)
 
 
-# What a commit that can't be read says of itself: such a checkpoint never verifies.
+# What is known of the files where a commit can't be read.
 _DAMAGED = StoredFile(-1, "")
 
 
@@ -274,7 +280,8 @@ def prune(run_uri: str, keep: int) -> None:
     """
     folders = _folders(run_uri)
     committed = _committed(folders)
-    by_score = sorted(committed, key=lambda one: (*standing(one.score, one.drawings_seen), one.name))
+    whole = [one for one in committed if not one.is_damaged]
+    by_score = sorted(whole, key=lambda one: (*standing(one.score, one.drawings_seen), one.name))
     kept = {one.uri for one in [*by_score[-keep:], *committed[-1:]]}
     for uri, files in folders.items():
         if uri in kept or not COMMITTED_NAME.fullmatch(locations.basename(uri)):

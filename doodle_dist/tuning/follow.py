@@ -97,10 +97,12 @@ class Follower(Callback):
         )
 
     def _is_known(self, number: int, result: dict[str, Any]) -> bool:
-        """Whether it is a trial's last report once more, of one whose process has started again."""
-        known = self.ledger.record.trials[number].results
-        is_copy = result.get(COPIED_FROM) is not None
-        return bool(known) and not is_copy and known[-1].drawings_seen == int(result[DRAWINGS])
+        """Whether it is a report of the same checkpoint once more, from a trial whose process has started again."""
+        seen, where = int(result[DRAWINGS]), result.get(CHECKPOINT, "")
+        return any(
+            one.drawings_seen == seen and one.objective is not None and one.checkpoint == where
+            for one in self.ledger.record.trials[number].results
+        )
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         number = _number(trial)

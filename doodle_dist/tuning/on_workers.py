@@ -8,6 +8,8 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from doodle_dist.config.load import build
 from doodle_dist.config.search import experiment_with
 from doodle_dist.data import locations
+from doodle_dist.data.retry import TRAINING_PATIENCE_S, be_patient
+from doodle_dist.data.storage_errors import DamagedError
 from doodle_dist.run.stopped import noted_reason
 from doodle_dist.training.checkpoint_store import stored_checkpoints
 from doodle_dist.training.ray_trainer import trainer
@@ -21,13 +23,15 @@ def run_trial_on_workers(config: dict[str, Any], job: Job) -> None:
 
     Raises what `is_of_the_place`, after which Ray Tune starts the trial again.
     """
+    be_patient(TRAINING_PATIENCE_S)
     number = this_trial()
     try:
         experiment = experiment_with(build(job.experiment), settings_of(config[POINT]))
         experiment = experiment.model_copy(update={"storage": job.search_uri, "run": trial_name(number)})
         run_uri = locations.join(job.search_uri, trial_name(number))
         assert experiment.train.drawings is not None  # the search's own
-        if _told_again(run_uri, job.objective) >= experiment.train.drawings:
+        if end := _end_of(run_uri, experiment.train.drawings):
+            ray.tune.report(end)
             return
         trainer(
             experiment,
@@ -46,18 +50,16 @@ def run_trial_on_workers(config: dict[str, Any], job: Job) -> None:
         ray.tune.report({REASON: reason})
 
 
-def _told_again(run_uri: str, objective: str) -> int:
-    """Report the checkpoint that Ray Train is about to go on from; its drawings seen, 0 without one.
+def _end_of(run_uri: str, drawings: int) -> dict[str, float | None]:
+    """The metrics of a run that has come to its end, nothing of one that has not.
 
-    Its own report may have been lost with the driver, or with the trial's process, and Ray Train doesn't repeat it.
-    The search passes over one that it knows (follow.py).
+    Their report may have been lost with the driver, or with the trial's process, and Ray Train doesn't repeat it. The
+    ledger passes over one that it knows (follow.py).
     """
     newest = next(reversed(stored_checkpoints(run_uri)), None)
+    if newest is None or newest.drawings_seen < drawings:
+        return {}
     try:
-        metrics = newest.metrics() if newest else {}
-    except (ValueError, KeyError):  # damaged: Ray Train's workers find that out, and use the one before it
-        metrics = {}
-    if newest is None or metrics.get(objective) is None:  # not judged: saved in haste
-        return 0
-    ray.tune.report(metrics)
-    return newest.drawings_seen
+        return newest.metrics()
+    except DamagedError:  # the workers find that out too, and go on from the one before it
+        return {}

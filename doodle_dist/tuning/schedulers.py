@@ -10,7 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from doodle_dist.config.search import SearchConfig
-from doodle_dist.tuning.ledger import TrialRecord
+from doodle_dist.tuning.ledger import TrialRecord, trial_number
 from doodle_dist.tuning.trial import DRAWINGS
 
 
@@ -31,6 +31,13 @@ class _Asha(ASHAScheduler):
         )
         self.whole_trial = search.drawings
 
+    def on_trial_add(self, tune_controller: object, trial: Trial) -> None:
+        """Of what earlier attempts found the trial is given what is its own: nothing of it counts twice."""
+        super().on_trial_add(tune_controller, trial)
+        for _, recorded in self._brackets[0]._rungs:
+            if (score := recorded.pop(_earlier(trial_number(str(trial))), None)) is not None:
+                recorded[trial.trial_id] = score
+
     def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:
         action: str = super().on_trial_result(tune_controller, trial, result)
         return TrialScheduler.CONTINUE if result.get(DRAWINGS, 0) >= self.whole_trial else action
@@ -45,8 +52,12 @@ class _Asha(ASHAScheduler):
                 score = self._metric_op * result.objective
                 for milestone, recorded in bracket._rungs:
                     if result.drawings_seen >= milestone:
-                        recorded.setdefault(f"earlier-{trial.number}", score)
+                        recorded.setdefault(_earlier(trial.number), score)
                         break
+
+
+def _earlier(number: int) -> str:
+    return f"earlier-{number}"
 
 
 def report_at(search: SearchConfig) -> tuple[int, ...]:

@@ -107,6 +107,7 @@ def test_any_drawing_stays_one(drawings: list[Any], seed: int, epoch: int) -> No
     assert rasterize_packed(out, where).max(axis=(1, 2)).min() > 0
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.lists(DRAWINGS, min_size=1, max_size=6), st.randoms(use_true_random=False), st.integers(0, 2**40))
 def test_a_drawing_s_changes_don_t_depend_on_its_company(drawings: list[Any], random: Any, seed: int) -> None:

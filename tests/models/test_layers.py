@@ -9,13 +9,20 @@ from torch import Tensor, nn
 
 from doodle_dist.models import layers
 from doodle_dist.models.layers import (
+    REWRITTEN,
     ConditionalBatchNorm2d,
+    ConvMean2d,
     GlobalBatchNorm1d,
     GlobalBatchNorm2d,
     LabelPlaneConv2d,
+    OnePixelConvTranspose2d,
     ResidualBlock,
     SameConv2d,
     SameConvTranspose2d,
+    Unflatten,
+    UpConv2d,
+    UpConvTranspose2d,
+    flat,
     fraction_of,
     quarter_of,
 )
@@ -109,6 +116,48 @@ def test_same_transposed_convolution_by_hand() -> None:
         assert layer.bias is not None
         layer.bias.zero_()
     assert torch.equal(layer(x)[0, 0], kernel[1:, 1:])
+
+
+REWRITES = [
+    *(UpConv2d(3, 5, kernel) for kernel in (1, 2, 3, 4, 5)),
+    *(UpConvTranspose2d(3, 5, kernel) for kernel in (1, 3, 5)),
+    *(ConvMean2d(3, 5, kernel) for kernel in (1, 3, 5)),
+    *(OnePixelConvTranspose2d(3, 5, kernel) for kernel in (1, 4, 7)),
+]
+
+
+@pytest.mark.parametrize(
+    "layer", REWRITES, ids=[f"{type(layer).__name__} k{layer.kernel_size[0]}" for layer in REWRITES]
+)
+def test_a_layer_that_computes_in_another_way_is_the_one_that_is_written(layer: nn.Module) -> None:
+    layer = layer.double()
+    size = (1, 1) if isinstance(layer, OnePixelConvTranspose2d) else (6, 4)
+    x = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x.requires_grad_()
+    outcomes = []
+    for do in (layer, layer.as_written):
+        y = do(x)
+        (by_x,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)  # and again, as penalties do
+        again = torch.autograd.grad(by_x.square().sum() + y.sum(), [*layer.parameters()])
+        outcomes.append([y, by_x, *again])
+    for one, two in zip(*outcomes, strict=True):
+        assert one.shape == two.shape
+        torch.testing.assert_close(one, two)
+    assert {type(each) for each in REWRITES} | {Unflatten} == set(REWRITTEN)
+
+
+def test_pictures_stay_channels_last_from_a_dense_layer_to_a_dense_layer_and_back() -> None:
+    numbers = torch.randn(2, 3 * 16, requires_grad=True)
+    pictures = Unflatten(3, 4)(numbers)
+    assert torch.equal(pictures, numbers.view(2, 3, 4, 4))
+    assert pictures.is_contiguous(memory_format=torch.channels_last)
+    seen: list[Tensor] = []
+    pictures.register_hook(seen.append)
+    again = flat(pictures.square())
+    assert torch.equal(again, numbers.square())
+    again.backward(torch.arange(96.0).view(2, 48))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(numbers.grad, 2 * numbers * torch.arange(96.0).view(2, 48))
 
 
 def test_conditional_norm_scales_and_shifts_by_the_label() -> None:

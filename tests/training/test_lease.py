@@ -188,6 +188,7 @@ def test_a_lease_that_is_given_back_while_it_is_watched_is_taken_at_once(
     timer.join()
 
 
+@pytest.mark.slow
 def test_of_many_that_come_at_once_one_gets_it(run_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LEASE_S", 30.0)  # nobody is taken for dead
     start, over, got, refused = threading.Barrier(4), threading.Event(), [], []
@@ -221,6 +222,7 @@ def test_of_many_that_come_at_once_one_gets_it(run_uri: str, monkeypatch: pytest
     assert len(refused) == 3
 
 
+@pytest.mark.slow
 def test_in_an_object_store_who_comes_while_a_lease_is_written_waits_for_it(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +252,7 @@ def test_in_an_object_store_who_comes_while_a_lease_is_written_waits_for_it(
     assert [file.uri for file in storage.list_files(f"{run_uri}/lease")] == [first.uri]
 
 
+@pytest.mark.slow
 def test_in_an_object_store_who_died_elsewhere_while_it_came_is_waited_for_a_while(
     s3_bucket: str, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

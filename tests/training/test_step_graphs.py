@@ -123,6 +123,7 @@ def test_a_run_of_recorded_steps_is_the_run(name: str, monkeypatch: pytest.Monke
         assert torch.equal(value, theirs[key]), key
 
 
+@pytest.mark.slow
 def test_where_kinds_are_too_many_all_are_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """One forgotten alone takes from the others what they work in."""
     monkeypatch.setattr(step_graphs, "_MOST_RECORDED", 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from doodle_dist.tuning.trial import DRAWINGS
+from doodle_dist.tuning.trial import CHECKPOINT, DRAWINGS
 from tests.tuning.test_outages import _Trial, follower_of
 
 
@@ -26,9 +26,21 @@ def test_a_report_that_is_known_is_passed_over_and_a_lost_one_is_not(tmp_path: P
     follower, trial = follower_of(tmp_path, 1), _Trial(0, tmp_path)
     follower.on_trial_start(0, [], trial)
     objective = follower.ledger.record.objective
-    for seen in (9_000, 9_000, 18_000):
-        follower.on_trial_result(1, [], trial, {DRAWINGS: seen, objective: 30.0, "config": trial.config})
-    assert [one.drawings_seen for one in follower.ledger.record.trials[0].results] == [9_000, 18_000]
+    told = [
+        (9_000, 30.0, ""),
+        (9_000, 30.0, ""),
+        (18_000, None, ""),  # saved in haste, and not judged
+        (18_000, 20.0, ""),
+        (9_000, 30.0, ""),
+        (18_000, 20.0, "elsewhere"),  # trained again: of the other checkpoint nothing may be left
+    ]
+    for seen, found, where in told:
+        result = {DRAWINGS: seen, objective: found, CHECKPOINT: where, "config": trial.config}
+        follower.on_trial_result(1, [], trial, result)
+    results = follower.ledger.record.trials[0].results
+    assert [(one.drawings_seen, one.objective, one.checkpoint) for one in results] == [
+        told[k] for k in (0, 2, 3, 5)
+    ]
 
 
 def test_with_json_logs_it_tells_in_lines_of_json(

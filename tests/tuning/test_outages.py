@@ -15,7 +15,9 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from doodle_dist.config.load import load_experiment
 from doodle_dist.config.search import load_search
+from doodle_dist.data import retry, storage
 from doodle_dist.data.storage_errors import DamagedError, StorageError
+from doodle_dist.run.files import COMMIT, META
 from doodle_dist.training.loop import NonFiniteError
 from doodle_dist.tuning import on_workers
 from doodle_dist.tuning import trial as trial_module
@@ -166,6 +168,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """What a trial reports, by itself and outside of a cluster."""
     told: list[dict[str, object]] = []
     monkeypatch.setattr(ray.tune, "report", told.append)
+    monkeypatch.setattr(retry, "_process_patience_s", 1.0)  # a trial's own is for all that comes after it
     for module in (on_workers, trial_module):
         monkeypatch.setattr(module, "this_trial", lambda: 3)
     return told
@@ -201,11 +204,15 @@ def test_of_several_workers_a_report_that_was_lost_is_told_again(
     assert (reported, trained) == ([], ["again"])
     stored_checkpoint(run, tmp_path, 100, 0.25)
     run_trial_on_workers({POINT: {}}, job)
-    assert [(one["drawings_seen"], one["score"]) for one in reported] == [(100, 0.25)]
-    assert trained == ["again", "again"]
-    stored_checkpoint(run, tmp_path, 200, 0.5)
+    assert (reported, trained) == ([], ["again"] * 2), "not at its end"
+    end = stored_checkpoint(run, tmp_path, 200, 0.5)
     run_trial_on_workers({POINT: {}}, job)
-    assert (reported[-1]["drawings_seen"], trained) == (200, ["again", "again"]), "nothing is left to train"
+    assert [(one["drawings_seen"], one["score"]) for one in reported] == [(200, 0.5)]
+    assert trained == ["again"] * 2, "nothing is left to train"
+    for damaged in (META, COMMIT):
+        storage.write_atomic(f"{end}/{damaged}", b"{}")
+        run_trial_on_workers({POINT: {}}, job)
+    assert (len(reported), trained) == (1, ["again"] * 4), "the workers go on from the one before"
 
 
 def several_workers(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:

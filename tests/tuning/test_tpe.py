@@ -1,5 +1,6 @@
 """Optuna's sampler as Ray Tune asks it."""
 
+import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
@@ -48,6 +49,7 @@ def test_trials_that_were_begun_come_first_and_as_they_were() -> None:
     assert settings_of(asked[0]) == begun.settings
 
 
+@pytest.mark.slow
 def test_it_looks_where_earlier_trials_were_good() -> None:
     def score(settings: dict) -> float:
         return abs(settings["optim.generator.lr"] - 1e-3)
