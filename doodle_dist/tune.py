@@ -306,6 +306,8 @@ def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
         print("optuna chooses each point by what was found before; axes:")
         for axis in search.space.axes:
             print(f"  {axis.key} = {axis.draw}")
+    if search.base.gan.judge and search.base.gan.judge == evaluator.evaluator_uri(search.base):
+        takes["judge"] = f"{locations.public(search.base.gan.judge)}, trained first where it is not there yet"
     takes |= {"reports_at": ", ".join(f"{seen:,}" for seen in report_at(search.config))}
     for name, value in takes.items():
         text = f"{value:,}" if isinstance(value, int) else value

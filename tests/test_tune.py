@@ -174,6 +174,18 @@ def test_the_drawings_at_most_have_those_of_the_confirmation(
     assert orjson.loads(capsys.readouterr().out)["drawings_at_most"] == (2 + 2 * 2) * plan.config.drawings
 
 
+@pytest.mark.parametrize(("preset", "is_trained"), [("doodle-gan-small", True), ("classifier-small", False)])
+def test_a_plan_says_what_is_trained_before_its_trials(
+    preset: str, is_trained: bool, dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = load_run(preset, (), {"data.uri": dataset, "storage": str(tmp_path)})
+    plan = plan_search(experiment, load_search(preset, experiment), trials=2)
+    driver.print_plan(plan, Options(), as_json=False)
+    told = [line for line in capsys.readouterr().out.splitlines() if "trained first" in line]
+    assert len(told) == is_trained
+    assert all(f"{tmp_path}/evaluator-" in line for line in told)
+
+
 def test_a_search_of_one_category_has_nothing_to_judge_by(tmp_path: Path) -> None:
     data = prepare_here(tmp_path, {"cat": 60}, (60.0, 30.0, 10.0))
     experiment = load_run("doodle-gan-small", (), {"data.uri": data})

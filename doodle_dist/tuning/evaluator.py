@@ -57,6 +57,11 @@ def train_if_missing(
         length = MOST_DRAWINGS
         wanted = load_run(PRESET, (), options | {"train.drawings": length})
     said = False
+    if not quiet and not _is_trained(uri, length):
+        say(
+            f"first the classifier that judges the trials is trained, on {length:,} drawings: "
+            f"{locations.public(uri)} (--judge RUN takes one that there is)"
+        )
     while not _is_trained(uri, length):
         try:
             if train_driver.train(wanted, wait_s=wait_s, quiet=quiet, debug=debug).stopped_at is not None:
