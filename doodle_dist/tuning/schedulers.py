@@ -68,7 +68,7 @@ def report_at(search: SearchConfig) -> tuple[int, ...]:
 
 
 def build_scheduler(search: SearchConfig, earlier: Iterable[TrialRecord] = ()) -> TrialScheduler:
-    """The scheduler of a search, asha or none. ``earlier`` are the trials that are not run again."""
+    """The scheduler of a search, asha or none. ``earlier`` are the trials of earlier attempts."""
     if search.scheduler == "asha":
         asha = _Asha(search)
         asha.remember(earlier)

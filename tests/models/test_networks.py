@@ -431,3 +431,17 @@ def test_the_basis_of_a_doodle_critic_is_a_convolution_over_the_whole_picture() 
     critic.stages[-1].register_forward_hook(lambda _, __, x: seen.append(critic.basis(x).flatten(1)))
     critic(torch.randn(2, 1, 28, 28), y)
     torch.testing.assert_close(*seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "weighted"),
+    [
+        ("dcgan", [0, 3, 5, 7, 9, 11, 12]),
+        ("doodle-wgan-gp", [0, 4, 5, 8, 9, 11]),
+        ("face-gan", [0, 1, 6, 7, 9, 10, 12, 13, 15]),
+    ],
+)
+def test_weights_have_the_names_that_snapshots_know_them_by(name: str, weighted: list[int]) -> None:
+    net = build_generator(GeneratorConfig(name=name, width=8), num_categories=2, side=28, channels=1)
+    found = dict.fromkeys(int(key.split(".")[1]) for key in net.state_dict() if key.startswith("layers."))
+    assert list(found) == weighted

@@ -213,6 +213,10 @@ def test_of_several_workers_a_report_that_was_lost_is_told_again(
         storage.write_atomic(f"{end}/{damaged}", b"{}")
         run_trial_on_workers({POINT: {}}, job)
     assert (len(reported), trained) == (1, ["again"] * 4), "the workers go on from the one before"
+    stored_checkpoint(run, tmp_path, 208, float("nan"))
+    run_trial_on_workers({POINT: {}}, job)
+    assert reported[1]["drawings_seen"] == 208
+    assert "score" not in reported[1], "Ray Tune's schedulers reckon with what they are told"
 
 
 def several_workers(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
