@@ -14,6 +14,8 @@ from doodle_dist.data.strokes import unpack_strokes
 from doodle_dist.data.synthetic import WRONG, synthesize
 from doodle_dist.data.synthetic_shapes import DESIGNS
 
+pytestmark = pytest.mark.slow  # 7,001 drawings take seconds to make
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
