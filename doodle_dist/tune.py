@@ -168,7 +168,7 @@ def _search(search: Search, options: Options, mine: Lease, is_lost: threading.Ev
         most = min(most, max(1, int(cores / need.cpus_per_worker)))  # our own Ray counts CPUs that are none
     if options.wait_s and not is_own:
         _wait_for_nodes(base, min(options.concurrent or 1, search.trials), options)
-    if base.gan.judge and base.gan.judge == evaluator.evaluator_uri(base):
+    if evaluator.is_judged_by_it(base):
         workers, gpus = _evaluator_workers(base)
         evaluator.train_if_missing(
             base.gan.judge,
@@ -306,7 +306,7 @@ def print_plan(search: Search, options: Options, *, as_json: bool) -> None:
         print("optuna chooses each point by what was found before; axes:")
         for axis in search.space.axes:
             print(f"  {axis.key} = {axis.draw}")
-    if search.base.gan.judge and search.base.gan.judge == evaluator.evaluator_uri(search.base):
+    if evaluator.is_judged_by_it(search.base):
         takes["judge"] = f"{locations.public(search.base.gan.judge)}, trained first where it is not there yet"
     takes |= {"reports_at": ", ".join(f"{seen:,}" for seen in report_at(search.config))}
     for name, value in takes.items():

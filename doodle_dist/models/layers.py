@@ -161,7 +161,8 @@ def _over_pairs(weight: Tensor) -> Tensor:
     return columns[..., 1:] + columns[..., :-1]
 
 
-def _doubled(x: Tensor) -> Tensor:
+def doubled(x: Tensor) -> Tensor:
+    """Each pixel made 2×2: [B, C, H, W] -> [B, C, 2H, 2W]."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
@@ -182,7 +183,7 @@ class UpConv2d(SameConv2d):
 
     def as_written(self, x: Tensor) -> Tensor:
         """The same as it is written down: upsampled, then convolved."""
-        return super().forward(_doubled(x))
+        return super().forward(doubled(x))
 
 
 class UpConvTranspose2d(SameConvTranspose2d):
@@ -197,7 +198,7 @@ class UpConvTranspose2d(SameConvTranspose2d):
 
     def as_written(self, x: Tensor) -> Tensor:
         """The same as it is written down: upsampled, then convolved."""
-        return super().forward(_doubled(x))
+        return super().forward(doubled(x))
 
 
 class ConvMean2d(nn.Conv2d):
@@ -220,8 +221,8 @@ class ConvMean2d(nn.Conv2d):
 
 
 class OnePixelConvTranspose2d(nn.ConvTranspose2d):
-    """Transposed convolution without bias of pictures of one pixel, [B, in, 1, 1] -> [B, out, k, k]: a dense layer, and
-    several times as fast as one."""
+    """Transposed convolution without bias of pictures of one pixel, [B, in, 1, 1] -> [B, out, k, k]: done as a
+    dense layer, which is several times as fast."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
         super().__init__(channels_in, channels_out, kernel, bias=False)

@@ -20,6 +20,7 @@ from doodle_dist.models.layers import (
     SameConv2d,
     Unflatten,
     UpConv2d,
+    doubled,
     initialise_glorot,
     quarter_of,
 )
@@ -58,7 +59,7 @@ class UpBlock(nn.Module):
         h = self.first(F.relu(self.first_norm(x, y)))
         h = self.second(F.relu(self.second_norm(h, y)))
         shortcut = self.shortcut(x)  # 1×1 before upsampling: the same, on fewer pixels
-        return h + (F.interpolate(shortcut, scale_factor=2.0) if self.upsample else shortcut)
+        return h + (doubled(shortcut) if self.upsample else shortcut)
 
 
 class SnganGenerator(Generator):

@@ -121,8 +121,8 @@ class _Unregistered:
 
 
 class GeneratorUpdate(nn.Module):
-    """The generator's loss per generated picture. It knows the generator for whose gradients are reduced; what it
-    drew it is given."""
+    """The generator's loss per generated picture. It is given the pictures, and holds the generator that drew them so
+    that a wrapper knows whose gradients to reduce."""
 
     def __init__(self, generator: nn.Module, critic: Critic, config: AdversarialConfig) -> None:
         super().__init__()

@@ -26,6 +26,11 @@ def evaluator_uri(experiment: Experiment) -> str:
     return locations.join(experiment.storage, name)
 
 
+def is_judged_by_it(experiment: Experiment) -> bool:
+    """Whether an experiment's judge is the evaluator that a search trains, and not a run that a person named."""
+    return bool(experiment.gan.judge) and experiment.gan.judge == evaluator_uri(experiment)
+
+
 def train_if_missing(
     uri: str,
     experiment: Experiment,
@@ -56,13 +61,15 @@ def train_if_missing(
     if length > MOST_DRAWINGS:
         length = MOST_DRAWINGS
         wanted = load_run(PRESET, (), options | {"train.drawings": length})
-    said = False
-    if not quiet and not _is_trained(uri, length):
+    if _is_trained(uri, length):
+        return False
+    if not quiet:
         say(
             f"first the classifier that judges the trials is trained, on {length:,} drawings: "
             f"{locations.public(uri)} (--judge RUN takes one that there is)"
         )
-    while not _is_trained(uri, length):
+    said = False
+    while True:
         try:
             if train_driver.train(wanted, wait_s=wait_s, quiet=quiet, debug=debug).stopped_at is not None:
                 raise KeyboardInterrupt  # as if the search itself had been interrupted
@@ -71,9 +78,10 @@ def train_if_missing(
                 say(f"waiting for the evaluator, which another search trains: {holder(uri)}")
                 said = True
             wait_while_held(uri)
+            if _is_trained(uri, length):
+                return False
         else:
             return True
-    return False
 
 
 def _is_trained(uri: str, length: int) -> bool:
