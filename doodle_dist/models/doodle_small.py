@@ -91,7 +91,7 @@ class DoodleSmallCritic(Trunk):
         x = self.entry(x)  # [B, width, side/2, side/2]
         for block in self.half_side:
             x = block(x)
-        x = F.avg_pool2d(self.widen(x), 2)
+        x = self.widen(F.avg_pool2d(x, 2))
         for block in self.quarter_side:
             x = block(x)
         x = leaky(self.shrink(leaky(x)))

@@ -237,10 +237,6 @@ class OnePixelConvTranspose2d(nn.ConvTranspose2d):
         return super().forward(x)
 
 
-# Layers that compute what they say in another way; ``as_written`` is that of the textbook.
-REWRITTEN = (UpConv2d, UpConvTranspose2d, ConvMean2d, OnePixelConvTranspose2d, Unflatten)
-
-
 SLOPE = 0.2
 LEAKY_GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a LeakyReLU (He et al. 2015, eq. 15)
 
@@ -405,10 +401,20 @@ class LabelPlaneConv2d(nn.Conv2d):
         """[B, channels, H, W], int64 [B] -> [B, out, H', W']."""
         weight = self.weight  # read once: under spectral normalisation each read is a power iteration
         pictures = F.conv2d(x, weight[:, : self.channels], None, self.stride, self.padding)
-        taps = weight.transpose(0, 1)[self.channels + y]  # [B, out, k, k]
-        rows = self._taps_inside(x.shape[2], pictures.shape[2], 0, weight)
-        columns = self._taps_inside(x.shape[3], pictures.shape[3], 1, weight)
-        return pictures + torch.einsum("bckl,ik,jl->bcij", taps, rows, columns)
+        height, width = pictures.shape[2:]
+        rows = self._taps_inside(x.shape[2], height, 0, weight)
+        columns = self._taps_inside(x.shape[3], width, 1, weight)
+        inside = torch.kron(rows, columns).to(pictures.dtype)  # [H' W', k k]
+        taps = weight.permute(1, 2, 3, 0)[self.channels + y].flatten(1, 2).to(pictures.dtype)  # [B, k k, out]
+        # Channels last, as convolutions like it, so that the sum is one product of matrices for each picture.
+        places = pictures.permute(0, 2, 3, 1).flatten(1, 2)  # [B, H' W', out]
+        places = torch.baddbmm(places, inside.expand(len(y), -1, -1), taps)
+        return places.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+    def as_written(self, x: Tensor, y: Tensor) -> Tensor:
+        """The same with the planes made."""
+        planes = F.one_hot(y, self.in_channels - self.channels).to(x.dtype)[:, :, None, None]
+        return super().forward(torch.cat([x, planes.expand(-1, -1, *x.shape[2:])], 1))
 
     def _taps_inside(self, size_in: int, size_out: int, dimension: int, like: Tensor) -> Tensor:
         """[size_out, k]: 1 where tap k of output i reads inside the picture, else 0."""
@@ -420,6 +426,10 @@ class LabelPlaneConv2d(nn.Conv2d):
         first = torch.arange(size_out, device=like.device)[:, None] * stride - padding
         tap = first + torch.arange(kernel, device=like.device)
         return ((tap >= 0) & (tap < size_in)).to(like.dtype)
+
+
+# Layers that compute what they say in another way; ``as_written`` is that of the textbook.
+REWRITTEN = (UpConv2d, UpConvTranspose2d, ConvMean2d, OnePixelConvTranspose2d, LabelPlaneConv2d, Unflatten)
 
 
 def initialise_dcgan(network: nn.Module) -> None:

@@ -44,6 +44,7 @@ def test_label_planes_are_equal_to_concatenated_planes(
     naive = F.conv2d(torch.cat([x, planes], 1), layer.weight, None, stride, padding)
     ours = layer(x, y)
     torch.testing.assert_close(ours, naive, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(layer.as_written(x, y), naive, rtol=1e-12, atol=1e-12)
     probe = torch.randn_like(naive)
     (naive_gradient,) = torch.autograd.grad((naive * probe).sum(), layer.weight)
     (our_gradient,) = torch.autograd.grad((ours * probe).sum(), layer.weight)
@@ -143,7 +144,7 @@ def test_a_layer_that_computes_in_another_way_is_the_one_that_is_written(layer: 
     for one, two in zip(*outcomes, strict=True):
         assert one.shape == two.shape
         torch.testing.assert_close(one, two)
-    assert {type(each) for each in REWRITES} | {Unflatten} == set(REWRITTEN)
+    assert {type(each) for each in REWRITES} | {LabelPlaneConv2d, Unflatten} == set(REWRITTEN)
 
 
 def test_pictures_stay_channels_last_from_a_dense_layer_to_a_dense_layer_and_back() -> None:
