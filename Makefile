@@ -19,7 +19,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	BIN=$(BIN) DEMO=$(DEMO) sh benchmarks/demo.sh
 
-test: lint types unit
+# The type checker has one core and the tests begin on the other.
+test: lint
+	@$(MAKE) --no-print-directory -j2 types unit
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -339,13 +339,13 @@ def test_a_gan_is_judged_by_an_evaluator_that_the_search_trains_first(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("evaluator-")]
 
 
-TRIALS = 5  # of which two are over and two under way when a search is killed or stopped
+TRIALS = 5  # of which two are over and one under way when a search is killed or stopped
 
 
-def search_command(dataset: str, runs: str, space: Path, *more: str, concurrent: int = 2) -> list[str]:
+def search_command(dataset: str, runs: str, space: Path, *more: str) -> list[str]:
     sets = [argument for setting in TINY for argument in ("--set", setting)]
     return [
-        "tune", "classifier-small", "--trials", str(TRIALS), "--concurrent", str(concurrent), "--drawings", "800",
+        "tune", "classifier-small", "--trials", str(TRIALS), "--concurrent", "1", "--drawings", "800",
         "--space", str(space), "--data", dataset, "--storage", runs, "--run", "cut", *sets, *more,
     ]  # fmt: skip
 
@@ -397,7 +397,7 @@ def test_a_killed_search_goes_on_with_the_same_command(
     """Its driver, on the Ray that is there; tests/cluster/test_train.py kills a Ray too."""
     monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     space = space_that_confirms(0, tmp_path)  # the best are trained again in another test
-    command, uri = search_command(dataset, str(tmp_path), space, concurrent=1), str(tmp_path / "cut")
+    command, uri = search_command(dataset, str(tmp_path), space), str(tmp_path / "cut")
     with running_until(command, tmp_path / "log", uri, over=2) as driver:
         kill_tree(driver)
         over = ended(read_search(uri))
