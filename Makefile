@@ -33,6 +33,8 @@ types: $(READY)
 # A file's tests stay together, which share a Ray and datasets, and in the order of their names, but for the longest
 # (tests/conftest.py): the long ones come first. JOBS: how many files at a time.
 JOBS ?= 2
+# Bytecode is kept even where the environment says not to: it is read by a hundred processes, and by the next run.
+export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 unit: $(READY)
 	$(PYTEST) --durations=10

@@ -1,5 +1,6 @@
 """The benches of prepare and of the stream, small: what they report is what was done, by all that they count."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +20,8 @@ def test_a_stream_is_held_against_the_rasteriser_alone(
 ) -> None:
     for name, value in {"_ROUNDS": 1, "_SECONDS": 0.3, "_WARM_UP_S": 0.1, "_GLOBAL_BATCH": 64}.items():
         monkeypatch.setattr(ingest, name, value)
-    # Four tasks that read at once, and not eight: each is a process that starts.
-    monkeypatch.setattr(ingest, "plan_stream", partial(plan_stream, task_cpus=1.0))
+    # Two tasks that read at once, and not eight: each is a process that starts.
+    monkeypatch.setattr(ingest, "plan_stream", partial(plan_stream, task_cpus=2.0))
     data = prepare_here(tmp_path, {"cat": 700, "dog": 700}, (100.0, 0.0, 0.0))
     found = ingest.measure(data, workers=2)
     assert found.drawings == 1400
@@ -35,6 +36,10 @@ def test_prepare_is_timed_on_made_up_drawings_and_never_on_what_is_prepared_alre
 ) -> None:
     monkeypatch.setattr(prepare, "_CATEGORIES", 3)
     monkeypatch.setattr(prepare, "_PARSED", 300)
+    monkeypatch.setattr(prepare, "_PARSE_S", 0.05)
+    # Threads: it is each one's own CPU seconds that count, and processes would have to start, and parse for as long
+    # as the module says.
+    monkeypatch.setattr(prepare, "ProcessPoolExecutor", lambda cores, mp_context: ThreadPoolExecutor(cores))
     write_drawings(tmp_path / "real", {"cat": 60, "dog": 60, "fish": 60})
     prepare.main(2_000, tmp_path / "work", tmp_path / "real", tmp_path / "prepare.json")
     found = prepare.PrepareBench.model_validate_json((tmp_path / "prepare.json").read_text())

@@ -41,6 +41,8 @@ def test_what_is_not_installed_is_a_row_without_figures(
     absent = Library("absent", "no_such_module", "no-such", lambda: lambda _: np.zeros((28, 28), np.uint8))
     pillow = next(one for one in LIBRARIES if one.name == "Pillow, at 28")
     monkeypatch.setattr(raster, "LIBRARIES", (absent, pillow))
+    monkeypatch.setattr(raster, "_MOST_OF_A_CATEGORY", 50)
+    monkeypatch.setattr(raster, "_ROUND_S", 0.03)
     result = raster.run(shared_data, rounds=1)
     assert result.others[0].drawings_per_s is None
     assert result.others[1].ours_over_it is not None

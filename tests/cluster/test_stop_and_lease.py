@@ -7,17 +7,19 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 import pytest
 import ray
 
-from doodle_dist.data import storage
+from doodle_dist.data import filesystems, retry, storage
 from doodle_dist.evaluation.audit_check import check_run
 from doodle_dist.run.folder import read_metrics_log
 from doodle_dist.training.checkpoint_store import stored_checkpoints
-from tests.cluster.test_train import TINY, Command, doodle_dist, running
+from doodle_dist.training.lease import newest_lease
+from tests.cluster.test_train import TINY, Command, running
 from tests.conftest import write_drawings
 from tests.datasets import prepare_here
 from tests.s3 import S3Server
@@ -31,12 +33,12 @@ def command(dataset: str, runs: str, workers: str, drawings: int) -> list[str]:
     return ["train", "classifier-small", "--workers", workers, *places, *TINY, length]
 
 
-def wait_for_a_checkpoint(uri: str, log: Path, process: subprocess.Popen[bytes]) -> None:
+def wait_for(is_there: Callable[[], object], log: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 150
-    while not stored_checkpoints(uri):
+    while not is_there():
         assert process.poll() is None, log.read_text()[-3000:]
         assert time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.1)
+        time.sleep(0.3)  # a look is several requests
 
 
 def test_from_and_to_s3_it_is_stopped_goes_on_and_is_damaged(
@@ -55,11 +57,12 @@ def test_from_and_to_s3_it_is_stopped_goes_on_and_is_damaged(
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
     with running(command(data, runs, "2", 10_000_000), log) as process:
-        wait_for_a_checkpoint(uri, log, process)
-        second = here(*command(data, runs, "1", 4000))
+        wait_for(lambda: newest_lease(uri), log, process)
+        second = here(*command(data, runs, "1", 4000))  # while the first starts its workers
         assert second.returncode == 2, second.stderr
         assert f"held by process {process.pid} on " in second.stderr
         assert len(second.stderr.strip().splitlines()) == 1
+        wait_for(lambda: stored_checkpoints(uri), log, process)
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert process.wait(60) == 0, log.read_text()[-3000:]
@@ -126,9 +129,19 @@ def test_an_altered_shard_ends_a_run_at_once_with_its_name(tmp_path: Path, here:
     ],
 )
 def test_a_store_that_refuses_or_is_away_is_one_line(
-    s3_env: S3Server, s3_bucket: str, environ: dict[str, str], named: str
+    s3_env: S3Server,
+    s3_bucket: str,
+    environ: dict[str, str],
+    named: str,
+    here: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    answer = doodle_dist("train", "classifier-small", "--local", "--data", f"{s3_bucket}/data", **environ)
+    monkeypatch.setattr(filesystems, "MAX_ATTEMPTS", 1)
+    monkeypatch.setattr(retry, "_process_patience_s", 0.2)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    filesystems.forget_filesystems()
+    answer = here("train", "classifier-small", "--local", "--data", f"{s3_bucket}/data")
     assert answer.returncode == 2
     assert named in answer.stderr
     assert len(answer.stderr.strip().splitlines()) == 1

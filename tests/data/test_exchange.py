@@ -65,7 +65,7 @@ def run_all(plan: Exchange, request: PrepareRequest) -> list[RunNote]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("shards", "run_rows"), [(4, 10_000), (30, 500), (300, 1), (300, 100_000)])
+@pytest.mark.parametrize(("shards", "run_rows"), [(4, 10_000), (30, 500), (100, 1), (300, 100_000)])
 def test_each_drawing_is_in_its_shard_in_its_place_whatever_the_runs(
     raw: Path, tmp_path: Path, shards: int, run_rows: int
 ) -> None:

@@ -362,13 +362,17 @@ def _mutated(draw: st.DrawFn) -> bytes:
     return bytes(data).replace(b"\n", b"")
 
 
+@pytest.fixture(scope="module")
+def agree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all examples: pytest looks through all of its own for another's name."""
+    return tmp_path_factory.mktemp("agree")
+
+
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(lines=st.lists(st.one_of(_LINE, _GOOD, _mutated()), min_size=1, max_size=8))
-def test_the_compiled_parser_and_the_slow_one_agree(
-    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]
-) -> None:
-    path = tmp_path_factory.mktemp("agree") / "cat.ndjson"
+def test_the_compiled_parser_and_the_slow_one_agree(agree: Path, lines: list[bytes]) -> None:
+    path = agree / "cat.ndjson"
     path.write_bytes(b"\n".join(lines))
     chunk = Chunk(str(path), 0, None, "ndjson")
     fast = list(ndjson.read_chunk(chunk, CATEGORIES))

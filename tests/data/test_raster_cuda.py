@@ -29,14 +29,14 @@ def packed(drawings: list[list[tuple[list[int], list[int]]]]) -> tuple[np.ndarra
     return np.frombuffer(b"".join(parts), np.uint8), np.cumsum([0, *map(len, parts)])
 
 
-def scribbles(count: int, seed: int = 0) -> list[list[tuple[list[int], list[int]]]]:
+def scribbles(*drawings: tuple[int, ...], seed: int) -> list[list[tuple[list[int], list[int]]]]:
+    """Random drawings, each given by its strokes' points: few, as the interpreter takes 45 ms a segment and row."""
     rng = np.random.default_rng(seed)
 
-    def stroke() -> tuple[list[int], list[int]]:
-        n = int(rng.integers(1, 7))
+    def stroke(n: int) -> tuple[list[int], list[int]]:
         return rng.integers(0, 256, n).tolist(), rng.integers(0, 256, n).tolist()
 
-    return [[stroke() for _ in range(rng.integers(1, 4))] for _ in range(count)]
+    return [[stroke(n) for n in drawing] for drawing in drawings]
 
 
 CORNERS = [
@@ -48,7 +48,11 @@ CORNERS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("side", "some"), [(28, scribbles(1)), (28, CORNERS[:2]), (20, CORNERS[2:])])
+@pytest.mark.parametrize(
+    ("side", "some"),
+    # Strokes with a bend that cross, steep and flat, to the left and to the right.
+    [(28, scribbles((3, 3), seed=12)), (28, CORNERS[:2]), (20, CORNERS[2:])],
+)
 def test_pictures_are_those_of_the_cpu_within_a_grey_level(
     side: int, some: list[list[tuple[list[int], list[int]]]]
 ) -> None:
@@ -94,7 +98,7 @@ def stream_of(
 def test_a_stream_that_the_device_draws_is_the_cpus(tmp_path: Path) -> None:
     """Changed strokes too: its own pictures above are of strokes as they are."""
     changes = StrokeAugment(rotate_deg=20.0, flip_probability=0.5)
-    plan = stream_of(tmp_path, scribbles(3, seed=4), strokes=changes, side=16)
+    plan = stream_of(tmp_path, scribbles((3,), (2, 2), (2, 1), seed=7), strokes=changes, side=16)
     memory = RowGroupsInMemory([plan])
     theirs = list(rank_batches(plan, memory=memory))
     ours = list(rank_batches(plan, memory=memory, draw=rasteriser_on(DEVICE, plan)))
@@ -111,17 +115,17 @@ def test_a_stream_that_the_device_draws_is_the_cpus(tmp_path: Path) -> None:
 def test_who_cannot_draw_says_so_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = stream_of(tmp_path, scribbles(3))
+    plan = stream_of(tmp_path, CORNERS)
     monkeypatch.setattr("triton.knobs.runtime.interpret", False)
     with pytest.raises(
         NodeError, match=r"data\.rasterize=device: the worker's device is cpu; allowed there: worker"
     ):
         rasteriser_on(torch.device("cpu"), plan)
-    wide = stream_of(tmp_path, scribbles(3), side=64)
+    wide = stream_of(tmp_path, CORNERS, side=64)
     with pytest.raises(NodeError, match=r"side = 64: must be 8\.\.63"):
         rasteriser_on(torch.device("cuda"), wide)
     for other in (
-        stream_of(tmp_path, scribbles(3), rasterize="worker"),
-        stream_of(tmp_path, scribbles(1), kind="pixels"),
+        stream_of(tmp_path, CORNERS, rasterize="worker"),
+        stream_of(tmp_path, CORNERS, kind="pixels"),
     ):
         assert rasteriser_on(torch.device("cpu"), other) is None

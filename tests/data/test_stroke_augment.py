@@ -37,11 +37,14 @@ EVERYTHING = StrokeAugment(
     unfinished_share=0.5,
     flip_probability=0.5,
 )
-COORDINATES = st.integers(0, 255)
-POINTS = st.lists(st.tuples(COORDINATES, COORDINATES), min_size=1, max_size=40)
-DRAWINGS = st.lists(
-    POINTS.map(lambda points: tuple(list(axis) for axis in zip(*points, strict=True))), min_size=1, max_size=9
-)
+# Bytes of 1 to 40 points, x first; an odd one in the middle is both. Points as tuples of integers take Hypothesis
+# longer than what is tested with them. Those of one byte are strokes of one place, once or more often.
+STROKES = st.one_of(
+    st.binary(min_size=1, max_size=80),
+    st.binary(min_size=12, max_size=80),
+    st.builds(lambda place, times: bytes([place]) * times, st.integers(0, 255), st.integers(1, 8)),
+).map(lambda data: (list(data[: (len(data) + 1) // 2]), list(data[len(data) // 2 :])))
+DRAWINGS = st.lists(STROKES, min_size=1, max_size=9)
 SQUARE = [([0, 255, 255, 0, 0], [0, 0, 255, 255, 0])]
 
 

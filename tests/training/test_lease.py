@@ -195,12 +195,12 @@ def test_of_many_that_come_at_once_one_gets_it(run_uri: str, monkeypatch: pytest
     write_atomic, chance = storage.write_atomic, random.Random(1)
 
     def slowly(uri: str, data: bytes) -> None:
-        time.sleep(chance.uniform(0, 0.3))
+        time.sleep(chance.uniform(0, 0.1))
         write_atomic(uri, data)
-        time.sleep(chance.uniform(0, 0.3))
+        time.sleep(chance.uniform(0, 0.1))
 
     monkeypatch.setattr(storage, "write_atomic", slowly)
-    monkeypatch.setattr(lease, "_pause", lambda: time.sleep(0.1))
+    monkeypatch.setattr(lease, "_pause", lambda: time.sleep(0.05))
 
     def contend() -> None:
         start.wait()
