@@ -19,9 +19,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	BIN=$(BIN) DEMO=$(DEMO) sh benchmarks/demo.sh
 
-# The type checker has one core and the tests begin on the other.
+# Types are checked while the tests are collected and begin; what is wrong with them is said again at the end.
 test: lint
-	@$(MAKE) --no-print-directory -j2 types unit
+	@$(MAKE) --no-print-directory -j2 types unit || { $(MAKE) --no-print-directory types; exit 1; }
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,10 +1,10 @@
 """`doodle-dist bench train`: a task's step against the textbook loop, on one core of this machine or on its GPU.
 
 The textbook loop is what a tutorial has: the same nets, losses and batch, eager and in float32 (on a GPU torch's
-default, whose convolutions are in TF32), upsampling and convolution one after the other, weights in torch's own order,
-torch's optimisers as they come, `zero_grad`, `backward`, `step` for each net, an average of the weights parameter by
-parameter, and `.item()` of each loss. It has no metrics, no augmentation, no per-lane random numbers and no clipping,
-all of which our step has. Penalties and the generator's updates come as often as in ours.
+default, whose convolutions are in TF32), upsampling and convolution one after the other, label planes made, weights in
+torch's own order, torch's optimisers as they come, `zero_grad`, `backward`, `step` for each net, an average of the
+weights parameter by parameter, and `.item()` of each loss. It has no metrics, no augmentation, no per-lane random
+numbers and no clipping, all of which our step has. Penalties and the generator's updates come as often as in ours.
 
 Both take steps in turns on the same pictures. What is compared are CPU seconds of this process, so that what else the
 machine does counts little; on a GPU, seconds by the clock of ten steps at a time, which are waited for, and ours

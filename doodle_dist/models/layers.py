@@ -408,7 +408,7 @@ class LabelPlaneConv2d(nn.Conv2d):
         taps = weight.permute(1, 2, 3, 0)[self.channels + y].flatten(1, 2).to(pictures.dtype)  # [B, k k, out]
         # Channels last, as convolutions like it, so that the sum is one product of matrices for each picture.
         places = pictures.permute(0, 2, 3, 1).flatten(1, 2)  # [B, H' W', out]
-        places = torch.baddbmm(places, inside.expand(len(y), -1, -1), taps)
+        places = torch.baddbmm(places, inside.expand(places.shape[0], -1, -1), taps)
         return places.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
     def as_written(self, x: Tensor, y: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """The benches of prepare and of the stream, small: what they report is what was done, by all that they count."""
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import pytest
@@ -37,9 +39,15 @@ def test_prepare_is_timed_on_made_up_drawings_and_never_on_what_is_prepared_alre
     monkeypatch.setattr(prepare, "_CATEGORIES", 3)
     monkeypatch.setattr(prepare, "_PARSED", 300)
     monkeypatch.setattr(prepare, "_PARSE_S", 0.05)
+
     # Threads: it is each one's own CPU seconds that count, and processes would have to start, and parse for as long
     # as the module says.
-    monkeypatch.setattr(prepare, "ProcessPoolExecutor", lambda cores, mp_context: ThreadPoolExecutor(cores))
+    def threads(cores: int, mp_context: BaseContext) -> ThreadPoolExecutor:
+        assert mp_context.get_start_method() == "spawn"
+        pickle.dumps(prepare._parse)  # as a process would be given it
+        return ThreadPoolExecutor(cores)
+
+    monkeypatch.setattr(prepare, "ProcessPoolExecutor", threads)
     write_drawings(tmp_path / "real", {"cat": 60, "dog": 60, "fish": 60})
     prepare.main(2_000, tmp_path / "work", tmp_path / "real", tmp_path / "prepare.json")
     found = prepare.PrepareBench.model_validate_json((tmp_path / "prepare.json").read_text())

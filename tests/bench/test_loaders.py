@@ -31,10 +31,11 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> tuple
 
 @pytest.fixture(scope="module")
 def ranks(laid_out: tuple[Path, dict[str, str]]) -> Iterator[list[Any]]:
-    """One rank for all tests on the Ray that is there: each is a process that starts."""
-    (rank,) = loader_rows._ranks(laid_out[0], 1)
-    yield [rank]
-    ray.kill(rank)
+    """Two ranks for all tests on the Ray that is there: each is a process that starts."""
+    both = loader_rows._ranks(laid_out[0], 2)
+    yield both
+    for rank in both:
+        ray.kill(rank)
 
 
 @needs_ray
@@ -143,7 +144,7 @@ def test_the_stream_is_taken_in_turns_with_bare_pyarrow(
     """In a few turns, and on the Ray that is there."""
     monkeypatch.setattr(loader_rows, "_ranks", lambda _, workers: ranks[:workers])
     monkeypatch.setattr(loader_rows, "TURNS", 4)
-    loader_rows.main("ours-here-in-turns", laid_out[0], 0.05, 1, 0.2)
+    loader_rows.main("ours-here-in-turns", laid_out[0], 0.05, 2, 0.2)
     found = orjson.loads(capsys.readouterr().out.splitlines()[-1])
     assert 0 < found["lowest"] <= found["of_bare"] <= found["highest"]
 

@@ -53,14 +53,16 @@ def test_the_plain_loop_takes_steps_for_ever(tiny: str, dataset: str) -> None:
 def test_both_are_measured_in_turns(
     tiny: str, dataset: str, tmp_path: Path, here: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both in this process, and the training on the Ray that is there: it starts no other for so little."""
+    """Both in this process, the plain loop shorter, and the training on the Ray that is there: it starts no other for
+    so little."""
 
     def run(command: list[str]) -> str:
         if "train" in command:
             answer = here(*command[command.index("train") :])
             assert answer.returncode == 0, answer.stderr
             return answer.stdout
-        *module, preset, data, _ = command
+        *module, preset, data, seconds = command
+        assert float(seconds) == 1.0
         assert module == [sys.executable, "-m", "doodle_dist.bench.process"]
         monkeypatch.setattr(sys, "argv", [str(process.__file__), preset, data, "0.2"])
         with redirect_stdout(io.StringIO()) as said:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -18,7 +17,6 @@ from doodle_dist.data import filesystems, retry, storage
 from doodle_dist.evaluation.audit_check import check_run
 from doodle_dist.run.folder import read_metrics_log
 from doodle_dist.training.checkpoint_store import stored_checkpoints
-from doodle_dist.training.lease import newest_lease
 from tests.cluster.test_train import TINY, Command, running
 from tests.conftest import write_drawings
 from tests.datasets import prepare_here
@@ -33,9 +31,9 @@ def command(dataset: str, runs: str, workers: str, drawings: int) -> list[str]:
     return ["train", "classifier-small", "--workers", workers, *places, *TINY, length]
 
 
-def wait_for(is_there: Callable[[], object], log: Path, process: subprocess.Popen[bytes]) -> None:
+def wait_for_a_checkpoint(uri: str, log: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 150
-    while not is_there():
+    while not stored_checkpoints(uri):
         assert process.poll() is None, log.read_text()[-3000:]
         assert time.monotonic() < deadline, log.read_text()[-3000:]
         time.sleep(0.3)  # a look is several requests
@@ -57,12 +55,11 @@ def test_from_and_to_s3_it_is_stopped_goes_on_and_is_damaged(
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
     with running(command(data, runs, "2", 10_000_000), log) as process:
-        wait_for(lambda: newest_lease(uri), log, process)
-        second = here(*command(data, runs, "1", 4000))  # while the first starts its workers
+        wait_for_a_checkpoint(uri, log, process)
+        second = here(*command(data, runs, "1", 4000))
         assert second.returncode == 2, second.stderr
         assert f"held by process {process.pid} on " in second.stderr
         assert len(second.stderr.strip().splitlines()) == 1
-        wait_for(lambda: stored_checkpoints(uri), log, process)
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert process.wait(60) == 0, log.read_text()[-3000:]

@@ -171,7 +171,7 @@ def test_the_best_are_trained_again_with_seeds_that_the_search_has_not_used(
 def test_trials_that_go_wrong_are_recorded_and_the_search_goes_on(
     local_ray: None, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuner, "_RETRIES", 0)  # of the one that dies, each in a new process
+    monkeypatch.setattr(tuner, "_RETRIES", 1)  # of the one that dies, each in a new process
     experiment, search = search_of(
         dataset, tmp_path, "faults",
         "model.classifier.feature_dim=grid(8, 9, 10, 11, 12)",

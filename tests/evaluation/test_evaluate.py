@@ -472,9 +472,9 @@ def test_two_ray_tasks_find_the_same(
 ) -> None:
     import ray
 
-    # Each task takes all four CPUs: one comes after the other, in the same process. A second one costs seconds.
+    # Each task takes three of the four CPUs: one comes after the other, in the same process. A second costs seconds.
     remote = ray.remote
-    monkeypatch.setattr(ray, "remote", lambda **asked: remote(**asked | {"num_cpus": 4}))
+    monkeypatch.setattr(ray, "remote", lambda **asked: remote(**asked | {"num_cpus": 3}))
     (two,) = evaluate_runs([world.gan], replace(world.request, spread=Spread(workers=2)))
     assert isinstance(two, GanEvaluation)
     for name in ("fid", "kid", "precision", "recall", "density", "coverage"):
