@@ -19,9 +19,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	BIN=$(BIN) DEMO=$(DEMO) sh benchmarks/demo.sh
 
-# Types are checked while the tests are collected and begin; what is wrong with them is said again at the end.
-test: lint
-	@$(MAKE) --no-print-directory -j2 types unit || { $(MAKE) --no-print-directory types; exit 1; }
+test: lint types unit
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -402,9 +402,9 @@ class LabelPlaneConv2d(nn.Conv2d):
         weight = self.weight  # read once: under spectral normalisation each read is a power iteration
         pictures = F.conv2d(x, weight[:, : self.channels], None, self.stride, self.padding)
         height, width = pictures.shape[2:]
-        rows = self._taps_inside(x.shape[2], height, 0, weight)
-        columns = self._taps_inside(x.shape[3], width, 1, weight)
-        inside = torch.kron(rows, columns).to(pictures.dtype)  # [H' W', k k]
+        rows = self._taps_inside(x.shape[2], height, 0, pictures)
+        columns = self._taps_inside(x.shape[3], width, 1, pictures)
+        inside = torch.kron(rows, columns)  # [H' W', k k]
         taps = weight.permute(1, 2, 3, 0)[self.channels + y].flatten(1, 2).to(pictures.dtype)  # [B, k k, out]
         # Channels last, as convolutions like it, so that the sum is one product of matrices for each picture.
         places = pictures.permute(0, 2, 3, 1).flatten(1, 2)  # [B, H' W', out]

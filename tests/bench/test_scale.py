@@ -23,7 +23,7 @@ from doodle_dist.bench.scale import (
 )
 from doodle_dist.bench.scale_here import measure_here
 from doodle_dist.bench.scale_inputs import Asked, Inputs, collect
-from doodle_dist.bench.scale_work import Work, _parameters, count_work
+from doodle_dist.bench.scale_work import Work, count_work
 from doodle_dist.config.load import load_experiment
 from doodle_dist.data import stream_plan, stream_rows
 from doodle_dist.data.order import EpochOrder, lanes_of_rank
@@ -171,7 +171,7 @@ def test_counted_flops_are_three_forwards_of_the_preset_that_says_them() -> None
     work = count_work("classifier-340", 340)
     assert work.parameters == 11_336_468
     assert work.flops_per_drawing == pytest.approx(3 * 1.377e9, rel=0.01)
-    assert _parameters(load_experiment("classifier-340"), 12) < work.parameters
+    assert count_work("classifier-340", 12).parameters < work.parameters
 
 
 @pytest.mark.slow

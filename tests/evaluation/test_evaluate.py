@@ -467,14 +467,7 @@ def test_the_command_prints_json_tables_and_one_line_of_what_is_wrong(
 
 @pytest.mark.cluster
 @pytest.mark.usefixtures("local_ray")
-def test_two_ray_tasks_find_the_same(
-    world: World, found: GanEvaluation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import ray
-
-    # Each task takes three of the four CPUs: one comes after the other, in the same process. A second costs seconds.
-    remote = ray.remote
-    monkeypatch.setattr(ray, "remote", lambda **asked: remote(**asked | {"num_cpus": 3}))
+def test_two_ray_tasks_find_the_same(world: World, found: GanEvaluation) -> None:
     (two,) = evaluate_runs([world.gan], replace(world.request, spread=Spread(workers=2)))
     assert isinstance(two, GanEvaluation)
     for name in ("fid", "kid", "precision", "recall", "density", "coverage"):

@@ -200,7 +200,7 @@ def test_of_many_that_come_at_once_one_gets_it(run_uri: str, monkeypatch: pytest
         time.sleep(chance.uniform(0, 0.1))
 
     monkeypatch.setattr(storage, "write_atomic", slowly)
-    monkeypatch.setattr(lease, "_pause", lambda: time.sleep(0.05))
+    monkeypatch.setattr(lease, "_pause", lambda: time.sleep(0.03))
 
     def contend() -> None:
         start.wait()

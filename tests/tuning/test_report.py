@@ -15,7 +15,6 @@ from PIL import Image
 from doodle_dist.config.load import load_experiment, load_run
 from doodle_dist.config.search import experiment_with
 from doodle_dist.data import locations, storage
-from doodle_dist.tuning import report
 from doodle_dist.tuning.found import found_by, retrain_command
 from doodle_dist.tuning.ledger import SearchRecord
 from doodle_dist.tuning.report import (
@@ -157,14 +156,6 @@ def test_a_report_is_whole_and_needs_no_network(written: dict[str, Written], nam
     assert best_toml(record) in page.text
 
 
-@pytest.fixture
-def drawn(written: dict[str, Written], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report's pictures are there already: for tests of all that is around them."""
-    pictures = {path.name: path.read_bytes() for path in written["asha"].folder.glob("*.png")}
-    monkeypatch.setattr(report, "draw_pictures", lambda *_: dict(pictures))
-
-
-@pytest.mark.usefixtures("drawn")
 def test_what_comes_from_data_is_never_markup(tmp_path: Path) -> None:
     record = asha(uri="/runs/<script>alert(1)</script>")
     for trial in record.trials.values():
@@ -232,7 +223,6 @@ def test_the_command_trains_with_seeds_that_the_search_has_not_used() -> None:
     assert "in 42 43 44;" in retrain_command(record)
 
 
-@pytest.mark.usefixtures("drawn")
 def test_a_report_goes_into_an_object_store(s3_bucket: str) -> None:
     record = asha(16)
     write_report(record, locations.join(s3_bucket, "search"))
