@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from doodle_dist.data import locations, storage, storage_errors
+from doodle_dist.data import locations, storage
 from doodle_dist.data.records import BATCH_ROWS, Chunk, Kind, Source
 
 BLOCK_BYTES = 16 << 20  # about 35,000 drawings of simplified ndjson
+_GZIP_READ_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20  # a longer "line" is another kind of file; it is rejected without being kept
 
 # --- files of bytes --------------------------------------------------------------------------------------
@@ -30,14 +31,17 @@ class ByteBlock(NamedTuple):
 
 def byte_blocks(chunk: Chunk, block_bytes: int = BLOCK_BYTES) -> Iterator[ByteBlock]:
     """A whole file in blocks, decompressed if its name ends with ``.gz``. Errors as in ``line_blocks``."""
-    with storage.open_input(chunk.uri) as source:
+    with storage.PatientFile(chunk.uri) as source:
         if locations.is_gzip(chunk.uri):
-            with gzip.GzipFile(fileobj=source) as unzipped:
+            # GzipFile asks for 8 KB at a time, each of them a request to an object store.
+            with (
+                io.BufferedReader(source, _GZIP_READ_BYTES) as buffer,
+                gzip.GzipFile(fileobj=buffer) as unzipped,
+            ):
                 yield from _gzip_bytes(chunk, unzipped, block_bytes)
             return
         while True:
-            with storage_errors.errors_about(chunk.uri):
-                piece = source.read(block_bytes)
+            piece = source.read(block_bytes)
             yield ByteBlock(piece, not piece)
             if not piece:
                 return
@@ -47,16 +51,15 @@ def _gzip_bytes(chunk: Chunk, source: gzip.GzipFile, block_bytes: int) -> Iterat
     first = True
     while True:
         problem = None
-        with storage_errors.errors_about(chunk.uri):
-            try:
-                # read1 gives what was decompressed before the damage, where read would raise instead.
-                piece = source.read1(block_bytes)
-            except EOFError:
-                piece, problem = b"", "the gzip file is cut off here"
-            except (gzip.BadGzipFile, zlib.error) as error:
-                if first:
-                    raise ValueError(f"{locations.public(chunk.uri)} is not a gzip file ({error})") from error
-                piece, problem = b"", f"the gzip file is damaged from here on ({error})"
+        try:
+            # read1 gives what was decompressed before the damage, where read would raise instead.
+            piece = source.read1(block_bytes)
+        except EOFError:
+            piece, problem = b"", "the gzip file is cut off here"
+        except (gzip.BadGzipFile, zlib.error) as error:
+            if first:
+                raise ValueError(f"{locations.public(chunk.uri)} is not a gzip file ({error})") from error
+            piece, problem = b"", f"the gzip file is damaged from here on ({error})"
         first = False
         yield ByteBlock(piece, not piece, problem)
         if not piece:
@@ -76,12 +79,11 @@ def fixed_rows_of(
     if locations.is_gzip(chunk.uri):
         yield from _gzip_rows(chunk, offset + first * width, width, first, last, step)
         return
-    with storage.open_input(chunk.uri) as source:
+    with storage.PatientFile(chunk.uri) as source:
+        source.seek(offset + first * width)
         for row in range(first, last, step):
             n = min(step, last - row)
-            with storage_errors.errors_about(chunk.uri):
-                source.seek(offset + row * width)
-                data = source.read(n * width)
+            data = source.read(n * width)
             if len(data) != n * width:
                 raise ValueError(f"{name} was cut short while it was read")
             yield row, np.frombuffer(data, np.uint8).reshape(n, width)
@@ -142,23 +144,22 @@ def line_blocks(chunk: Chunk, block_bytes: int = BLOCK_BYTES) -> Iterator[LineBl
     if locations.is_gzip(chunk.uri):
         yield from _gzip_lines(chunk, block_bytes)
         return
-    with storage.open_input(chunk.uri) as source:
+    with storage.PatientFile(chunk.uri) as source:
         yield from _plain_lines(chunk, source, block_bytes)
 
 
-def _plain_lines(chunk: Chunk, source: pa.NativeFile, block_bytes: int) -> Iterator[LineBlock]:
+def _plain_lines(chunk: Chunk, source: storage.PatientFile, block_bytes: int) -> Iterator[LineBlock]:
     rest, offset = b"", chunk.start  # offset: where ``rest`` lies in the file
-    with storage_errors.errors_about(chunk.uri):
-        if chunk.start:
-            # The line that begins before the start is the previous chunk's.
-            offset -= 1
-            source.seek(offset)
-            while (newline := rest.find(b"\n")) < 0:
-                offset += len(rest)
-                rest = source.read(1 << 16)
-                if not rest:
-                    return
-            rest, offset = rest[newline + 1 :], offset + newline + 1
+    if chunk.start:
+        # The line that begins before the start is the previous chunk's.
+        offset -= 1
+        source.seek(offset)
+        while (newline := rest.find(b"\n")) < 0:
+            offset += len(rest)
+            rest = source.read(1 << 16)
+            if not rest:
+                return
+        rest, offset = rest[newline + 1 :], offset + newline + 1
     ended = False
     begins = offset  # where the first line of ``rest`` does, of which the middle may be left out
     while chunk.end is None or begins < chunk.end:
@@ -183,8 +184,7 @@ def _plain_lines(chunk: Chunk, source: pa.NativeFile, block_bytes: int) -> Itera
         if chunk.end is not None:
             # Near the end, read little more than the line that crosses it: twice it at most.
             wanted = min(wanted, abs(chunk.end - offset - len(rest)) + (1 << 16))
-        with storage_errors.errors_about(chunk.uri):
-            piece = source.read(wanted)
+        piece = source.read(wanted)
         rest += piece
         ended = not piece
 

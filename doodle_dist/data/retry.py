@@ -1,6 +1,6 @@
 """Trying again where a store was busy or away for a moment: exponential back-off with jitter, up to a deadline.
 
-What is tried again: time-outs, dropped and refused connections, 500s, 503 SlowDown. What is not: a refused key, a
+What is tried again: time-outs, dropped and refused connections, 500s, 503 SlowDown, 429. What is not: a refused key, a
 missing file or bucket, a full disk; those would come again. The libraries below try three times themselves, in a
 few seconds; this is the layer that outlasts a restart of the store.
 """
@@ -23,12 +23,14 @@ _process_patience_s = COMMAND_PATIENCE_S
 _patience_s: ContextVar[float | None] = ContextVar("patience_s", default=None)
 
 _TRANSIENT = re.compile(
-    r"slow_?down|reduce your request rate|internal_?(failure|error)|service_?unavailable|network_connection"
+    r"slow_?down|reduce your request rate|too_?many_?requests|throttl|internal_?(failure|error)"
+    r"|service[_ ]?unavailable|network_connection"
     r"|request_?time_?out|timed? ?out|connect(ion)? ?(was |has been )?(refused|reset|aborted|closed)"
     r"|(couldn't|could not|cannot) connect|broken pipe|server ?disconnected|incomplete ?read|curlcode"
-    r"|\((http status )?50[0234]\)|status(:| code)? ?50[0234]",
+    r"|\((http status )?(429|50[0234])\)|status(:| code)? ?(429|50[0234])",
     re.IGNORECASE,
 )
+_STATUS = (429, 500, 502, 503, 504)  # of a web server's answer, where an error has it as a number
 
 
 def be_patient(seconds: float) -> None:
@@ -52,6 +54,8 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, (FileNotFoundError, PermissionError, FileExistsError)):
         return False
     if isinstance(error, (ConnectionError, TimeoutError)):
+        return True
+    if getattr(error, "status", None) in _STATUS:
         return True
     return bool(_TRANSIENT.search(f"{type(error).__name__} {error}"))
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fnmatch
 import hashlib
+import io
 import os
 import shutil
 import uuid
@@ -88,6 +89,63 @@ def open_input(uri: str) -> pa.NativeFile:
 
             return pa.PythonFile(fsspec_filesystem(uri)[0].open(path), mode="r")
         return fs.open_input_file(path)
+
+
+class PatientFile(io.RawIOBase):
+    """A file open for reading, each of whose reads is tried again at the place where it failed.
+
+    ``read(n)`` gives n bytes, fewer only at the end. Raises StorageError.
+    """
+
+    def __init__(self, uri: str) -> None:
+        super().__init__()
+        self._uri, self._at = uri, 0
+        self._file: pa.NativeFile | None = open_input(uri)
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    @patiently
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place, counted from the file's beginning."""
+        assert whence == os.SEEK_SET
+        if place != self._at:  # a pipe has no places to go to
+            with errors_about(self._uri), self._open() as file:
+                file.seek(place)
+                self._at = place
+        return self._at
+
+    @patiently
+    def read(self, size: int = -1) -> bytes:
+        with errors_about(self._uri), self._open() as file:
+            data = bytes(file.read(None if size < 0 else size))
+        self._at += len(data)
+        return data
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[pa.NativeFile]:
+        """The file at its place; opened anew where something has failed."""
+        if self._file is None:
+            self._file = open_input(self._uri)
+            self._file.seek(self._at)
+        try:
+            yield self._file
+        except Exception:
+            self._file = None
+            raise
+
+    def close(self) -> None:
+        if self._file is not None and not self.closed:
+            self._file.close()
+        super().close()
 
 
 @patiently

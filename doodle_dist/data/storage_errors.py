@@ -38,8 +38,7 @@ def explain(uri: str, error: BaseException) -> StorageError:
     """The one readable line for what a filesystem raised while it worked on ``uri``."""
     if isinstance(error, StorageError):
         return error
-    if type(error) is FileNotFoundError and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # fsspec calls a web server that cannot be reached "not found"
+    error = _unwrapped(error)
     kind, path = split_uri(uri)
     where = public(uri)
     text = f"{type(error).__name__} {error}".lower()
@@ -76,6 +75,22 @@ def explain(uri: str, error: BaseException) -> StorageError:
     if kind != "file" and (isinstance(error, TimeoutError) or any(sign in text for sign in _UNREACHABLE)):
         return StorageError(f"{where}: {store} is unreachable")
     return StorageError(f"{where}: {' '.join(str(error).split()) or type(error).__name__}")
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """What happened, where fsspec calls a web server that refuses or cannot be reached "not found"."""
+    is_wrapped = type(error) is FileNotFoundError and isinstance(error.__cause__, Exception)
+    return error.__cause__ or error if is_wrapped else error
+
+
+# How the libraries tell what a store answered, or that it did not.
+_ANSWER = re.compile(r"aws error|google::cloud|http status|curlcode", re.IGNORECASE)
+
+
+def is_of_content(error: BaseException) -> bool:
+    """Whether what a file's reader raised is about the bytes that it was given, and not about getting them."""
+    is_of_system = getattr(error, "errno", None) is not None
+    return not (is_of_system or is_transient(error) or _ANSWER.search(str(error)))
 
 
 def _store_name(kind: str, uri: str) -> str:
@@ -115,7 +130,7 @@ def patiently(operation: Callable[_P, _T]) -> Callable[_P, _T]:
 
 def _may_pass(error: Exception) -> bool:
     """Whether a StorageError is about something that passes."""
-    return isinstance(error, StorageError) and is_transient(error.__cause__ or error)
+    return isinstance(error, StorageError) and is_transient(_unwrapped(error.__cause__ or error))
 
 
 def _is_client_error(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ WINDOW_DRAWINGS = 131_072
 # cores keep the cores busy meanwhile; with one a core each would wait for the loop half of its time.
 TASK_CPUS = 0.5
 
-# So many drawings of the first window are read before all others, at most: in a twentieth of a second, and enough for
+# So many drawings are read of the first window before all others, at most: in a twentieth of a second, and enough for
 # a training step of any size while what reads the others starts.
 HEAD_DRAWINGS = 16_384
 
@@ -37,7 +37,7 @@ class StreamPlan:
     """Everything that fixes a stream's order, small enough to travel with every task.
 
     ``labels`` maps a label of the dataset to the label of the stream, or to -1 where the category is not
-    wanted; None means all, unchanged. ``group_rows`` counts wanted rows only.
+    wanted; None means all, unchanged. ``group_rows`` counts wanted rows only, ``rows_read`` all of the split.
     """
 
     uri: str
@@ -48,6 +48,7 @@ class StreamPlan:
     group_shard: tuple[int, ...]
     group_index: tuple[int, ...]
     group_rows: tuple[int, ...]
+    rows_read: int
     labels: tuple[int, ...] | None
     seed: int
     lanes: int
@@ -94,9 +95,23 @@ class StreamPlan:
         return bytes_of_drawing(is_strokes=is_strokes, rasterize=self.rasterize, pixels=self.pixels)
 
     @property
+    def drawings_in_window_bytes(self) -> int:
+        """How many drawings to hand on at once, by the bytes that are read for them: fewer where few are wanted."""
+        return self._of_read(self.window_bytes // self.bytes_of_drawing)
+
+    @property
     def window_drawings(self) -> int:
         """The most drawings of a window, where they are no more than a step."""
-        return min(WINDOW_DRAWINGS, self.window_bytes // self.bytes_of_drawing)
+        return min(self._of_read(WINDOW_DRAWINGS), self.drawings_in_window_bytes)
+
+    @property
+    def head_drawings(self) -> int:
+        """The most drawings of what is read before all others."""
+        return self._of_read(HEAD_DRAWINGS)
+
+    def _of_read(self, drawings: int) -> int:
+        """How many are wanted among so many that are read."""
+        return max(1, drawings * self.rows // max(1, self.rows_read))
 
 
 # A window that was asked for late belongs to the epoch before.
@@ -156,6 +171,7 @@ def plan_stream(
         group_shard=tuple(s for s, shard in enumerate(info.shards) for _ in shard.row_groups),
         group_index=tuple(g for shard in info.shards for g in range(len(shard.row_groups))),
         group_rows=tuple(int(n) for n in group_rows),
+        rows_read=info.rows,
         labels=labels,
         seed=seed,
         lanes=lanes,
@@ -180,6 +196,13 @@ class Window:
     epoch: int
     first: int
     stop: int
+
+
+def lane_spans(order: EpochOrder, lanes: range, window: Window) -> list[tuple[int, int]]:
+    """Positions [start, stop) of an epoch that each lane gives to a window's steps."""
+    return [
+        (order.lane_rows(lane, window.first)[0], order.lane_rows(lane, window.stop - 1)[1]) for lane in lanes
+    ]
 
 
 def windows(
@@ -213,7 +236,7 @@ def head_of(
     window = next(coming, None)
     if window is None:
         return [], coming
-    steps = max(1, HEAD_DRAWINGS // (rank_lanes * plan.order(window.epoch).rows_per_lane_step))
+    steps = max(1, plan.head_drawings // (rank_lanes * plan.order(window.epoch).rows_per_lane_step))
     cut = min(window.first + steps, window.stop)
     rest = [Window(window.epoch, cut, window.stop)] if cut < window.stop else []
     return [Window(window.epoch, window.first, cut)], chain(rest, coming)

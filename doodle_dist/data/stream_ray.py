@@ -17,7 +17,7 @@ import pyarrow as pa
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.room import RoomIsKnown
 from doodle_dist.data.stream_pictures import rasterized
-from doodle_dist.data.stream_plan import StreamPlan, Window, head_of
+from doodle_dist.data.stream_plan import StreamPlan, Window, head_of, lane_spans
 from doodle_dist.data.stream_rows import read_window
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ def _pipeline(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: 
         num_cpus=plan.task_cpus,
         concurrency=None if plan.task_cpus else 2,
     )
-    # A window stays one block, and Ray Data reckons with its size when it asks how many tasks the buffer holds.
+    # A window of usual drawings stays one block, and Ray Data reckons with its size when it asks how many tasks the
+    # buffer holds. What is half as large again Ray Data cuts: ``_whole``.
     longest = max(len(lanes) * plan.order(0).rows_per_lane_step, plan.window_drawings) * _windows_as_one(plan)
     dataset.context.target_max_block_size = round(1.2 * longest * plan.bytes_of_drawing)
     options = dataset.context.execution_options
@@ -103,8 +104,7 @@ def _windows_as_one(plan: StreamPlan) -> int:
     Some 25 ms of what a window costs Ray Data don't depend on how much it holds. From an object store they stay as they
     are, since there it is worth more that several tasks wait for its answers at once.
     """
-    drawings = plan.window_bytes // plan.bytes_of_drawing
-    return 1 if "://" in plan.uri else max(1, drawings // max(1, plan.window_drawings))
+    return 1 if "://" in plan.uri else max(1, plan.drawings_in_window_bytes // plan.window_drawings)
 
 
 def _joined(coming: Iterator[Window], most: int) -> Iterator[Window]:
@@ -129,6 +129,15 @@ def _blocks(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: in
         )
 
 
+def _whole(rows: int, first: pa.Table, blocks: Iterator[pa.Table]) -> pa.Table:
+    """A window's table, of so many rows: its first block, and as many of the following as it was cut into."""
+    parts, held = [first], len(first)
+    while held < rows:
+        parts.append(next(blocks))
+        held += len(parts[-1])
+    return pa.concat_tables(parts).combine_chunks()
+
+
 def windows_read(
     plan: StreamPlan, lanes: range, coming: Iterator[Window], buffer_bytes: int, readers: ThreadPoolExecutor
 ) -> Iterator[tuple[Window, pa.Table]]:
@@ -151,7 +160,9 @@ def windows_read(
         for number, window in enumerate(todo):
             _hungry.set()
             block = next(blocks) if number else first.result()
+            spans = lane_spans(plan.order(window.epoch), lanes, window)
+            table = _whole(sum(stop - start for start, stop in spans), block, blocks)
             _hungry.clear()
             if number == max(len(todo) - WINDOWS_LEFT, 0):
                 following = started()
-            yield window, block.combine_chunks()
+            yield window, table

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from doodle_dist.data import locations, storage
-from doodle_dist.data.retry import is_transient, persistently
-from doodle_dist.data.storage_errors import DamagedError, StorageError, explain
-from doodle_dist.data.stream_plan import StreamPlan, Window
+from doodle_dist.data.retry import persistently
+from doodle_dist.data.storage_errors import DamagedError, StorageError, explain, is_of_content
+from doodle_dist.data.stream_plan import StreamPlan, Window, lane_spans
 
 
 class ShardReader:
@@ -33,9 +33,11 @@ class ShardReader:
                 raise DamagedError(f"{error}, and the dataset's manifest names it") from error
             raise
         except (OSError, pa.ArrowException) as error:
-            if is_transient(error):
-                raise explain(uri, error) from error
-            raise DamagedError(f"{uri} is damaged, `doodle-dist data verify` says more: {error}") from error
+            if is_of_content(error):
+                raise DamagedError(
+                    f"{uri} is damaged, `doodle-dist data verify` says more: {error}"
+                ) from error
+            raise explain(uri, error) from error
 
     def _read(self, uri: str, group: int, columns: list[str]) -> pa.Table:
         try:
@@ -123,11 +125,7 @@ def read_window(plan: StreamPlan, lanes: range, window: Window, reader: RowGroup
     """The drawings of a rank's lanes in a window, step by step, lane by lane: key_id, label, what is
     stored of them, strokes or pixels, and the plan's extra columns."""
     order = plan.order(window.epoch)
-    pieces = []
-    for lane in lanes:
-        start, _ = order.lane_rows(lane, window.first)
-        _, stop = order.lane_rows(lane, window.stop - 1)
-        pieces.append(list(order.pieces(start, stop)))
+    pieces = [list(order.pieces(start, stop)) for start, stop in lane_spans(order, lanes, window)]
     # Row groups are numbered file by file: in their order, a file is opened once.
     tables: dict[int, tuple[int, pa.Table]] = {}  # row group -> where its rows begin, its rows
     held = 0

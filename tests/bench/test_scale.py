@@ -120,7 +120,20 @@ def test_row_groups_read_are_those_that_the_planner_plans(ranks: int, global_bat
     groups = (2048,) * (drawings // 2048)
     order = EpochOrder(groups, 0, 0, lanes, global_batch)
     plan = StreamPlan(
-        "", "strokes", 28, 1, (), (), (), groups, None, 0, lanes, global_batch, stream_plan.WINDOW_BYTES
+        "",
+        "strokes",
+        28,
+        1,
+        (),
+        (),
+        (),
+        groups,
+        drawings,
+        None,
+        0,
+        lanes,
+        global_batch,
+        stream_plan.WINDOW_BYTES,
     )
     read = blocks = 0
     for rank in range(ranks):

@@ -32,6 +32,7 @@ def plan_of(chance: random.Random) -> StreamPlan:
         group_shard=(0,) * len(groups),
         group_index=tuple(range(len(groups))),
         group_rows=tuple(groups),
+        rows_read=sum(groups),
         labels=None,
         seed=chance.randrange(1 << 30),
         lanes=lanes,

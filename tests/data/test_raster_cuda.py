@@ -90,6 +90,7 @@ def stream_of(
     (folder / "part.parquet").write_bytes(parquet(table, len(drawings)))
     fixed = {"uri": str(folder), "kind": "strokes", "side": 20, "channels": 1, "shards": ("part.parquet",)}
     groups = {"group_shard": (0,), "group_index": (0,), "group_rows": (len(drawings),), "labels": None}
+    groups["rows_read"] = len(drawings)
     order = {"seed": 3, "lanes": 1, "global_batch": 2, "window_bytes": 1 << 20, "rasterize": "device"}
     return StreamPlan(**(fixed | groups | order | options))
 

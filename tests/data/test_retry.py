@@ -1,13 +1,22 @@
 """What is tried again, for how long, and what never is."""
 
 import errno
+import gzip
 import http.server
+import io
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from doodle_dist.data import filesystems, retry, storage
+from doodle_dist.data import blocks, filesystems, retry, storage
+from doodle_dist.data.blocks import byte_blocks, line_blocks
+from doodle_dist.data.records import Chunk
 from doodle_dist.data.retry import is_transient, patience, persistently
 from doodle_dist.data.storage_errors import StorageError
 
@@ -19,6 +28,8 @@ PASSES = [
     OSError("AWS Error UNKNOWN (HTTP status 503) during HeadObject operation: No response body."),
     OSError("AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 7, Couldn't connect"),
     OSError("An error occurred (500) when calling the PutObject operation: Internal Server Error"),
+    OSError("AWS Error UNKNOWN (HTTP status 429) during GetObject operation: No response body."),
+    OSError("AWS Error UNKNOWN during GetObject operation: Unable to parse ExceptionName: TooManyRequests"),
 ]
 STAYS = [
     OSError("AWS Error ACCESS_DENIED during PutObject operation: Access Denied."),
@@ -109,18 +120,27 @@ class _Busy(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
+@contextmanager
+def _served(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server on loopback: its address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 @pytest.fixture
 def busy_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Busy]]:
     handler = type("Handler", (_Busy,), {"busy": 4, "requests": 0})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_address[1]}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "doodle")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-never-printed")
-    filesystems.forget_filesystems()
-    yield handler
-    server.shutdown()
-    server.server_close()
+    with _served(handler) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "doodle")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-never-printed")
+        filesystems.forget_filesystems()
+        yield handler
     filesystems.forget_filesystems()
 
 
@@ -131,3 +151,82 @@ def test_a_busy_store_is_asked_again_and_one_that_refuses_is_not(busy_server: ty
     assert "a-secret-never-printed" not in str(error.value)
     # Four busy answers are more than the library's own three attempts; then one refusal ends it.
     assert busy_server.requests == 5
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_busy_web_server_is_asked_again(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.01)
+    busy = [code] * 3  # each look at the file's length, and each read
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self._answer(b"")
+
+        def do_GET(self) -> None:
+            self._answer(b"drawings")
+
+        def _answer(self, body: bytes) -> None:
+            self.send_response(busy.pop() if busy else 200)
+            self.send_header("Content-Length", "8")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with _served(Handler) as address, patience(20.0):
+        assert storage.read_bytes(f"{address}/cat.ndjson") == b"drawings"
+    assert not busy
+
+
+def test_a_web_server_that_refuses_connections_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.01)
+    pauses: list[float] = []
+    monkeypatch.setattr(retry.time, "sleep", pauses.append)
+    with patience(0.2), pytest.raises(StorageError, match="unreachable"):
+        storage.size("http://127.0.0.1:9/cat.ndjson")
+    assert pauses
+
+
+@pytest.mark.parametrize("name", ["cat.ndjson", "cat.ndjson.gz"])
+def test_a_source_whose_store_is_busy_meanwhile_is_read_on_where_it_was(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(blocks, "_GZIP_READ_BYTES", 1000)
+    data = b"".join(b"line %d %d\n" % (k, k**5) for k in range(2000))
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    failed = []
+
+    class Busy(io.FileIO):
+        def readinto(self, buffer: Any) -> int:
+            if self.tell() > 2000 and len(failed) < 5:
+                failed.append(self.tell())
+                raise OSError("AWS Error SLOW_DOWN during GetObject operation: Please reduce your request rate.")
+            return super().readinto(buffer) or 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            buffer = bytearray(1 << 20 if size is None or size < 0 else size)
+            return bytes(buffer[: self.readinto(buffer)])
+
+    monkeypatch.setattr(storage, "open_input", lambda uri: pa.PythonFile(Busy(uri), mode="r"))
+    chunk = Chunk(str(path), 0, None, "ndjson")
+    assert b"".join(block.data for block in line_blocks(chunk, block_bytes=1500)) == data
+    assert len(failed) == 5
+
+
+def test_a_gzip_file_is_asked_for_in_large_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a request to an object store."""
+    data = np.random.default_rng(0).bytes(3 << 20)
+    path = tmp_path / "cat.bin.gz"
+    path.write_bytes(gzip.compress(data))
+    asked = []
+    read = storage.PatientFile.read
+
+    def counted(file: storage.PatientFile, size: int = -1) -> bytes:
+        asked.append(size)
+        return read(file, size)
+
+    monkeypatch.setattr(storage.PatientFile, "read", counted)
+    assert b"".join(block.data for block in byte_blocks(Chunk(str(path), 0, None, "binary"))) == data
+    assert len(asked) <= 4

@@ -6,6 +6,7 @@ import socket
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from doodle_dist.data import filesystems, storage, storage_errors
@@ -58,6 +59,25 @@ def test_a_number_in_a_name_is_no_refusal(text: str, is_key: bool) -> None:
     said = str(storage_errors.explain("s3://b/runs/exp-403/lease", OSError(text)))
     assert said.endswith("refused the key (AWS_ACCESS_KEY_ID)") == is_key
     assert said.endswith("is unreachable") != is_key
+
+
+@pytest.mark.parametrize(
+    ("error", "is_damage"),
+    [
+        (OSError("Couldn't deserialize thrift: TProtocolException: Invalid data"), True),
+        (OSError("could not verify page integrity, CRC checksum verification failed for page_ordinal 0"), True),
+        (pa.ArrowInvalid("Parquet magic bytes not found in footer"), True),
+        (OSError("When reading information for key: AWS Error ACCESS_DENIED during GetObject operation"), False),
+        (OSError("AWS Error UNKNOWN (HTTP status 400) during GetObject operation: ExpiredToken"), False),
+        (OSError("AWS Error UNKNOWN (HTTP status 429) during GetObject operation: No response body"), False),
+        (OSError("google::cloud::Status(PERMISSION_DENIED: no)"), False),
+        (OSError(errno.EIO, "Input/output error"), False),
+        (OSError(errno.ESTALE, "Stale file handle"), False),
+    ],
+)
+def test_only_what_is_in_a_file_is_damage(error: Exception, is_damage: bool) -> None:
+    """What is damaged ends a run for good; what a store or a disk answers may be otherwise at the next start."""
+    assert storage_errors.is_of_content(error) == is_damage
 
 
 def test_missing_bucket(s3_env: object) -> None:

@@ -22,7 +22,7 @@ from doodle_dist.data.shards import PrepareRequest, prepare
 from doodle_dist.data.sources import categories_of, find_sources
 from doodle_dist.data.storage_errors import DamagedError
 from doodle_dist.data.stream import Batch, SilentStreamError, rank_batches
-from doodle_dist.data.stream_plan import plan_stream, windows
+from doodle_dist.data.stream_plan import StreamPlan, Window, plan_stream, windows
 from doodle_dist.data.stroke_augment import StrokeAugment
 from doodle_dist.training import worker
 from doodle_dist.training.plan import training_plan
@@ -208,6 +208,26 @@ def test_whoever_reads_the_batches_are_the_same(dataset: str, monkeypatch: pytes
     assert joined([list(rank_batches(plan, epochs=2))]) == expected
     ranks = [list(rank_batches(plan, rank=r, world_size=2, consumed=192, epochs=2)) for r in range(2)]
     assert joined(ranks) == expected[3:]
+
+
+def test_windows_of_drawings_with_many_points_which_ray_data_cuts_are_whole(
+    dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = joined([list(rank_batches(train_plan(dataset, read="worker"), epochs=2))])
+    blocks, cut = stream_ray._blocks, []
+
+    def counted(plan: StreamPlan, lanes: range, todo: list[Window], buffer_bytes: int) -> Iterator[pa.Table]:
+        tables = list(blocks(plan, lanes, todo, buffer_bytes))
+        cut.append(len(tables) / len(todo))
+        yield from tables
+
+    monkeypatch.setattr(stream_ray, "_blocks", counted)
+    monkeypatch.setattr(StreamPlan, "bytes_of_drawing", 8)  # of some 40, against which Ray Data holds a block
+    plan = train_plan(dataset, window_bytes=200 * 8)
+    assert joined([list(rank_batches(plan, epochs=2))]) == expected
+    assert max(cut) > 1, "blocks a window"
+    ranks = [list(rank_batches(plan, rank=r, world_size=3, epochs=2)) for r in range(3)]
+    assert joined(ranks) == expected
 
 
 def test_a_stream_that_is_dropped_is_not_waited_for(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,11 @@
 """The plan of a stream: what it refuses, and that its windows cover the epochs."""
 
+from pathlib import Path
+
 import pytest
 
 from doodle_dist.data.manifest import load_manifest
-from doodle_dist.data.stream_plan import plan_stream, windows
+from doodle_dist.data.stream_plan import head_of, lane_spans, plan_stream, windows
 from doodle_dist.data.stroke_augment import StrokeAugment
 from tests.datasets import prepare_here, train_plan
 
@@ -40,3 +42,25 @@ def test_windows_end_with_the_step_of_the_last_drawing_that_is_wanted(dataset: s
     assert found(128) == [(epoch, k) for epoch in (0, 1) for k in range(2)]
     assert found(129) == [(epoch, k) for epoch in (0, 1) for k in range(3)]
     assert found(10 * plan.rows) == [(epoch, k) for epoch in (0, 1) for k in range(steps)]
+
+
+def test_of_few_categories_no_more_is_read_for_a_window_than_of_all(tmp_path: Path) -> None:
+    """Else a window of two categories of 340 would be read for minutes before its first drawing."""
+    dataset = prepare_here(tmp_path, {"cat": 90, "dog": 12_000})
+    manifest = load_manifest(dataset)
+
+    def longest(*categories: str) -> int:
+        """The most row groups that one rank reads for a window, or for what comes before it."""
+        plan = plan_stream(
+            manifest, dataset, "train", categories=categories, global_batch=8, lanes=2, window_bytes=1280 * 128
+        )
+        order = plan.order(0)
+        head, rest = head_of(plan, 2, windows(plan, 2, 0, 0, 1))
+        return max(
+            len({p.group for span in lane_spans(order, range(2), w) for p in order.pieces(*span)})
+            for w in [*head, *rest]
+        )
+
+    # A step of eight cats lies in some 8 row groups more or less.
+    assert longest("cat") <= longest() + 8
+    assert longest() <= 14

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from doodle_dist.data import stream_ray
-from doodle_dist.data.stream_plan import Window
+from doodle_dist.data.stream_plan import StreamPlan, Window
 
 
 class AtOnce:
@@ -37,7 +37,10 @@ def test_pipelines_are_short_and_the_next_one_starts_before_one_ends(
     monkeypatch.setattr(stream_ray, "WINDOWS_LEFT", 2)
     monkeypatch.setattr(stream_ray, "_windows_as_one", lambda plan: 1)
     coming = (Window(0, k, k + 1) for k in range(count))
-    for window, table in stream_ray.windows_read(None, range(1), coming, 0, AtOnce()):  # type: ignore[arg-type]
+    plan = StreamPlan(
+        "nowhere", "strokes", 28, 1, (), (), (), (64,), 64, None, 0, lanes=1, global_batch=1, window_bytes=128
+    )
+    for window, table in stream_ray.windows_read(plan, range(1), coming, 0, AtOnce()):  # type: ignore[arg-type]
         assert table["id"].to_pylist() == [window.first]
         happened.append(("got", window.first))
     assert [at for what, at in happened if what == "got"] == list(range(count))
