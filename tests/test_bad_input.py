@@ -6,7 +6,9 @@ under way. Each command runs in this process, on one Ray for all. The readers' a
 have the finer cases; kills and other processes are in tests/cluster.
 """
 
+import gzip
 import json
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -131,7 +133,7 @@ def test_bad_records_are_listed_and_all_good_ones_are_there(prepare: Command, tm
     dot = changed(lines[0], key_id="5000", drawing=[[[7], [9]]])  # a point is a legal stroke
     bad = [spoil(changed(lines[k])) for k, (_, spoil) in enumerate(BAD_RECORDS)]
     file.write_bytes(b"\n".join([*lines, dot, *bad]))
-    answer = prepare("--max-rejects", "0.2", "--split", "100,0,0")
+    answer = prepare("--max-rejects", "1", "--split", "100,0,0")
     assert answer.code == 0
     assert "101 drawings" in answer.out
     assert "10 bad records" in answer.out
@@ -163,16 +165,53 @@ def test_lines_are_counted_over_the_blocks_of_a_chunk(
     assert [line for _, line, _ in rejects(tmp_path / "data")] == [21, 51, 61]
 
 
+@pytest.mark.parametrize("name", ["cat.ndjson", "cat.ndjson.gz"])
+def test_a_file_that_is_cut_off_is_refused_however_few_bad_records_that_makes(
+    prepare: Command, tmp_path: Path, name: str
+) -> None:
+    write_drawings(tmp_path / "raw", {"cat": 3000})
+    file = tmp_path / "raw" / "cat.ndjson"
+    whole = file.read_bytes()
+    file.unlink()
+    packed = gzip.compress(whole) if name.endswith("gz") else whole
+    (tmp_path / "raw" / name).write_bytes(packed[: len(packed) // 2 + 9])
+    answer = prepare()
+    assert answer.code == 1
+    assert re.search(rf"{name}:1\d\d\d: the .*: what came after is missing; get the file again", answer.line)
+    assert not (tmp_path / "data" / "manifest.json").exists()
+    assert prepare("--max-rejects", "1").code == 0
+    assert len(rejects(tmp_path / "data")) == 1
+
+
 def test_a_binary_file_cut_in_the_middle_keeps_what_is_whole(prepare: Command, tmp_path: Path) -> None:
     drawings = [struct.pack("<Q2sbI", k, b"US", 1, 0) + pack_strokes([[[1, 9], [2, 8]]]) for k in range(40)]
     data = b"".join(drawings)
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "cat.bin").write_bytes(data[: len(data) // 2 + 5])
     answer = prepare("--max-rejects", "0.1", "--split", "100,0,0")
+    assert answer.code == 1
+    assert "get the file again" in answer.line
+    answer = prepare("--max-rejects", "1", "--split", "100,0,0")
     assert answer.code == 0
     assert "20 drawings" in answer.out
     at = len(data) // 2
     assert rejects(tmp_path / "data") == [("cat.bin", 21, f"the file ends inside the record at byte {at}")]
+
+
+def test_with_the_categories_that_were_missing_in_it_the_command_begins_anew(
+    prepare: Command, tmp_path: Path
+) -> None:
+    """What was a bad record is now one that isn't wanted."""
+    write_drawings(tmp_path / "some", {"cat": 60, "dog": 60})
+    lines = [(tmp_path / "some" / f"{name}.ndjson").read_bytes() for name in ("cat", "dog")]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "mixed.ndjson").write_bytes(b"".join(lines))
+    answer = prepare()
+    assert answer.code == 1
+    assert "unknown category 'dog'" in answer.line
+    answer = prepare("--categories", "cat")
+    assert answer.code == 0, answer.line
+    assert rejects(tmp_path / "data") == []
 
 
 def test_more_rejects_than_allowed_stop_the_work_and_more_leave_goes_on(

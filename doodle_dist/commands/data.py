@@ -49,13 +49,18 @@ def prepare(
         str, typer.Option(help="comma list, kaggle-340 or all (default: the sources')")
     ] = "",
     recognized_only: Annotated[bool, typer.Option("--recognized-only")] = False,
-    shards: Annotated[Optional[int], typer.Option(min=1, help="files in all (default: by size)")] = None,  # noqa: UP045
+    shards: Annotated[
+        Optional[int], typer.Option(min=1, help="files in all, at least one a split (default: by size)")
+    ] = None,  # noqa: UP045
     split: Annotated[str, typer.Option(help="percent for train,val,test")] = "98,1,1",
     row_group: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=16, max=65_535, help="drawings per Parquet row group (default: 2048, or by size)"),
     ] = None,
-    max_rejects: Annotated[float, typer.Option(min=0, max=1, help="share of bad records allowed")] = 0.001,
+    max_rejects: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="share of bad records allowed; 1: of files that are cut off, too"),
+    ] = 0.001,
     side: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=8, max=512, help="make pictures from folders so many pixels wide and high"),

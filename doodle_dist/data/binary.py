@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numba
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from doodle_dist.data import locations
 from doodle_dist.data.blocks import BLOCK_BYTES, byte_blocks
 from doodle_dist.data.categories import Categories
+from doodle_dist.data.kernels.jit import compiled
 from doodle_dist.data.records import Batch, Chunk, Reject, Source, category_of, countries
 
 HEADER_BYTES = 15
@@ -51,6 +51,7 @@ def read_chunk(chunk: Chunk, categories: Categories) -> Iterator[Batch]:
                 reason = block.problem or f"the file ends inside the record at byte {offset}"
                 batch.rejects.append(Reject(line, reason))
                 batch.lines_read += 1
+                batch.is_cut_off = True
         elif len(rest) > MAX_RECORD_BYTES:
             raise ValueError(
                 f"{locations.public(chunk.uri)} is not in the official binary format (byte {offset})"
@@ -86,7 +87,7 @@ def parse_block(data: bytes, label: int | None, first: int) -> tuple[Batch, int]
     return batch, int(used)
 
 
-@numba.njit(cache=True)
+@compiled
 def _scan(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int, NDArray[np.uint8]]:
     """Where each whole record begins, the bytes they take together, and what is wrong with each."""
     size = len(data)
@@ -122,7 +123,7 @@ def _scan(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int, NDArray[np.u
     return starts[:count], at, status[:count]
 
 
-@numba.njit(cache=True)
+@compiled
 def _gather(
     data: NDArray[np.uint8], starts: NDArray[np.int64], offsets: NDArray[np.int32]
 ) -> NDArray[np.uint8]:

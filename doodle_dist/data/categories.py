@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 MAX_CATEGORIES = 65_536  # labels are u16
 
@@ -118,4 +119,9 @@ class Categories:
 
     def unknown(self, name: str) -> str:
         """Why a record of category ``name`` is a bad one."""
-        return unknown_category(name, self.names)
+        return _unknown(name, self.names)
+
+
+@lru_cache(maxsize=1024)  # a file of such records asks for each, and comparing with 345 names takes 3 ms
+def _unknown(name: str, names: tuple[str, ...]) -> str:
+    return unknown_category(name, names)

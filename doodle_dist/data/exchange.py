@@ -47,12 +47,13 @@ _READERS = 8  # messages, or notes, asked for at once: an object store takes its
 
 class ChunkNote(TypedDict):
     """What scatter leaves of a chunk. ``rejects`` are (line, reason), lines counted in the chunk from 0; a part is
-    where each run's message begins in its file, and the file's length."""
+    where each run's message begins in its file, and the file's length. ``is_cut_off`` as in ``Batch``."""
 
     lines: int
     rows: int
     skipped: int
     rejects: list[tuple[int, str]]
+    is_cut_off: bool
     parts: list[list[int]]
 
 
@@ -154,6 +155,7 @@ def scatter(exchange: Exchange, number: int, chunk: Chunk) -> int:
     held: list[pa.Table] = []
     rejects: list[tuple[int, str]] = []
     lines = skipped = rows = 0
+    is_cut_off = False
     schema = _schema(exchange)
 
     def flush() -> None:
@@ -163,6 +165,7 @@ def scatter(exchange: Exchange, number: int, chunk: Chunk) -> int:
 
     for batch in read_chunk(chunk, exchange.categories):
         rejects += [(reject.line, reject.reason) for reject in batch.rejects]
+        is_cut_off |= batch.is_cut_off
         table = _table(batch, exchange.kind, schema)
         if exchange.recognized_only:
             kept = table.filter(table["recognized"])
@@ -176,7 +179,9 @@ def scatter(exchange: Exchange, number: int, chunk: Chunk) -> int:
         if sum(map(len, held)) >= PART_ROWS or sum(table.nbytes for table in held) >= PART_BYTES:
             flush()
     flush()
-    note = ChunkNote(lines=lines, rows=rows, skipped=skipped, rejects=rejects, parts=parts)
+    note = ChunkNote(
+        lines=lines, rows=rows, skipped=skipped, rejects=rejects, is_cut_off=is_cut_off, parts=parts
+    )
     storage.write_atomic(locations.join(exchange.staging, f"chunk-{number:06d}.json"), orjson.dumps(note))
     return rows + skipped + len(rejects)
 

@@ -1,8 +1,9 @@
 """Downloading Quick, Draw!'s official files: in parallel, resumed where they broke off, and checked.
 
 A file arrives as ``<name>.part`` and gets its name when its length, and the MD5 that Google's server gives,
-are right. Interrupted, even in another process, it goes on where it was (HTTP Range), unless the file on the
-server has changed since (If-Range with its ETag, which is kept beside the part).
+are right. Interrupted, in a local folder even in another process, it goes on where it was (HTTP Range), unless the
+file on the server has changed since (If-Range with its ETag, which is kept beside the part). On its way to an object
+store it lies in a temporary folder.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import functools
 import hashlib
 import http.client
 import shutil
-import tempfile
 import threading
 import time
 import urllib.error
@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, get_args
 from urllib.parse import quote, urlsplit
 
-from doodle_dist.data import locations, storage, storage_errors
+from doodle_dist.data import locations, scratch, storage, storage_errors
 from doodle_dist.data.storage_errors import StorageError
+from doodle_dist.errors import WorkFailedError
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -113,10 +114,10 @@ def fetch(
 ) -> list[Fetched]:
     """Download the files of ``categories`` to ``<to>/<category>.<ndjson|bin|npy>``, a local folder or s3://.
 
-    Files that are there with the server's length are skipped. Raises ValueError for a wrong request,
-    StorageError with one line for a file that the server does not have (before anything is downloaded), a
-    server that stays unreachable or keeps breaking off, a file whose length or MD5 is wrong, or a full disk.
-    What was downloaded until then stays, and the same call continues it.
+    Files that are there with the server's length are skipped. Raises ValueError for a wrong request; before anything
+    is downloaded StorageError for a file that the server does not have, a server that stays unreachable, or too small a
+    disk; after that WorkFailedError for a server that keeps breaking off, a file whose length or MD5 is wrong, or a
+    full disk. Whole files stay, and in a local folder what there is of others, and the same call goes on from there.
     """
     if format not in _FOLDERS:
         raise ValueError(f"format is '{format}'; it is one of {', '.join(get_args(Format))}")
@@ -135,9 +136,11 @@ def fetch(
         ]
         work.expect([remotes[name].size for name in missing], len(urls) - len(missing))
         work.require_space()
-        sizes = dict(
-            zip(missing, _all(pool, lambda n: work.download(urls[n], n, remotes[n]), missing), strict=True)
-        )
+        try:
+            lengths = _all(pool, lambda name: work.download(urls[name], name, remotes[name]), missing)
+        except StorageError as error:
+            raise WorkFailedError(str(error)) from error
+        sizes = dict(zip(missing, lengths, strict=True))
     return [
         Fetched(locations.join(to, name), sizes.get(name, remotes[name].size or 0), name not in sizes)
         for name in urls
@@ -147,13 +150,15 @@ def fetch(
 def _all(pool: ThreadPoolExecutor, call: Callable[[Item], T], items: Iterable[Item]) -> list[T]:
     """The results of all calls, or the first error."""
     futures: list[Future[T]] = [pool.submit(call, item) for item in items]
-    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-    for future in done:
-        if error := future.exception():
-            for other in futures:
-                other.cancel()
-            raise error
-    return [future.result() for future in futures]
+    try:
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        return [future.result() for future in futures]
+    except BaseException:  # Ctrl-C too
+        for future in futures:
+            future.cancel()
+        raise
 
 
 class _Work:
@@ -168,7 +173,7 @@ class _Work:
         self.bytes_total: int | None = None
         self.kind, path = locations.split_uri(to)
         self.is_local = self.kind == "file"
-        self.folder = Path(path) if self.is_local else Path(tempfile.mkdtemp(prefix="doodle-dist-fetch-"))
+        self.folder = Path(path) if self.is_local else scratch.new_folder("fetch")
 
     @contextlib.contextmanager
     def folder_to_work_in(self) -> Iterator[None]:

@@ -104,6 +104,7 @@ def parse_fast(
         fast = fast.take(np.flatnonzero(known))
     batch = merge(fast, columns.batch(0)) if columns.line else fast
     batch.rejects, batch.skipped, batch.lines_read = columns.rejects, columns.skipped, found.lines
+    batch.is_cut_off = columns.is_cut_off
     return batch
 
 
@@ -132,9 +133,11 @@ def blame_file_end(columns: Columns, block: LineBlock, next_line: int) -> None:
         if blamed:
             columns.rejects.pop()
         columns.rejects.append(Reject(last, block.problem))
+        columns.is_cut_off = True
     elif blamed and not ends_whole:
         reason = columns.rejects.pop().reason
         columns.rejects.append(Reject(last, f"the file ends within this line ({reason})"))
+        columns.is_cut_off = True
 
 
 def add_record(

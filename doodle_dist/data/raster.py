@@ -41,7 +41,8 @@ def rasterize_packed(
     check_recipe(side, line_width, padding)
     check_packed(buffer, offsets)
     n = len(offsets) - 1
-    out = np.empty((n, side, side), np.uint8)
+    # Pixels are written two rows at a time: of an odd side a row more, as it was. The last picture's is there too.
+    out = np.empty((n * side + 1) * side, np.uint8)[: n * side * side].reshape(n, side, side)
     # Read-only, as Arrow's buffers are: the kernels are compiled for one type of array.
     buffer, places = read_only(buffer, np.uint8), read_only(offsets, np.int64)
     if n:

@@ -107,7 +107,8 @@ class Batch:
 
     ``strokes`` (packed, see data/strokes.py) or ``pixels`` (uint8, rows of side·side·channels) is given,
     never both. ``lines_read`` counts the lines or records this batch stands for, blank, bad and skipped ones
-    included, so the lengths of a file's chunks add up to absolute line numbers.
+    included, so the lengths of a file's chunks add up to absolute line numbers. ``is_cut_off``: the file ends where
+    it should not, at the last of ``rejects``, and nobody knows how many records came after that.
     """
 
     key_id: NDArray[np.uint64]
@@ -120,6 +121,7 @@ class Batch:
     rejects: list[Reject] = field(default_factory=list)
     lines_read: int = 0
     skipped: int = 0
+    is_cut_off: bool = False
 
     def __len__(self) -> int:
         return len(self.key_id)
@@ -163,6 +165,7 @@ class Columns:
         self.strokes: list[bytes] = []
         self.rejects: list[Reject] = []
         self.skipped = 0
+        self.is_cut_off = False
 
     def batch(self, lines_read: int) -> Batch:
         return Batch(
@@ -175,6 +178,7 @@ class Columns:
             rejects=self.rejects,
             lines_read=lines_read,
             skipped=self.skipped,
+            is_cut_off=self.is_cut_off,
         )
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numba.core import types
 from numpy.typing import NDArray
+
+from doodle_dist.data.kernels.jit import compiled
 
 _WORD, _COUNTRY, _RECOGNIZED, _KEY_ID, _DRAWING = 1, 2, 4, 8, 16
 _ALL = 31
@@ -70,14 +71,14 @@ def scan_lines(data: bytes) -> Scan:
     )
 
 
-@numba.njit(cache=True)
+@compiled
 def _skip_spaces(data, at, end):  # type: ignore[no-untyped-def]
     while at < end and (data[at] == 32 or data[at] == 9 or data[at] == 13):
         at += 1
     return at
 
 
-@numba.njit(cache=True)
+@compiled
 def _string_end(data, at, end):  # type: ignore[no-untyped-def]
     """Where the string whose first character is at ``at`` ends; -1 for one with an escape or beyond ASCII."""
     while at < end:
@@ -90,7 +91,7 @@ def _string_end(data, at, end):  # type: ignore[no-untyped-def]
     return -1
 
 
-@numba.njit(cache=True)
+@compiled
 def _is(data, at, end, name):  # type: ignore[no-untyped-def]
     """Whether data[at:end] starts with ``name``."""
     if at + len(name) > end:
@@ -101,7 +102,7 @@ def _is(data, at, end, name):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True)
+@compiled
 def _plain_axis(data, at, end, out, to):  # type: ignore[no-untyped-def]
     """As `_axis`, of numbers with nothing between them but a comma; -1 for others, right or wrong, too.
 
@@ -135,7 +136,7 @@ def _plain_axis(data, at, end, out, to):  # type: ignore[no-untyped-def]
     return -1, 0
 
 
-@numba.njit(cache=True)
+@compiled
 def _axis(data, at, end, out, to):  # type: ignore[no-untyped-def]
     """Parse ``[0,255,…]`` at ``at`` into out[to:]. (byte after it, numbers), -1 if it is anything else."""
     after, count = _plain_axis(data, at, end, out, to)
@@ -180,7 +181,7 @@ def _axis(data, at, end, out, to):  # type: ignore[no-untyped-def]
             return -1, 0
 
 
-@numba.njit(cache=True)
+@compiled
 def _drawing(data, at, end, out, to):  # type: ignore[no-untyped-def]
     """Parse and pack a drawing at ``at`` into out[to:]. (byte after it, end of the packed one), -1 if bad."""
     if at >= end or data[at] != _OPEN:
@@ -224,7 +225,7 @@ def _drawing(data, at, end, out, to):  # type: ignore[no-untyped-def]
     return at, to
 
 
-@numba.njit(cache=True)
+@compiled
 def _key_id(data, at, end):  # type: ignore[no-untyped-def]
     """Parse a key_id, quoted or not, of at most 19 digits (so it fits). (byte after it, value), -1 if bad."""
     quoted = data[at] == _QUOTE
@@ -247,7 +248,7 @@ def _key_id(data, at, end):  # type: ignore[no-untyped-def]
     return at, value
 
 
-@numba.njit(cache=True)
+@compiled
 def _intern(data, start, end, slots, spans, count):  # type: ignore[no-untyped-def]
     """The index of data[start:end] among the ``count`` different names so far. (-1 if full, new count)"""
     code = np.uint64(14695981039346656037)  # FNV-1a
@@ -273,7 +274,7 @@ def _intern(data, start, end, slots, spans, count):  # type: ignore[no-untyped-d
     return count, count + 1
 
 
-@numba.njit(cache=True)
+@compiled
 def _line(data, at, end, out, to):  # type: ignore[no-untyped-def]
     """Parse the line data[at:end].
 
@@ -368,7 +369,7 @@ _COLUMNS = np.dtype(
 _memchr: Any = types.ExternalFunction("memchr", types.uintp(types.uintp, types.int32, types.uintp))
 
 
-@numba.njit(cache=True)
+@compiled
 def _line_end(data, at):  # type: ignore[no-untyped-def]
     """Where the line that begins at ``at`` ends: its newline, or the end of ``data``."""
     begin = np.uint64(data.ctypes.data)
@@ -376,7 +377,7 @@ def _line_end(data, at):  # type: ignore[no-untyped-def]
     return np.int64(found - begin) if found else len(data)
 
 
-@numba.njit(cache=True)
+@compiled
 def _scan(data):  # type: ignore[no-untyped-def]
     size = len(data)
     most_rows = size // _SHORTEST + 1

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _PREFIX = "doodle-dist-"
-KINDS = ("checkpoint", "lines", "events")
+KINDS = ("checkpoint", "lines", "events", "fetch")
 # Long past what an upload is retried for.
 _ABANDONED_AFTER_S = 6 * 3600.0
 

@@ -55,7 +55,7 @@ from doodle_dist.errors import WorkFailedError, one_line, root_cause
 STAGING, REJECTS = "_staging", "rejects"
 _WRITTEN = re.compile(r"part-\d{5,}\.parquet|group_counts\.npy")
 # How the files of _staging/ are laid out: what another release left half done is begun again.
-_STAGING_VERSION = 3
+_STAGING_VERSION = 4
 # Of large sources a chunk is as large as fills a part (of 262,144 drawings, as ndjson), so that there are few parts;
 # of smaller ones, so that there are enough chunks for every core.
 _LARGEST_CHUNK_BYTES, _CHUNKS = 128 << 20, 256
@@ -107,6 +107,8 @@ class PrepareRequest:
     def fingerprint(self) -> str:
         """Hash of everything that decides what the result holds."""
         said = asdict(self) | {"to": None, "categories": self.categories.names, "max_rejects": None}
+        if self.categories.others:  # skipped, where they would be bad records
+            said["others"] = sorted(self.categories.others)
         document = orjson.dumps(said, default=list, option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(document).hexdigest()[:16]
 
@@ -165,7 +167,7 @@ class Progress:
 
 
 class TooManyRejectsError(WorkFailedError):
-    """More bad records than ``max_rejects`` allows."""
+    """More bad records than ``max_rejects`` allows, or a file that is cut off."""
 
 
 # --- the driver -----------------------------------------------------------------------------------------
@@ -174,8 +176,8 @@ class TooManyRejectsError(WorkFailedError):
 def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lambda _: None) -> Manifest:
     """Prepare a dataset, or go on where a cut-off prepare of the same request stopped.
 
-    Needs a running Ray. Raises ValueError where the destination holds another dataset, TooManyRejectsError,
-    and StorageError.
+    Needs a running Ray. Raises ValueError where the destination holds another dataset, StorageError where it or a
+    source can't be looked at, TooManyRejectsError, and WorkFailedError for what fails on the way.
     """
     fingerprint = request.fingerprint()
     if storage.exists(locations.join(request.to, MANIFEST)):
@@ -189,6 +191,19 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
         )
     exchange, chunks = request.exchange(), request.chunks()
     _open_staging(request.to, exchange.staging, fingerprint)
+    try:
+        return _prepare(request, fingerprint, exchange, chunks, progress)
+    except StorageError as error:
+        raise WorkFailedError(str(error)) from error
+
+
+def _prepare(
+    request: PrepareRequest,
+    fingerprint: str,
+    exchange: Exchange,
+    chunks: list[Chunk],
+    progress: Callable[[Progress], None],
+) -> Manifest:
     pieces = sum(source.size for source in request.sources) // request.chunk_bytes
     tasks = partial(_ray_tasks, pieces, _CHUNKS_PER_TASK)
     _run_round("reading", exchange, "chunk", chunks, partial(scatter, exchange), tasks, progress)
@@ -198,13 +213,10 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
     tasks = partial(_ray_tasks, len(parts), _RUNS_PER_TASK)
     _run_round("writing", exchange, "run", parts, partial(gather, exchange), tasks, progress)
     runs = run_notes(exchange, len(parts))
-    try:
-        manifest = _finish(request, fingerprint, chunks, notes, runs)
-        document = orjson.dumps(manifest.model_dump(), option=orjson.OPT_INDENT_2)
-        storage.write_atomic(locations.join(request.to, MANIFEST), document)
-        _clear_staging(request.to)
-    except StorageError as error:
-        raise WorkFailedError(str(error)) from error
+    manifest = _finish(request, fingerprint, chunks, notes, runs)
+    document = orjson.dumps(manifest.model_dump(), option=orjson.OPT_INDENT_2)
+    storage.write_atomic(locations.join(request.to, MANIFEST), document)
+    _clear_staging(request.to)
     return manifest
 
 
@@ -320,6 +332,8 @@ def _refuse_too_many(
     request: PrepareRequest, chunks: list[Chunk], notes: list[ChunkNote], runs: list[RunNote]
 ) -> list[BadRecord]:
     rejects = list(_rejects(chunks, notes, runs))
+    if request.max_rejects < 1:
+        _refuse_cut_off(chunks, notes)
     read = sum(note["rows"] + note["skipped"] + len(note["rejects"]) for note in notes)
     if len(rejects) > request.max_rejects * read:
         first = "; ".join(f"{bad.file}:{bad.line}: {bad.reason}" for bad in rejects[:_REJECTS_SHOWN])
@@ -328,6 +342,18 @@ def _refuse_too_many(
             f"{request.max_rejects:.4g} allows: {first}"
         )
     return rejects
+
+
+def _refuse_cut_off(chunks: list[Chunk], notes: list[ChunkNote]) -> None:
+    """Half a file may be missing, for one bad record."""
+    for chunk, note, first in zip(chunks, notes, _first_lines(chunks, notes), strict=True):
+        if note["is_cut_off"]:
+            line, reason = note["rejects"][-1]
+            file, number = chunk.place(first, line)
+            raise TooManyRejectsError(
+                f"{file}:{number}: {reason}: what came after is missing; get the file again, or take what there is "
+                "of it with --max-rejects 1"
+            )
 
 
 def _finish(

@@ -17,11 +17,13 @@ drawings that are there in both forms came out identical:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from doodle_dist.data.kernels.jit import compiled
 
 EPSILON = 2.0
 _MAX_COORDINATE = 1e9
@@ -72,7 +74,7 @@ def _flatten(drawing: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], ND
     return flat_x, flat_y, np.array(counts, np.int64)
 
 
-@numba.njit(cache=True)
+@compiled
 def simplify_kernel(
     x: NDArray[np.float64], y: NDArray[np.float64], counts: NDArray[np.int64], epsilon: float
 ) -> NDArray[np.uint8]:
@@ -115,13 +117,13 @@ def simplify_kernel(
     return out[:at]
 
 
-@numba.njit(cache=True)
+@compiled
 def _distance(x: NDArray[np.float64], y: NDArray[np.float64], i: int, j: int) -> float:
     dx, dy = x[j] - x[i], y[j] - y[i]
     return np.sqrt(dx * dx + dy * dy)
 
 
-@numba.njit(cache=True)
+@compiled
 def _length(x: NDArray[np.float64], y: NDArray[np.float64], begin: int, end: int) -> float:
     total = 0.0
     for i in range(begin, end - 1):
@@ -129,7 +131,7 @@ def _length(x: NDArray[np.float64], y: NDArray[np.float64], begin: int, end: int
     return total
 
 
-@numba.njit(cache=True)
+@compiled
 def _resample(
     x: NDArray[np.float64], y: NDArray[np.float64], begin: int, end: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -154,7 +156,7 @@ def _resample(
     return px, py
 
 
-@numba.njit(cache=True, fastmath={"nnan", "nsz"})  # lets the maximum be taken several points at a time
+@partial(compiled, fastmath={"nnan", "nsz"})  # lets the maximum be taken several points at a time
 def _farthest(x: NDArray[np.float64], y: NDArray[np.float64], a: int, b: int, epsilon: float) -> int:
     """The first of the points between a and b that are farthest from the line ab, -1 if within epsilon."""
     ax, ay = x[a], y[a]
@@ -181,7 +183,7 @@ def _farthest(x: NDArray[np.float64], y: NDArray[np.float64], a: int, b: int, ep
     return -1
 
 
-@numba.njit(cache=True)
+@compiled
 def _rdp(x: NDArray[np.float64], y: NDArray[np.float64], epsilon: float) -> NDArray[np.bool_]:
     """Ramer–Douglas–Peucker: which points stay. A stack instead of recursion, as strokes can be long."""
     n = len(x)

@@ -124,13 +124,15 @@ def categories_of(sources: Sequence[Source], wanted: Sequence[str] | None = None
     """The categories of a dataset made from ``sources``: those wanted, or all that the sources name.
 
     Where some are wanted, drawings of other known categories are skipped. Raises ValueError for one that no
-    source holds.
+    source holds, or can be known to hold: a file that mixes categories of one's own is taken at one's word.
     """
     found = {name for source in sources for name in source.categories}
     if wanted is None:
         return Categories(tuple(sorted(found)))
     image_sets = all(source.kind in PICTURES - {"bitmap"} for source in sources)
     known = found if image_sets else found | {*OFFICIAL_345}
+    if any(not source.names_all and not {*OFFICIAL_345}.issuperset(source.categories) for source in sources):
+        known = known.union(wanted)
     for name in wanted:
         if name not in known:
             raise ValueError(f"categories: {unknown_category(name, [*sorted(known), *NAMED_LISTS])}")
@@ -192,12 +194,13 @@ def _look_at(entry: storage.FileEntry, options: PictureOptions) -> Source:
 
 
 def _first_record(head: bytes) -> dict[str, Any]:
-    for line in head.split(b"\n"):
+    for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError:
             continue
-        if isinstance(record, dict) and "drawing" in record:
+        # An empty drawing doesn't tell what the others are.
+        if isinstance(record, dict) and isinstance(record.get("drawing"), list) and record["drawing"]:
             return record
     return {}
 

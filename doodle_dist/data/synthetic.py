@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from doodle_dist.data import locations, storage, storage_errors
 from doodle_dist.data.categories import nearest
+from doodle_dist.data.kernels.jit import compiled
 from doodle_dist.data.simplify import EPSILON, simplify_kernel
 from doodle_dist.data.synthetic_pen import Stroke
 from doodle_dist.data.synthetic_shapes import DESIGNS, prototypes
@@ -156,7 +156,7 @@ def _lines(bank: _Bank, index: int, name: str, count: int, seed: int) -> Iterato
 # --- compiled: random numbers ----------------------------------------------------------------------------
 
 
-@numba.njit(cache=True)
+@compiled
 def _next(state: NDArray[np.uint64]) -> np.uint64:
     """splitmix64: 64 random bits."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -166,12 +166,12 @@ def _next(state: NDArray[np.uint64]) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@numba.njit(cache=True)
+@compiled
 def _uniform(state: NDArray[np.uint64]) -> float:
     return float(_next(state) >> np.uint64(11)) * 2.0**-53
 
 
-@numba.njit(cache=True)
+@compiled
 def _normal(state: NDArray[np.uint64]) -> float:
     """Nearly standard normal: four 16-bit uniforms, which is what trembling needs and ten times as fast."""
     z = _next(state)
@@ -183,7 +183,7 @@ def _normal(state: NDArray[np.uint64]) -> float:
 # --- compiled: one drawing -------------------------------------------------------------------------------
 
 
-@numba.njit(cache=True)
+@compiled
 def _order(n: int, state: NDArray[np.uint64]) -> NDArray[np.int64]:
     """The order of the strokes: mostly as designed, with a few neighbours exchanged."""
     order = np.arange(n)
@@ -194,7 +194,7 @@ def _order(n: int, state: NDArray[np.uint64]) -> NDArray[np.int64]:
     return order
 
 
-@numba.njit(cache=True)
+@compiled
 def _shaky_copy(points, strokes, first, last, state):
     """(x, y, points per stroke) of a copy of the prototype with strokes ``first`` to ``last``."""
     n = last - first
@@ -243,14 +243,14 @@ def _shaky_copy(points, strokes, first, last, state):
 # --- compiled: text --------------------------------------------------------------------------------------
 
 
-@numba.njit(cache=True)
+@compiled
 def _put(out: NDArray[np.uint8], at: int, text: NDArray[np.uint8]) -> int:
     for i in range(len(text)):
         out[at + i] = text[i]
     return at + len(text)
 
 
-@numba.njit(cache=True)
+@compiled
 def _put_number(out: NDArray[np.uint8], at: int, value: int, digits: int) -> int:
     """``value`` with at least ``digits`` digits."""
     size, rest = 1, value
@@ -273,7 +273,7 @@ _FALSE = np.frombuffer(b"false", np.uint8)
 _MONTHS = np.array([31, 28, 31])
 
 
-@numba.njit(cache=True)
+@compiled
 def _put_time(out: NDArray[np.uint8], at: int, state: NDArray[np.uint64]) -> int:
     """A time in January to March 2017, like "3-02 23:25:10.07453" (the "2017-0" stands before it)."""
     day, month = int(_uniform(state) * 90), 0
@@ -290,7 +290,7 @@ def _put_time(out: NDArray[np.uint8], at: int, state: NDArray[np.uint64]) -> int
     return _put_number(out, at + 1, int(_uniform(state) * 100_000), 5)
 
 
-@numba.njit(cache=True)
+@compiled
 def _put_strokes(out: NDArray[np.uint8], at: int, packed: NDArray[np.uint8]) -> int:
     """A packed drawing as JSON, [[[x, …], [y, …]], …]."""
     n_strokes = int(packed[0]) + 256 * int(packed[1])
@@ -325,7 +325,7 @@ def _put_strokes(out: NDArray[np.uint8], at: int, packed: NDArray[np.uint8]) -> 
     return at + 1
 
 
-@numba.njit(cache=True)
+@compiled
 def _key_id(number: int) -> int:
     """A bijection of 0 … 2**51 - 1 into the official range, so that no two drawings share a key_id."""
     mask = np.uint64((1 << _KEY_BITS) - 1)
@@ -337,7 +337,7 @@ def _key_id(number: int) -> int:
     return int(z) + _FIRST_KEY_ID
 
 
-@numba.njit(cache=True)
+@compiled
 def _draw_batch(
     points, strokes, drawings, categories, index, word, shares, codes, seed, first_key, start, count
 ):

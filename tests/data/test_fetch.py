@@ -4,7 +4,9 @@ import base64
 import hashlib
 import http.server
 import os
+import signal
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from doodle_dist.data import fetch as module
 from doodle_dist.data import storage
 from doodle_dist.data.fetch import Progress, fetch, file_url
 from doodle_dist.data.storage_errors import StorageError
+from doodle_dist.errors import WorkFailedError
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -167,7 +170,7 @@ def test_more_drops_than_tries_are_fine_while_it_grows(full: Server, tmp_path: P
 def test_an_interrupted_fetch_is_continued_by_the_next(full: Server, tmp_path: Path) -> None:
     full.drop_after = [70_000] + [0] * 20
     with pytest.raises(
-        StorageError, match=r"cat\.ndjson: gave up after 8 tries: .*closed after 70000 of 300000"
+        WorkFailedError, match=r"cat\.ndjson: gave up after 8 tries: .*closed after 70000 of 300000"
     ):
         fetch(["cat"], "simplified", str(tmp_path), base_url=full.base_url)
     assert names(tmp_path) == ["cat.ndjson.part", "cat.ndjson.part.version"]
@@ -180,7 +183,7 @@ def test_an_interrupted_fetch_is_continued_by_the_next(full: Server, tmp_path: P
 
 def test_a_part_of_another_version_is_not_continued(full: Server, tmp_path: Path) -> None:
     full.drop_after = [70_000] + [0] * 20
-    with pytest.raises(StorageError):
+    with pytest.raises(WorkFailedError):
         fetch(["cat"], "simplified", str(tmp_path), base_url=full.base_url)
     full.drop_after, full.seen = [], []
     full.files["simplified/cat.ndjson"] = CAT[::-1]
@@ -228,17 +231,17 @@ def test_wrong_content_is_fetched_once_more(full: Server, tmp_path: Path) -> Non
     fetch(["cat"], "simplified", str(tmp_path / "a"), base_url=full.base_url)
     assert (tmp_path / "a" / "cat.ndjson").read_bytes() == CAT
     full.corrupt = 9
-    with pytest.raises(StorageError, match="another MD5 than the server's file"):
+    with pytest.raises(WorkFailedError, match="another MD5 than the server's file"):
         fetch(["cat"], "simplified", str(tmp_path / "b"), base_url=full.base_url)
     assert "cat.ndjson" not in names(tmp_path / "b")
 
 
 def test_wrong_sizes(full: Server, tmp_path: Path) -> None:
     full.headers = {"Content-Length": "400000"}  # more than comes
-    with pytest.raises(StorageError, match="closed after 300000 of 400000 bytes"):
+    with pytest.raises(WorkFailedError, match="closed after 300000 of 400000 bytes"):
         _with_closing(full, tmp_path / "a")
     full.headers = {"Content-Length": "1000"}  # less than there is
-    with pytest.raises(StorageError, match="another MD5"):
+    with pytest.raises(WorkFailedError, match="another MD5"):
         fetch(["cat"], "simplified", str(tmp_path / "b"), base_url=full.base_url)
     for folder in ("a", "b"):
         assert "cat.ndjson" not in names(tmp_path / folder)
@@ -263,8 +266,24 @@ def test_one_failure_stops_the_others(full: Server, tmp_path: Path) -> None:
     categories = [f"c{i}" for i in range(30)]
     full.files |= {f"simplified/{name}.ndjson": CAT for name in categories}
     full.corrupt = 1000
-    with pytest.raises(StorageError, match="MD5"):
+    with pytest.raises(WorkFailedError, match="MD5"):
         fetch(categories, "simplified", str(tmp_path), base_url=full.base_url, threads=2)
+    assert len(gets(full)) < 12
+
+
+def test_ctrl_c_begins_no_file_that_was_still_waiting(full: Server, tmp_path: Path) -> None:
+    categories = [f"c{i}" for i in range(30)]
+    full.files |= {f"simplified/{name}.ndjson": CAT for name in categories}
+    interrupted: list[int] = []
+
+    def interrupt(now: Progress) -> None:
+        if now.bytes and not interrupted:
+            interrupted.append(now.files)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(0.01)  # what is under way takes a while
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(categories, "simplified", str(tmp_path), base_url=full.base_url, threads=2, progress=interrupt)
     assert len(gets(full)) < 12
 
 

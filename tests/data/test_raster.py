@@ -260,6 +260,16 @@ def test_any_bytes_are_drawn_or_refused(pieces: list[bytes], others: list[int], 
         assert [bool(picture.any()) for picture in rasters] == [True] * len(bounds)
 
 
+@pytest.mark.parametrize("side", [9, 17])
+def test_a_picture_of_an_odd_side_is_in_memory_with_the_row_after_it(side: int) -> None:
+    """The kernel writes two rows at a time: what another thread has there may not be written to."""
+    packed = np.frombuffer(pack_strokes([([0, 255, 0], [0, 128, 255])]), np.uint8)
+    pictures = rasterize_packed(packed, np.array([0, len(packed)]), side=side)
+    assert pictures[0, [0, -1]].any(axis=1).all(), "a drawing as high as can be"
+    assert pictures.base is not None
+    assert pictures.base.nbytes >= pictures.nbytes + side
+
+
 def test_wrong_requests_name_the_argument() -> None:
     buffer, offsets = pack_all([[([1], [2])]])
     with pytest.raises(ValueError, match="side = 7: must be 8"):

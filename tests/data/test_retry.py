@@ -202,7 +202,9 @@ def test_a_source_whose_store_is_busy_meanwhile_is_read_on_where_it_was(
         def readinto(self, buffer: Any) -> int:
             if self.tell() > 2000 and len(failed) < 5:
                 failed.append(self.tell())
-                raise OSError("AWS Error SLOW_DOWN during GetObject operation: Please reduce your request rate.")
+                raise OSError(
+                    "AWS Error SLOW_DOWN during GetObject operation: Please reduce your request rate."
+                )
             return super().readinto(buffer) or 0
 
         def read(self, size: int | None = -1) -> bytes:

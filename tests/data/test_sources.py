@@ -127,8 +127,23 @@ def test_labels_and_names_beside_pictures_are_not_left_out(folder: Path) -> None
 def test_damaged_first_lines_do_not_hide_the_kind(folder: Path) -> None:
     (folder / "cat.ndjson").write_bytes(b"{broken\n" + ndjson("cat", raw=True))
     (folder / "dog.ndjson").write_bytes(b"")
+    empty = ndjson("eel").replace(b"[[[0, 255], [0, 9]]]", b"[]")
+    (folder / "eel.ndjson").write_bytes(empty + ndjson("eel", raw=True))
+    (folder / "one.ndjson").write_bytes(b"\xef\xbb\xbf" + ndjson("fox", raw=True))
     found = sources.find_sources([str(folder)])
-    assert [(s.kind, s.categories[0]) for s in found] == [("raw", "cat"), ("ndjson", "dog")]
+    assert [(s.kind, s.categories[0]) for s in found] == [
+        ("raw", "cat"), ("ndjson", "dog"), ("raw", "eel"), ("raw", "fox"),
+    ]  # fmt: skip
+
+
+def test_a_file_may_mix_categories_of_ones_own(folder: Path) -> None:
+    """Its first drawing names one of them; the official ones are known without that."""
+    (folder / "mixed.ndjson").write_bytes(ndjson("robot") + ndjson("alien"))
+    found = sources.find_sources([str(folder)])
+    assert sources.categories_of(found, ("alien", "robot")).names == ("alien", "robot")
+    (folder / "mixed.ndjson").write_bytes(ndjson("cat") + ndjson("dog"))
+    with pytest.raises(ValueError, match="unknown category 'catt'; did you mean 'cat'"):
+        sources.categories_of(sources.find_sources([str(folder)]), ("catt",))
 
 
 def test_on_s3(s3_bucket: str) -> None:
@@ -199,7 +214,7 @@ def test_a_signed_urls_signature_is_kept_out_of_manifest_and_rejects() -> None:
     request = shards.PrepareRequest(
         (Source(uri, 10, "ndjson", ("cat",)),), Categories(("cat",)), "/nowhere", max_rejects=0
     )
-    note = {"rows": 0, "skipped": 0, "lines": 1, "rejects": [(0, "not JSON")]}
+    note = {"rows": 0, "skipped": 0, "lines": 1, "rejects": [(0, "not JSON")], "is_cut_off": False}
     with pytest.raises(shards.TooManyRejectsError) as failed:
         shards._refuse_too_many(request, [Chunk(uri, 0, None, "ndjson")], [note], [])
     assert "abc" not in str(failed.value)

@@ -65,9 +65,15 @@ def test_a_number_in_a_name_is_no_refusal(text: str, is_key: bool) -> None:
     ("error", "is_damage"),
     [
         (OSError("Couldn't deserialize thrift: TProtocolException: Invalid data"), True),
-        (OSError("could not verify page integrity, CRC checksum verification failed for page_ordinal 0"), True),
+        (
+            OSError("could not verify page integrity, CRC checksum verification failed for page_ordinal 0"),
+            True,
+        ),
         (pa.ArrowInvalid("Parquet magic bytes not found in footer"), True),
-        (OSError("When reading information for key: AWS Error ACCESS_DENIED during GetObject operation"), False),
+        (
+            OSError("When reading information for key: AWS Error ACCESS_DENIED during GetObject operation"),
+            False,
+        ),
         (OSError("AWS Error UNKNOWN (HTTP status 400) during GetObject operation: ExpiredToken"), False),
         (OSError("AWS Error UNKNOWN (HTTP status 429) during GetObject operation: No response body"), False),
         (OSError("google::cloud::Status(PERMISSION_DENIED: no)"), False),

@@ -52,7 +52,13 @@ def test_of_few_categories_no_more_is_read_for_a_window_than_of_all(tmp_path: Pa
     def longest(*categories: str) -> int:
         """The most row groups that one rank reads for a window, or for what comes before it."""
         plan = plan_stream(
-            manifest, dataset, "train", categories=categories, global_batch=8, lanes=2, window_bytes=1280 * 128
+            manifest,
+            dataset,
+            "train",
+            categories=categories,
+            global_batch=8,
+            lanes=2,
+            window_bytes=1280 * 128,
         )
         order = plan.order(0)
         head, rest = head_of(plan, 2, windows(plan, 2, 0, 0, 1))

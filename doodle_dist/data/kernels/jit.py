@@ -30,6 +30,14 @@ def _digest(folder: Path) -> bytes:
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.py")))).digest()
 
 
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile a function that calls none of another file; its machine code is kept where there is a place for it."""
+    try:
+        return numba.njit(function, cache=True, **options)
+    except RuntimeError:  # Numba found no folder it may write to
+        return numba.njit(function, **options)
+
+
 def jit(function: Callable[..., Any]) -> Any:
     """Compile for calls from Python, without the GIL."""
     compiled = numba.njit(function, nogil=True, error_model="numpy")

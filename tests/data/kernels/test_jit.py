@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from numba.core.caching import CacheImpl
 
-from doodle_dist.data.kernels.jit import jit
+from doodle_dist.data.kernels.jit import compiled, jit
 
 KERNEL = """
 from doodle_dist.data.kernels.jit import jit
@@ -42,10 +44,13 @@ def test_machine_code_is_kept_until_a_file_of_its_folder_changes(tmp_path: Path)
     assert run("* 2") == "10 0"
 
 
-def test_kernels_compile_where_no_folder_takes_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("compile_it", [jit, compiled])
+def test_kernels_compile_where_no_folder_takes_a_cache(
+    monkeypatch: pytest.MonkeyPatch, compile_it: Callable[..., Any]
+) -> None:
     monkeypatch.setattr(CacheImpl, "_locator_classes", [])
 
     def successor(n):
         return n + 1
 
-    assert jit(successor)(1) == 2
+    assert compile_it(successor)(1) == 2
