@@ -50,8 +50,9 @@ def prepare(
     ] = "",
     recognized_only: Annotated[bool, typer.Option("--recognized-only")] = False,
     shards: Annotated[
-        Optional[int], typer.Option(min=1, help="files in all, at least one a split (default: by size)")
-    ] = None,  # noqa: UP045
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="files in all, at least one a split (default: by size)"),
+    ] = None,
     split: Annotated[str, typer.Option(help="percent for train,val,test")] = "98,1,1",
     row_group: Annotated[
         Optional[int],  # noqa: UP045
