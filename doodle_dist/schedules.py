@@ -33,12 +33,12 @@ def cosine(start: float, end: float, drawings_seen: float, over_drawings: float)
 def learning_rate(config: OptimizerConfig, drawings_seen: float, total_drawings: float) -> float:
     """Learning rate for the update that follows ``drawings_seen`` of a run of ``total_drawings``.
 
-    ``warmup_drawings`` come first: a straight line from 0, or for ``one-cycle`` half a cosine from a 25th of
-    the peak (Smith & Topin 2018). Then ``schedule`` leads from ``lr`` to ``lr * final_lr_fraction``;
-    inverse-time, lr / (1 + seen / halving_drawings), is Keras' ``decay`` and knows no end.
+    ``warmup_drawings``, at most half of the run, come first: a straight line from 0, or for ``one-cycle`` half a
+    cosine from a 25th of the peak (Smith & Topin 2018). Then ``schedule`` leads from ``lr`` to
+    ``lr * final_lr_fraction``; inverse-time, lr / (1 + seen / halving_drawings), is Keras' ``decay`` and knows no end.
     """
     final = config.lr * config.final_lr_fraction
-    warmup = min(config.warmup_drawings, total_drawings)
+    warmup = min(config.warmup_drawings, total_drawings / 2)
     if drawings_seen < warmup:
         if config.schedule == "one-cycle":
             return cosine(config.lr / 25, config.lr, drawings_seen, warmup)

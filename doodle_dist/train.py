@@ -5,8 +5,9 @@ What Ray Train's driver imports is imported while Ray starts; torch is the worke
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -19,13 +20,18 @@ from doodle_dist.data import locations
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.storage_errors import StorageError
-from doodle_dist.errors import WorkFailedError
+from doodle_dist.errors import WorkFailedError, one_line
 from doodle_dist.log import say
 from doodle_dist.ray_cluster import check_resources, connect, need_of, say_of_idle_gpus
 from doodle_dist.run.stopped import forget_reason, noted_reason
 from doodle_dist.training import progress
 from doodle_dist.training.asked import Asked, asked_to_stop
-from doodle_dist.training.begun import is_over, refuse_missing_runs
+from doodle_dist.training.begun import (
+    is_over,
+    refuse_missing_runs,
+    refuse_other_categories,
+    refuse_other_nets,
+)
 from doodle_dist.training.checkpoint_store import stored_checkpoints
 from doodle_dist.training.early_imports import begin_to_import
 from doodle_dist.training.lease import Lease, held
@@ -72,14 +78,16 @@ def train(
     total = experiment.train.total_drawings(plan.rows)
     run_uri = locations.join(experiment.storage, experiment.run)
     with held(run_uri, say) as (mine, is_lost):
+        refuse_other_nets(experiment, run_uri)
         if is_over(run_uri, first_cursor(experiment, manifest, plan), total):
             forget_reason(run_uri)
             if not quiet:
                 say(
                     f"run {experiment.run} has seen the {total:,} drawings that it is to see: nothing is left to train"
                 )
-            return _result(run_uri, total, was_asked=False)
+            return _result(run_uri, total, reached=total)
         refuse_missing_runs(experiment, run_uri)
+        refuse_other_categories(experiment, manifest)
         need = need_of(experiment)
         importing = begin_to_import("pandas")
         try:
@@ -90,10 +98,20 @@ def train(
         if not experiment.scaling.gpus_per_worker and not quiet:
             say_of_idle_gpus("--gpus 1 gives each worker one")
         board = progress.new_board()
-        with progress.shown(board, quiet), asked_to_stop() as asked:
+        with _under_way(), progress.shown(board, quiet), asked_to_stop() as asked:
             _run(experiment, run_uri, board, mine, asked, is_lost)
-    with patience(TRAINING_PATIENCE_S):
-        return _result(run_uri, total, was_asked=asked.is_set())
+        reached = progress.drawings_seen(board) if asked.is_set() else total
+    with _under_way(), patience(TRAINING_PATIENCE_S):
+        return _result(run_uri, total, reached=reached)
+
+
+@contextmanager
+def _under_way() -> Iterator[None]:
+    """A store that fails inside is no wrong request, as one is that is away from the start: WorkFailedError."""
+    try:
+        yield
+    except StorageError as error:
+        raise WorkFailedError(one_line(error)) from error
 
 
 def _run(
@@ -172,16 +190,19 @@ def _fit_into(ray_trainer: "DataParallelTrainer", fitting: "Future[None]") -> No
         fitting.set_result(None)
 
 
-def _result(run_uri: str, total: int, *, was_asked: bool) -> TrainResult:
-    """What a run that ended by itself, or was asked to, came to. Raises WorkFailedError where it went wrong."""
+def _result(run_uri: str, total: int, *, reached: int) -> TrainResult:
+    """What a run that has ``reached`` so many drawings of the ``total`` came to.
+
+    Raises WorkFailedError where it went wrong, or where no checkpoint has them all.
+    """
     last = next((one for one in reversed(stored_checkpoints(run_uri)) if not one.is_damaged), None)
     if reason := noted_reason(run_uri):
         raise WorkFailedError(f"{reason}; last good checkpoint: {last.uri if last else 'none yet'}")
     seen = last.drawings_seen if last else 0
-    if seen < total and not was_asked:
+    if seen < reached:
         raise WorkFailedError(
-            f"the run is over and its last checkpoint was not stored; last good checkpoint: "
-            f"{last.uri if last else 'none'}; the same command trains what is missing again"
+            f"the run ended at drawing {reached:,} and its last checkpoint was not stored; last good checkpoint: "
+            f"{last.uri if last else 'none'}; the same command goes on from drawing {seen:,}"
         )
     stopped_at = seen if seen < total else None
     return TrainResult(run_uri, last.metrics() if last else {}, last.uri if last else None, stopped_at)

@@ -32,9 +32,15 @@ def test_learning_rate_peaks_after_the_warm_up_and_ends_at_its_fraction(schedule
     assert rates[20:] == sorted(rates[20:], reverse=True)
 
 
-def test_a_warm_up_longer_than_the_run_is_cut_to_it() -> None:
-    config = OptimizerConfig(lr=0.1, schedule="cosine", warmup_drawings=5000)
-    assert schedules.learning_rate(config, 500, 1000) == pytest.approx(0.05)
+@pytest.mark.parametrize(
+    ("schedule", "start"), [("constant", 0.0), ("linear", 0.0), ("cosine", 0.0), ("one-cycle", 0.1 / 25)]
+)
+@pytest.mark.parametrize("drawings", [501, 5000])
+def test_a_warm_up_takes_at_most_half_of_the_run(schedule: str, start: float, drawings: int) -> None:
+    config = OptimizerConfig(lr=0.1, schedule=schedule, warmup_drawings=drawings, final_lr_fraction=0.5)  # type: ignore[arg-type]
+    rates = [schedules.learning_rate(config, seen, 1000) for seen in (0, 250, 500, 750, 1000)]
+    after = [0.1, 0.1, 0.1] if schedule == "constant" else [0.1, 0.075, 0.05]
+    assert rates == pytest.approx([start, (start + 0.1) / 2, *after])
 
 
 def test_beta2_ramps_only_when_asked() -> None:

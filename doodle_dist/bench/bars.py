@@ -144,7 +144,7 @@ def _prepare(found: PrepareBench | None) -> Iterator[Bar]:
     if found is None or found.of_orjson is None:
         yield _missing(what, against, bar, command)
         return
-    figure = f"{found.of_orjson:.2f} ({found.drawings_per_s:,.0f}/s on {found.machine.cores} cores)"
+    figure = f"{found.of_orjson:.3f} ({found.drawings_per_s:,.0f}/s on {found.machine.cores} cores)"
     yield Bar(
         what, against, bar, figure, _verdict(found.of_orjson >= PREPARE_BAR), command, found.machine.date
     )
@@ -167,14 +167,14 @@ def _stream(found: LoadersBench | None) -> Iterator[Bar]:
             continue
         bar = "faster" if one.from_strokes else "none: starts from rasters"
         verdict = _verdict(one.ours_over_it > 1) if one.from_strokes else "beside"
-        yield Bar(what, one.what, bar, f"{one.ours_over_it:.2f} ×", verdict, command, date)
+        yield Bar(what, one.what, bar, f"{one.ours_over_it:.3f} ×", verdict, command, date)
     for against, ratio in (
         ("bare pyarrow, our rasteriser", found.of_bare),
         ("the same, data.read=worker", found.here_of_bare),
     ):
         if ratio is not None:
             verdict = _verdict(ratio >= OF_BARE_BAR)
-            yield Bar(what, against, of_bare, f"{ratio:.2f}", verdict, command, date)
+            yield Bar(what, against, of_bare, f"{ratio:.3f}", verdict, command, date)
     fine = found.first_batch_s <= FIRST_BATCH_BAR_S
     yield Bar(
         "first batch", "Ray is up", start, f"{found.first_batch_s:.2g} s", _verdict(fine), command, date

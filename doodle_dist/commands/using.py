@@ -42,7 +42,11 @@ def evaluate(
     ] = "test",
     samples: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="GANs: samples, and as many held-out drawings (default: as many as fit)"),
+        typer.Option(
+            min=1,
+            help="GANs: samples, and as many held-out drawings (default: all of these, at most 10,000, or 130 a "
+            "category where that is more)",
+        ),
     ] = None,
     reference: Annotated[int, typer.Option(min=1, help="GANs: training drawings at most")] = 200_000,
     per_category: Annotated[
@@ -85,7 +89,9 @@ def evaluate(
 @app.command()
 def sample(
     run: GanRun,
-    categories: Annotated[str, typer.Option(help="comma list (default: all)")] = "",
+    categories: Annotated[
+        str, typer.Option(help="comma list (default: all); not of a generator that doesn't see them")
+    ] = "",
     count: Annotated[int, typer.Option("-n", help="drawings per category")] = 8,
     seed: Annotated[int, typer.Option(help="the same seed gives the same pixels on one device")] = 0,
     truncation: Truncation = None,

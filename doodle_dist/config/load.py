@@ -12,6 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from doodle_dist.config.experiment import Experiment
+from doodle_dist.config.model import NONE, Section
 from doodle_dist.config.names import nearest
 
 DEFAULT_PRESET = "doodle-gan-small"
@@ -31,14 +32,22 @@ def preset_names() -> list[str]:
 def preset_text(name_or_file: str) -> str:
     """A preset's TOML, by its name or as a file of one's own. Raises ConfigError for neither."""
     if name_or_file.endswith(".toml"):
-        path = Path(name_or_file)
-        if not path.is_file():
-            raise ConfigError(f"preset {name_or_file}: no such file")
-        return path.read_text(encoding="utf-8")
+        return text_of(name_or_file, "preset")
     names = preset_names()
     if name_or_file not in names:
         raise ConfigError(f"preset {name_or_file!r} is unknown{nearest(name_or_file, names)}")
     return (resources.files("doodle_dist.config") / "presets" / f"{name_or_file}.toml").read_text("utf-8")
+
+
+def text_of(file: str, what: str) -> str:
+    """The text of a person's own file. Raises ConfigError, naming it and ``what`` it was given as, without one."""
+    path = Path(file)
+    if not path.is_file():
+        raise ConfigError(f"{what} {file}: no such file")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{what} {file}: should be UTF-8") from None
 
 
 def load_experiment(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = ()) -> Experiment:
@@ -156,23 +165,24 @@ _OF_A_RUN = ("Every setting of a run: `doodle-dist train config.toml` trains the
 
 
 def to_toml(experiment: Experiment, header: Iterable[str] = _OF_A_RUN) -> str:
-    """Every setting of an experiment as a preset of one's own; what is none is left out, as its default is none.
+    """Every setting of an experiment as a preset of one's own; what is none by default, and is, is left out.
 
     ``header`` are the lines of the comment that it opens with.
     """
     lines = [f"# {_printable(line)}".rstrip() for line in header]
-    _write_table(experiment.model_dump(mode="json"), (), lines)
+    _write_table(experiment, (), lines)
     return "\n".join(lines) + "\n"
 
 
-def _write_table(table: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
-    values = {k: v for k, v in table.items() if v is not None and not isinstance(v, Mapping)}
-    if path and values:
+def _write_table(section: Section, path: tuple[str, ...], lines: list[str]) -> None:
+    fields = type(section).model_fields
+    values = {key: value for key, value in section if value is not None or fields[key].default is not None}
+    tables = {key: value for key, value in values.items() if isinstance(value, Section)}
+    if path and len(values) > len(tables):
         lines += ["", f"[{'.'.join(path)}]"]
-    lines += [f"{key} = {_as_toml(value)}" for key, value in values.items()]
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            _write_table(value, (*path, key), lines)
+    lines += [f"{key} = {_as_toml(value)}" for key, value in values.items() if key not in tables]
+    for key, table in tables.items():
+        _write_table(table, (*path, key), lines)
 
 
 def _printable(text: str) -> str:
@@ -181,7 +191,12 @@ def _printable(text: str) -> str:
 
 
 def _as_toml(value: Any) -> str:
-    """A number, truth value, string or list of such: TOML writes them as JSON does, but for DEL in a string."""
+    """A number, truth value, string or list of such: TOML writes them as JSON does, but for DEL in a string.
+
+    None, which TOML lacks, as the word that a setting's section reads it by.
+    """
+    if value is None:
+        value = NONE
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

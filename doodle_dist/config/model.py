@@ -5,11 +5,22 @@ Everything that changes during training changes with ``drawings_seen``, so every
 """
 
 import re
-from typing import Annotated, Literal, Self
+from types import NoneType
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from doodle_dist.config.names import nearest
+
+NONE = "none"  # what None is called where it is written: TOML has no null
 
 
 class Section(BaseModel):
@@ -17,6 +28,15 @@ class Section(BaseModel):
 
     # A run is saved as JSON and TOML, and JSON has no infinity.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _none_by_its_name(cls, value: object, info: ValidationInfo) -> object:
+        """None for the word, where a setting may be none and has no choice of that name."""
+        assert info.field_name is not None
+        kinds = get_args(cls.model_fields[info.field_name].annotation)
+        is_none = value == NONE and NoneType in kinds and not any(NONE in get_args(kind) for kind in kinds)
+        return None if is_none else value
 
 
 GENERATOR_NAMES = (

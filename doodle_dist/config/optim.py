@@ -30,7 +30,9 @@ class OptimizerConfig(Section):
         "global_batch / d",
     )
     warmup_drawings: int = Field(
-        0, ge=0, description="drawings over which lr rises linearly (one-cycle: by a cosine)"
+        0,
+        ge=0,
+        description="drawings over which lr rises linearly (one-cycle: by a cosine); at most half of the run",
     )
     final_lr_fraction: float = Field(
         1.0, ge=0, le=1, description="lr at the end of the run, as a fraction of lr"

@@ -38,7 +38,6 @@ from doodle_dist.evaluation.augment_results import (
     summarise,
 )
 from doodle_dist.evaluation.augment_training import Made, Score, train_classifier, train_gan
-from doodle_dist.models.base import sees_label
 from doodle_dist.models.registry import build_generator
 from doodle_dist.progress_line import duration
 from doodle_dist.ray_cluster import Need, check_resources, connect, say_of_idle_gpus
@@ -129,7 +128,7 @@ def _refuse_unconditional(gan: Experiment, categories: tuple[str, ...], side: in
     """Drawings of no known category teach a classifier nothing."""
     assert gan.model.generator is not None
     net = build_generator(gan.model.generator, num_categories=len(categories), side=side, channels=channels)
-    if len(categories) > 1 and not sees_label(net):
+    if len(categories) > 1 and not net.sees_label():
         raise ValueError(
             f"PRESET {gan.preset}: its generator can't be asked for a category; set "
             "model.generator.conditioning (one-hot or embedding) and model.critic.head=projection"

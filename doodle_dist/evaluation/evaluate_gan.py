@@ -30,7 +30,7 @@ from doodle_dist.evaluation.spread import HERE, Spread
 from doodle_dist.metrics.moments import frechet, kernel_distance
 from doodle_dist.metrics.neighbourhoods import NEIGHBOURS, Neighbourhoods, Overlap, overlap
 from doodle_dist.pictures import named_rows, png
-from doodle_dist.run.snapshot import Snapshot
+from doodle_dist.run.snapshot import ANY, Snapshot
 
 # Drawings whose neighbourhoods are looked at: distances between all pairs are found, as in Naeem et al. 2020.
 _NEIGHBOURHOODS = 10_000
@@ -158,20 +158,23 @@ class Protocol:
         )
 
     def neighbours(self, snapshot: Snapshot) -> bytes:
-        """PNG: some of the samples, a row a category, each over the reference drawing of its category that is nearest
-        to it in the evaluator's features."""
-        request, every = self.request, np.unique(self.labels)
+        """PNG: some of the samples, a row a category, each over the reference drawing that is nearest to it in the
+        evaluator's features: of its category, or of any where the generator doesn't see that."""
+        request, every, told = self.request, np.unique(self.labels), snapshot.draws_by_category
         places = np.linspace(0, len(every) - 1, min(len(every), _SHOWN_CATEGORIES)).round().astype(int)
         rows = [np.flatnonzero(self.labels == label)[:_SHOWN_SAMPLES] for label in every[places]]
         numbers = np.concatenate(rows)
         labels = self.labels[numbers]
         drawn = samples(snapshot.generator, snapshot.generator_config, numbers, labels, request.seed)
         limit = min(self.train.rows, request.reference)
-        work = partial(nearest_drawings, self.train, limit, self.evaluator.net, drawn, labels)
+        work = partial(
+            nearest_drawings, self.train, limit, self.evaluator.net, drawn, labels if told else None
+        )
         found = reduce(Nearest.merged, request.spread.parts(work))
         ends = np.cumsum([len(row) for row in rows])[:-1]
         parts = zip(every[places], np.split(drawn, ends), np.split(found.pictures, ends), strict=True)
-        sheet = [row for label, *both in parts for row in over_nearest(self.categories[label], *both)]
+        names = self.categories if told else [ANY] * len(self.categories)
+        sheet = [row for label, *both in parts for row in over_nearest(names[label], *both)]
         return png(named_rows(sheet))
 
     def _frechet(self, drawn: Measured, label: int | None) -> Figure:

@@ -48,8 +48,9 @@ def read_curves(run: str) -> dict[str, Curve]:
     return curves
 
 
-# Panels: title, curves on the left axis, curves on the right one. A panel without any of its curves is left out.
-PANELS: tuple[tuple[str, dict[str, str], dict[str, str]], ...] = (
+# Title, curves on the left axis, curves on the right one. A panel without any of its curves is left out.
+Panel = tuple[str, dict[str, str], dict[str, str]]
+PANELS: tuple[Panel, ...] = (
     (
         "losses",
         {"loss/critic": "critic", "loss/generator": "generator", "loss/classifier": "classifier"},
@@ -70,13 +71,20 @@ PANELS: tuple[tuple[str, dict[str, str], dict[str, str]], ...] = (
         {},
     ),
     (
+        "classifier: read right",
+        {
+            "train/top1": "top-1, training",
+            "val/top1": "top-1, held out",
+            "val/balanced": "balanced accuracy, held out",
+        },
+        {},
+    ),
+    (
         "judged",
         {
             "judge/conditional_accuracy": "requested category read",
             "judge/diversity_ratio": "diversity, generated over real",
             "judge/diversity_ratio_lowest": "the same, lowest category",
-            "val/top1": "top-1",
-            "val/balanced": "balanced accuracy",
             "val/balanced_accuracy": "balanced accuracy of the critic",
         },
         {"judge/frechet_distance": "Fréchet distance"},

@@ -11,7 +11,7 @@ styles. A generator that doesn't see the category can't be led from one to anoth
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -24,8 +24,7 @@ from torch import Tensor
 from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import locations
 from doodle_dist.evaluation.history import gif
-from doodle_dist.evaluation.sample import GRID_LIMIT, check_draw, known_categories, latents_of
-from doodle_dist.models.base import sees_label
+from doodle_dist.evaluation.sample import GRID_LIMIT, check_draw, labels_asked_for, latents_of
 from doodle_dist.pictures import named_rows, png, to_pixels
 from doodle_dist.run.snapshot import Snapshot, best_device, load_snapshot
 
@@ -70,18 +69,18 @@ def _draw(snapshot: Snapshot, z: Tensor, weights: Tensor) -> NDArray[np.uint8]:
 
 
 def along_latents(
-    snapshot: Snapshot, category: str, steps: int, *, row: int, seed: int, truncation: float | None = None
+    snapshot: Snapshot, label: int, steps: int, *, row: int, seed: int, truncation: float | None = None
 ) -> NDArray[np.uint8]:
     """Within a category, from its sample 2·row of that seed to the next: uint8 [steps, C, H, W]."""
-    config, label = snapshot.generator_config, snapshot.categories.index(category)
+    config = snapshot.generator_config
     a, b = latents_of(config, label, 2, seed=seed, truncation=truncation, first=2 * row)
     z = between_latents(config, a, b, torch.linspace(0, 1, steps))
-    return _draw(snapshot, z, _weights(snapshot, [category], torch.zeros(steps)))
+    return _draw(snapshot, z, _weights(snapshot, [label], torch.zeros(steps)))
 
 
 def along_categories(
     snapshot: Snapshot,
-    categories: tuple[str, ...],
+    labels: Sequence[int],
     steps: int,
     *,
     row: int,
@@ -90,24 +89,18 @@ def along_categories(
 ) -> NDArray[np.uint8]:
     """One latent, the first category's sample ``row`` of that seed, led from category to category.
 
-    ``steps`` pictures from each to the next, ends counted once: uint8 [(len(categories) - 1)(steps - 1) + 1, C,
-    H, W]. Raises ValueError for a generator that doesn't see the category.
+    ``steps`` pictures from each to the next, ends counted once: uint8 [(len(labels) - 1)(steps - 1) + 1, C, H, W].
     """
-    if not sees_label(snapshot.generator):
-        raise ValueError(
-            f"--categories: {snapshot.uri} is of a generator that doesn't see the category; give one category"
-        )
-    first = snapshot.categories.index(categories[0])
-    z = latents_of(snapshot.generator_config, first, 1, seed=seed, truncation=truncation, first=row)
-    places = torch.linspace(0, len(categories) - 1, (len(categories) - 1) * (steps - 1) + 1)
-    return _draw(snapshot, z.expand(len(places), -1), _weights(snapshot, categories, places))
+    z = latents_of(snapshot.generator_config, labels[0], 1, seed=seed, truncation=truncation, first=row)
+    places = torch.linspace(0, len(labels) - 1, (len(labels) - 1) * (steps - 1) + 1)
+    return _draw(snapshot, z.expand(len(places), -1), _weights(snapshot, labels, places))
 
 
-def _weights(snapshot: Snapshot, categories: tuple[str, ...] | list[str], places: Tensor) -> Tensor:
-    """[S, K] weights of places [S] on a path: at 1.25 three quarters of ``categories[1]``, a quarter of [2]."""
+def _weights(snapshot: Snapshot, labels: Sequence[int], places: Tensor) -> Tensor:
+    """[S, K] weights of places [S] on a path: at 1.25 three quarters of ``labels[1]``, a quarter of [2]."""
     weights = torch.zeros(len(places), len(snapshot.categories))
-    for k, name in enumerate(categories):
-        weights[:, snapshot.categories.index(name)] += (1 - (places - k).abs()).clamp_min(0)
+    for k, label in enumerate(labels):
+        weights[:, label] += (1 - (places - k).abs()).clamp_min(0)
     return weights
 
 
@@ -125,8 +118,8 @@ def write_interpolation(
     """Write a strip per row as a PNG, or all rows moving as a GIF, by the output's name.
 
     Two or more ``categories``: each row leads a latent of its own from the first to the last of them. One: each
-    row goes between two latents in it. None: the same in every category, ``rows`` in each. Raises ValueError as
-    ``write_samples``.
+    row goes between two latents in it. None: the same in every category, ``rows`` in each, or in any
+    (labels_asked_for). Raises ValueError as ``write_samples``.
     """
     check_draw(rows, seed, truncation)
     if output.suffix not in (".png", ".gif"):
@@ -137,16 +130,16 @@ def write_interpolation(
         if one == next_one:
             raise ValueError(f"--categories: from {one} to {next_one} there is no way to go")
     snapshot = load_snapshot(locations.absolute(run), which=which, device=best_device())
-    _ = snapshot.generator
-    names = known_categories(snapshot, categories)
-    strips = 1 if len(categories) > 1 else len(names)
+    asked = labels_asked_for(snapshot, categories)
+    strips = 1 if len(categories) > 1 else len(asked)
     if (pictures := rows * strips * steps * max(len(categories) - 1, 1)) > GRID_LIMIT:
         raise ValueError(f"{pictures:,} pictures are too many (at most {GRID_LIMIT:,}): fewer -n or --steps")
     ways: dict[str, Callable[..., NDArray[np.uint8]]]
     if len(categories) > 1:
-        ways = {" to ".join(categories): partial(along_categories, snapshot, categories, steps)}
+        path = [asked[name] for name in categories]
+        ways = {" to ".join(categories): partial(along_categories, snapshot, path, steps)}
     else:
-        ways = {name: partial(along_latents, snapshot, name, steps) for name in names}
+        ways = {name: partial(along_latents, snapshot, label, steps) for name, label in asked.items()}
     drawn = [
         (name if row == 0 else "", way(row=row, seed=seed, truncation=truncation))
         for name, way in ways.items()

@@ -59,7 +59,7 @@ def model_card(snapshot: Snapshot, file: str, format: str, opset: int, differenc
         "---",
         "library_name: doodle_dist",
         "license: apache-2.0",
-        f"tags: [quickdraw, {snapshot.kind}, {experiment.preset or 'own-preset'}]",
+        f"tags: [{'' if others else 'quickdraw, '}{snapshot.kind}, {experiment.preset or 'own-preset'}]",
         "---",
         f"# {file}",
         "",

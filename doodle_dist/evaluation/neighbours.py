@@ -38,24 +38,29 @@ def nearest_drawings(
     limit: int,
     net: Classifier,
     drawn: NDArray[np.uint8],
-    labels: NDArray[np.int64],
+    labels: NDArray[np.int64] | None,
     part: int = 0,
     parts: int = 1,
 ) -> Nearest:
-    """The nearest to each sample uint8 [N, C, H, W] of the drawings that have its label [N]: Euclidean distance of
-    ``net``'s features, over one part of the first ``limit`` drawings of ``plan``. Others are not rasterised.
+    """The nearest to each sample uint8 [N, C, H, W] of the drawings that have its label [N], or any without labels.
+
+    By Euclidean distance of ``net``'s features, over one part of the first ``limit`` drawings of ``plan``. Drawings of
+    no sample's label are not rasterised.
     """
     device = best_device()
     net = net.to(device)
-    wanted, of = net.features(to_images(drawn, device)), torch.from_numpy(labels)
+    wanted = net.features(to_images(drawn, device))
     found = Nearest(np.full(len(drawn), np.inf, np.float32), np.zeros_like(drawn))
     for chunk in chunks(plan, limit, part, parts):
-        rows = np.flatnonzero(np.isin(chunk.labels, labels))
+        rows = np.arange(len(chunk.table))
+        if labels is not None:
+            rows = np.flatnonzero(np.isin(chunk.labels, labels))
         for some in np.split(rows, range(_BATCH, len(rows), _BATCH)) if len(rows) else ():
             few = Chunk(chunk.numbers[some], chunk.table.take(some))
             pixels = pictures_of(plan, few)
             distances = torch.cdist(wanted, net.features(to_images(pixels, device))).cpu()
-            distances[of[:, None] != torch.from_numpy(few.labels)] = float("inf")
+            if labels is not None:
+                distances[torch.from_numpy(labels[:, None] != few.labels)] = float("inf")
             least, index = (one.numpy() for one in distances.min(dim=1))
             found = found.merged(Nearest(least, pixels[index]))
     return found

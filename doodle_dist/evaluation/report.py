@@ -169,9 +169,7 @@ def report(material: Material, price_per_hour: float | None = None) -> str:
 def _summary(material: Material) -> Markup:
     info, found = material.info, material.evaluation
     length = f" of {info.drawings:,}" if info.drawings else ""
-    what = {"gan": "A conditional GAN", "classifier": "A classifier", "critic": "A critic"}.get(
-        info.task, "A run"
-    )
+    what = {"gan": "A GAN", "classifier": "A classifier", "critic": "A critic"}.get(info.task, "A run")
     cards = [(f"{info.drawings_seen:,}", f"drawings seen{length}")]
     if info.categories:
         cards.append((str(len(info.categories)), "categories"))

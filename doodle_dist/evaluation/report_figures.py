@@ -94,8 +94,8 @@ def _neighbours(pictures: Mapping[str, bytes]) -> Markup | None:
     shown = picture(
         pictures["neighbours"],
         "Rows of samples, each over the row of training drawings that are nearest to them",
-        "Memorised? Samples over their nearest training drawings of the same category, in the evaluator's features. "
-        "The two rows of a generator that copies would be the same.",
+        "Memorised? Samples over their nearest training drawings (of the same category, where the generator sees it), "
+        "in the evaluator's features. The two rows of a generator that copies would be the same.",
     )
     return join(el("h3", "Nearest training drawings"), scrolling("Nearest training drawings", shown))
 

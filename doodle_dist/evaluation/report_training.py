@@ -7,7 +7,7 @@ from statistics import fmean, median
 
 from doodle_dist.config.experiment import Experiment
 from doodle_dist.evaluation.attempts import Attempt, Cost, cost_of, repeated_drawings
-from doodle_dist.evaluation.history import PANELS, Curve
+from doodle_dist.evaluation.history import PANELS, Curve, Panel
 from doodle_dist.evaluation.line_chart import Series, chart
 from doodle_dist.evaluation.markup import Content, Markup, el, facts, folded, join, picture, scrolling, table
 from doodle_dist.pictures import GAP
@@ -19,13 +19,26 @@ SPEED, WAIT = "speed/drawings_per_s", "speed/data_wait_fraction"
 _LARGE_PX = 760
 _ROWS_NAMED = 40
 
-# Beside the panels of `doodle-dist curves`: title, and the start of the names that belong to it.
-_MORE = (
-    ("Largest gradient norm", "optim/gradient_norm_max_"),
-    ("Learning rate", "optim/lr_"),
-    ("Validation loss", "val/loss"),
-    ("Validation", "val/"),
+# Beside the panels of `doodle-dist curves`, in the same form. A task of one net logs its last step's norm.
+_MORE: tuple[Panel, ...] = (
+    ("gradient norm", {"optim/gradient_norm": "gradient norm"}, {}),
+    (
+        "largest gradient norm",
+        {"optim/gradient_norm_max_critic": "critic", "optim/gradient_norm_max_generator": "generator"},
+        {},
+    ),
+    (
+        "learning rate",
+        {
+            "optim/lr": "learning rate",
+            "optim/lr_critic": "critic",
+            "optim/lr_generator": "generator",
+        },
+        {},
+    ),
+    ("validation loss", {"val/loss": "validation loss"}, {}),
 )
+_VALIDATION = "val/"
 # Shown as numbers elsewhere, or of no use as a curve.
 _LEFT_OUT = {"val/balanced_standard_error"}
 
@@ -39,13 +52,14 @@ def samples(grids: Mapping[int, bytes], categories: Sequence[str], side: int) ->
         return None
     last = max(grids)
     rows = _rows_of(grids[last], categories, side)
+    asked = "by the category that was asked for"  # a generator may not see it
+    order = f"rows from the top, {asked}: {rows}" if rows else f"rows {asked}"
     width = _width(grids[last])
     ink = "" if _is_rgb(grids[last]) else ", white ink on black"
     large = picture(
         grids[last],
-        f"Samples after {last:,} drawings; a row of drawings for each of {rows or 'the categories'}",
-        f"After {last:,} drawings. The same latents each time{ink}"
-        + (f"; rows from the top: {rows}." if rows else "; a row a category."),
+        f"Samples after {last:,} drawings; {order}",
+        f"After {last:,} drawings. The same latents each time{ink}; {order}.",
         class_="pixels",
         width=width * max(1, _LARGE_PX // width),
     )
@@ -92,16 +106,14 @@ def curves(found: Mapping[str, Curve]) -> Markup | None:
 
 def _panels(found: Mapping[str, Curve]) -> Iterator[tuple[str, list[Series]]]:
     shown = set(_LEFT_OUT)
-    for title, left, right in PANELS:
+    for title, left, right in (*PANELS, *_MORE):
         yield _capital(title), _series(found, left)
         for name, label in right.items():
             if any(found[name].values if name in found else ()):
                 yield _capital(label), _series(found, {name: label})
         shown |= {*left, *right}
-    for title, start in _MORE:
-        names = [name for name in found if name.startswith(start) and name not in shown]
-        yield title, _series(found, {name: name.removeprefix(start) or title for name in names})
-        shown |= set(names)
+    rest = [name for name in found if name.startswith(_VALIDATION) and name not in shown]
+    yield "Validation", _series(found, {name: name.removeprefix(_VALIDATION) for name in rest})
 
 
 def _series(found: Mapping[str, Curve], names: Mapping[str, str]) -> list[Series]:

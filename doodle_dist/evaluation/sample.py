@@ -1,10 +1,11 @@
 """`doodle-dist sample`: a trained generator's drawings as a grid, as files or as an array.
 
 The latent of a drawing follows from the seed, its category and its number in it alone: more drawings, or
-other categories beside it, leave it as it is.
+other categories beside it, leave it as it is. A generator that doesn't see the category draws any: its drawings
+are filed under that name, and none can be asked for.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from doodle_dist.evaluation.features import load_reader
 from doodle_dist.evaluation.neighbours import nearest_drawings, over_nearest
 from doodle_dist.models.latents import draw_latents
 from doodle_dist.pictures import named_rows, png, to_pixels
-from doodle_dist.run.snapshot import Snapshot, best_device, load_snapshot
+from doodle_dist.run.snapshot import ANY, Snapshot, best_device, load_snapshot
 
 _BATCH = 256
 # Latents are drawn so many at a time, each block from a seed of its own.
@@ -80,29 +81,38 @@ def generate(
 
 def stream_samples(
     snapshot: Snapshot,
-    categories: Sequence[str],
+    labels_by_name: Mapping[str, int],
     count: int,
     *,
     seed: int = 0,
     truncation: float | None = None,
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """(category, uint8 [n, C, H, W]) until each category has had ``count`` drawings, in its turn.
+    """(name, uint8 [n, C, H, W]) until each of ``labels_asked_for`` has had ``count`` drawings, in its turn.
 
     However many there are, no more than a batch is held.
     """
-    for name in categories:
-        label = snapshot.categories.index(name)
+    for name, label in labels_by_name.items():
         for first in range(0, count, _BATCH):
             labels = torch.full((min(_BATCH, count - first),), label)
             yield name, to_pixels(generate(snapshot, labels, seed, truncation, first))
 
 
-def known_categories(snapshot: Snapshot, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """The categories asked for, all for none. Raises ValueError for one that the run doesn't know."""
+def labels_asked_for(snapshot: Snapshot, wanted: Sequence[str] = ()) -> dict[str, int]:
+    """The label that draws each category asked for, all for none; "any" alone where the generator doesn't see it.
+
+    Raises ValueError for a category that the run doesn't know, and for one that the generator doesn't see.
+    """
+    if not snapshot.draws_by_category:
+        if wanted:
+            raise ValueError(
+                f"--categories: {snapshot.uri} is of a generator that doesn't see the category; leave out "
+                "--categories"
+            )
+        return {ANY: 0}
     for name in wanted:
         if name not in snapshot.categories:
             raise ValueError(f"--categories: {unknown_category(name, snapshot.categories)}")
-    return wanted or snapshot.categories
+    return {name: snapshot.categories.index(name) for name in wanted or snapshot.categories}
 
 
 def check_draw(count: int, seed: int, truncation: float | None) -> None:
@@ -130,7 +140,7 @@ def write_samples(
     judge: str = "",
     data: str = "",
 ) -> Path:
-    """Write ``count`` samples per category to ``output``; its name says how.
+    """Write ``count`` samples per category to ``output``, or of any (labels_asked_for); its name says how.
 
     ``x.png``: one grid, a row per category, ink on paper; with a ``judge``, neighbours under each row: the
     training drawings of the same category whose features, as the judge sees them, are nearest. ``x.npy``: uint8
@@ -138,7 +148,8 @@ def write_samples(
     suffix): ``<category>/<number>.png`` each, which `data prepare` reads. The latter two hold the pixels that
     training has, white ink on black, and are written as they are drawn, in bounded memory.
 
-    Raises ValueError where a run is of the wrong kind, a category unknown, or a number not allowed.
+    Raises ValueError where a run is of the wrong kind, a category unknown, or a number not allowed, and where an
+    earlier call's pictures would be left among the new ones.
     """
     check_draw(count, seed, truncation)
     suffix = "" if output.is_dir() else output.suffix
@@ -147,15 +158,17 @@ def write_samples(
     if judge and suffix != ".png":
         raise ValueError(f"-o {output}: --neighbours are shown in a grid, a name ending with .png")
     snapshot = load_snapshot(locations.absolute(run), which=which, device=best_device())
-    _ = snapshot.generator
-    names = known_categories(snapshot, categories)
-    _check_takes(suffix, names, count)
-    drawn = stream_samples(snapshot, names, count, seed=seed, truncation=truncation)
-    with _progress(drawn, count * len(names)) as batches:
+    asked = labels_asked_for(snapshot, categories)
+    if suffix == ".png":
+        _check_grid(count, count * len(asked))
+    elif suffix == "":
+        _check_folders(output, asked, count)
+    drawn = stream_samples(snapshot, asked, count, seed=seed, truncation=truncation)
+    with _progress(drawn, count * len(asked)) as batches:
         if suffix == ".npy":
-            _write_array(output, batches, snapshot, count * len(names))
+            _write_array(output, batches, snapshot, count * len(asked))
             about: dict[str, object] = {
-                "categories": list(names),
+                "categories": list(asked),
                 "drawings_per_category": count,
                 "seed": seed,
                 "truncation": truncation,
@@ -175,16 +188,26 @@ def write_samples(
     return output
 
 
-def _check_takes(suffix: str, names: tuple[str, ...], count: int) -> None:
-    """Raise ValueError where an output of that kind can't hold ``count`` drawings of these categories."""
-    if suffix == ".png" and count * len(names) > GRID_LIMIT:
+def _check_grid(count: int, total: int) -> None:
+    if total > GRID_LIMIT:
         raise ValueError(
-            f"-n {count}: a grid of {count * len(names):,} drawings is too large to look at (at most "
-            f"{GRID_LIMIT:,}); write an array, -o samples.npy, or a folder of PNGs, -o samples"
+            f"-n {count}: a grid of {total:,} drawings is too large to look at (at most {GRID_LIMIT:,}); write an "
+            "array, -o samples.npy, or a folder of PNGs, -o samples"
         )
-    for name in names if suffix == "" else ():
+
+
+def _check_folders(output: Path, names: Iterable[str], count: int) -> None:
+    """Raise ValueError for a name that can be no folder's, or whose folder has pictures that would be left in it."""
+    written = {_file_name(number) for number in range(count)}
+    for name in names:
         if "/" in name or name.startswith("."):
             raise ValueError(f"category {name!r} can't be a folder's name; write an array, -o samples.npy")
+        left = sorted({file.name for file in (output / name).glob("*.png")} - written)
+        if left:
+            raise ValueError(
+                f"-o {output}: {output / name} has other pictures already, such as {left[0]}, which would be left "
+                "among the new ones; give another folder, or delete that one"
+            )
 
 
 def _rows(
@@ -220,7 +243,11 @@ def _write_folder(output: Path, batches: Iterator[tuple[str, NDArray[np.uint8]]]
         for picture in pixels.transpose(0, 2, 3, 1):
             number = written[name] = written.get(name, 0) + 1
             plane = picture[..., 0] if picture.shape[-1] == 1 else picture
-            (folder / f"{number - 1:07d}.png").write_bytes(png(plane))
+            (folder / _file_name(number - 1)).write_bytes(png(plane))
+
+
+def _file_name(number: int) -> str:
+    return f"{number:07d}.png"
 
 
 @contextmanager
@@ -253,12 +280,15 @@ class _Neighbours:
     def __init__(self, snapshot: Snapshot, judge: str, data: str) -> None:
         self.judge = load_reader(judge, (snapshot.side, snapshot.channels)).net
         self.uri = data or snapshot.experiment.data.uri
+        self.snapshot = snapshot
 
     def of(self, rows: list[tuple[str, NDArray[np.uint8]]]) -> list[NDArray[np.uint8]]:
-        """The nearest training drawing of the category to each picture of (category, uint8 [N, C, H, W])."""
-        names = tuple(sorted(name for name, _ in rows))
+        """The nearest training drawing to each picture of (name, uint8 [N, C, H, W]): of that category, or any."""
+        names, labels = self.snapshot.categories, None
+        if self.snapshot.draws_by_category:
+            names = tuple(sorted(name for name, _ in rows))
+            labels = np.repeat([names.index(name) for name, _ in rows], [len(drawn) for _, drawn in rows])
         plan = plan_drawings(self.uri, "train", names)
-        labels = np.repeat([names.index(name) for name, _ in rows], [len(drawn) for _, drawn in rows])
         drawn = np.concatenate([drawn for _, drawn in rows])
         found = nearest_drawings(plan, plan.rows, self.judge, drawn, labels).pictures
         return np.split(found, np.cumsum([len(row) for _, row in rows])[:-1])

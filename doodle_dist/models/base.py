@@ -52,11 +52,13 @@ class Generator(nn.Module):
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         return self.layers(self.latent(z, y))
 
+    def sees_label(self) -> bool:
+        """Whether it is told the label at all: beside its latent, or in its norms.
 
-def sees_label(generator: nn.Module) -> bool:
-    """Whether a generator is told the label at all: beside its latent, or in its norms."""
-    by_norms = any(isinstance(layer, ConditionalBatchNorm2d) for layer in generator.modules())
-    return by_norms or getattr(generator, "conditioning", "none") != "none"
+        A subclass that reads ``y`` in a way of its own overrides this.
+        """
+        by_norms = any(isinstance(layer, ConditionalBatchNorm2d) for layer in self.modules())
+        return by_norms or self.conditioning != "none"
 
 
 class Trunk(nn.Module):

@@ -45,6 +45,11 @@ from doodle_dist.models.two_d_image_gans import (
 
 T = TypeVar("T", bound=nn.Module)
 
+
+class ImportPathError(ValueError):
+    """An import path leads to no network on this machine; on others, with other files, it may."""
+
+
 GENERATORS: dict[str, type[Generator]] = {
     "simple-gan": SimpleGanGenerator,
     "dcgan": DcganGenerator,
@@ -80,7 +85,7 @@ CLASSIFIERS: dict[str, type[Classifier]] = {
 }
 
 
-def build_generator(config: GeneratorConfig, *, num_categories: int, side: int, channels: int) -> nn.Module:
+def build_generator(config: GeneratorConfig, *, num_categories: int, side: int, channels: int) -> Generator:
     """The generator of a config: (z [B, latent_dim], y int64 [B]) -> [B, channels, side, side] in [-1, 1].
 
     Raises ValueError where the architecture can't have that side, or lacks what the config changes.
@@ -146,7 +151,8 @@ def _dress(net: nn.Module, config: GeneratorConfig | CriticConfig, where: str) -
 def _class_of(name: str, registry: Mapping[str, type[T]], base: type[T], where: str) -> Callable[..., T]:
     """The class of a registry's name or of an import path ``module:Class``.
 
-    Raises ValueError where there is none, or it doesn't derive from ``base``: then nothing of it is called.
+    Raises ValueError where there is none, or it doesn't derive from ``base``: then nothing of it is called. Of an
+    import path that is an ImportPathError.
     """
     if name in registry:
         return registry[name]
@@ -156,7 +162,7 @@ def _class_of(name: str, registry: Mapping[str, type[T]], base: type[T], where: 
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{where}.name={name!r}: {error}") from error
+        raise ImportPathError(f"{where}.name={name!r}: {error}") from error
     if not isinstance(found, type) or not issubclass(found, base):
-        raise ValueError(f"{where}.name={name!r}: should derive from {base.__module__}.{base.__name__}")
+        raise ImportPathError(f"{where}.name={name!r}: should derive from {base.__module__}.{base.__name__}")
     return found

@@ -14,10 +14,14 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data import locations, storage
 from doodle_dist.data.storage_errors import StorageError
+from doodle_dist.models.base import Generator
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.models.registry import build_classifier, build_critic, build_generator
 from doodle_dist.run.checkpoints import complete_checkpoints, saved_experiment, standing
 from doodle_dist.run.files import EXPERIMENT, SNAPSHOT, AboutData
+
+# What a drawing is said to be of whose generator doesn't see the category, beside a category's name.
+ANY = "any"
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,17 @@ class Snapshot:
         return cast(Classifier, self._net_of("classifier"))
 
     @property
-    def generator(self) -> nn.Module:
+    def generator(self) -> Generator:
         """The net of a GAN's run. Raises ValueError for another."""
-        return self._net_of("gan")
+        return cast(Generator, self._net_of("gan"))
+
+    @property
+    def draws_by_category(self) -> bool:
+        """Whether a GAN's drawing is of the category that is asked for. Raises ValueError for the run of another.
+
+        One of a generator that doesn't see the label is of any, unless there is only one.
+        """
+        return self.generator.sees_label() or len(self.categories) == 1
 
     @property
     def generator_config(self) -> GeneratorConfig:

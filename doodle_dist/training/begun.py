@@ -3,12 +3,19 @@
 import tempfile
 from pathlib import Path
 
-from doodle_dist.config.experiment import Experiment
+import orjson
+
+from doodle_dist.config.experiment import PARTS, Experiment
+from doodle_dist.config.load import flattened
 from doodle_dist.data import locations, storage
+from doodle_dist.data.schema import Manifest
 from doodle_dist.data.storage_errors import DamagedError
-from doodle_dist.run.files import CURSOR, META
+from doodle_dist.data.stream_plan import stream_categories
+from doodle_dist.run.checkpoints import complete_checkpoints
+from doodle_dist.run.files import CURSOR, EXPERIMENT, META
 from doodle_dist.training.checkpoint_store import fetch, read_file, stored_checkpoints
 from doodle_dist.training.cursor import Cursor, cursor_from
+from doodle_dist.training.suitable import check_judge, positives
 
 
 def is_over(run_uri: str, beginning: Cursor, total_drawings: int) -> bool:
@@ -28,6 +35,38 @@ def is_over(run_uri: str, beginning: Cursor, total_drawings: int) -> bool:
     except DamagedError:
         return False  # workers go on from the newest that is whole
     return True
+
+
+def refuse_other_nets(experiment: Experiment, run_uri: str) -> None:
+    """Raise ValueError where the newest checkpoint of a run is of another task, or of nets of other names.
+
+    Of nets that differ in anything else, a width say, the workers find that the weights don't fit.
+    """
+    newest = next(reversed(stored_checkpoints(run_uri)), None)
+    if newest is None:
+        return
+    try:
+        had = flattened(orjson.loads(read_file(newest, EXPERIMENT)))
+    except DamagedError:
+        return  # workers go on from the newest that is whole
+    asked = flattened(experiment.model_dump(mode="json"))
+    for key in ("task", *(f"model.{part}.name" for part in PARTS[experiment.task])):
+        if had[key] != asked[key]:
+            raise ValueError(
+                f"{key}={asked[key]}: this run was begun with {had[key]}; give this one another --run"
+            )
+
+
+def refuse_other_categories(experiment: Experiment, manifest: Manifest) -> None:
+    """Raise ValueError where what is named or needed is of other categories than the data's: as refuse_missing_runs,
+    which comes first."""
+    categories = stream_categories(manifest, experiment.data.categories)
+    if experiment.task == "critic":
+        positives(experiment.pretraining, categories)
+    if experiment.task == "gan" and experiment.gan.judge:
+        for _, meta in complete_checkpoints(experiment.gan.judge):
+            judges = meta["side"], meta["channels"]
+            check_judge(tuple(meta["categories"]), judges, categories, (manifest.side, manifest.channels))
 
 
 def refuse_missing_runs(experiment: Experiment, run_uri: str) -> None:

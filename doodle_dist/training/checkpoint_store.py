@@ -14,6 +14,7 @@ so that what was cut off and replaced, and still runs, neither commits nor sweep
 
 import hashlib
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -293,6 +294,7 @@ def prune(run_uri: str, keep: int) -> None:
 
 # Checkpoints that wait for a slow store lie on the node's disk: older ones give way to so many newer ones.
 _MOST_WAITING = 2
+_SETTLED_WITHIN_S = 600.0
 
 
 class CheckpointStore:
@@ -301,6 +303,7 @@ class CheckpointStore:
     def __init__(self, run_uri: str, keep: int, lease: Lease | None, warn: Callable[[str], object]) -> None:
         self.run_uri, self.keep, self.lease, self.warn = run_uri, keep, lease, warn
         self.asked, self.is_failing = 0, False
+        self._settled, self._news = 0, threading.Condition()
         self.start = b""
 
     def begin(self) -> None:
@@ -318,6 +321,20 @@ class CheckpointStore:
 
     def store(self, folder: Path, name: str, number: int) -> bool:
         """Store the checkpoint that was the ``number``th to be asked for; whether it was committed."""
+        try:
+            return self._store(folder, name, number)
+        finally:
+            with self._news:
+                self._settled = max(self._settled, number)
+                self._news.notify_all()
+
+    def settle(self) -> None:
+        """Wait until the newest checkpoint that was asked for is stored, or given up with a warning; not for ever, since
+        who hands it over may have died."""
+        with self._news:
+            self._news.wait_for(lambda: self._settled >= self.asked, timeout=_SETTLED_WITHIN_S)
+
+    def _store(self, folder: Path, name: str, number: int) -> bool:
         if number < self.asked - (0 if self.is_failing else _MOST_WAITING):
             self.warn(f"{name} could not be stored before the next one came; training goes on")
             return False

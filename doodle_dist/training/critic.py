@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.data.categories import unknown_category
 from doodle_dist.models.heads import Critic
 from doodle_dist.models.registry import build_critic
 from doodle_dist.training.metrics import sum_over_ranks
 from doodle_dist.training.one_net import OneNet, OneNetPlan
+from doodle_dist.training.suitable import positives
 from doodle_dist.training.task import Clock, DataShape, Planned, Report, StepInput, Wrap
 
 
@@ -41,7 +41,7 @@ class _Loss(nn.Module):
 class CriticTask(OneNet):
     """See training/task.py for the contract. The label that the critic sees is 0, as a GAN of one category's.
 
-    Raises ValueError where pretraining.positive names what is no category of the data, none, or all of them.
+    Raises ValueError as `positives` does.
     """
 
     def __init__(
@@ -56,15 +56,7 @@ class CriticTask(OneNet):
         model, optim = experiment.model.critic, experiment.optim.critic
         assert model is not None
         assert optim is not None
-        for name in experiment.pretraining.positive:
-            if name not in data.categories:
-                raise ValueError(f"pretraining.positive: {unknown_category(name, data.categories)}")
-        positive = [name in experiment.pretraining.positive for name in data.categories]
-        if not any(positive) or all(positive):
-            raise ValueError(
-                f"pretraining.positive={list(experiment.pretraining.positive)}: should name some of the data's "
-                f"categories, and not all: {', '.join(data.categories[:5])} …"
-            )
+        positive = positives(experiment.pretraining, data.categories)
         self.is_positive = torch.tensor(positive, device=device)
         ours = sum(count for count, is_ours in zip(data.counts, positive, strict=True) if is_ours)
         others = sum(data.counts) - ours

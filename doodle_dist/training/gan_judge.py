@@ -12,6 +12,7 @@ from doodle_dist.metrics.moments import Gaussian, Moments, frechet
 from doodle_dist.models.classifiers import Classifier
 from doodle_dist.run.snapshot import Snapshot
 from doodle_dist.training.metrics import sum_over_ranks
+from doodle_dist.training.suitable import check_judge
 from doodle_dist.training.task import StepInput
 
 # Pictures that are judged, with equal shares of all categories.
@@ -25,13 +26,7 @@ class Judge:
     def __init__(
         self, snapshot: Snapshot, categories: tuple[str, ...], shape: tuple[int, int], device: torch.device
     ) -> None:
-        if snapshot.categories != categories:
-            raise ValueError("gan.judge: the judge was trained on other categories than this GAN")
-        if (snapshot.side, snapshot.channels) != shape:
-            raise ValueError(
-                f"gan.judge: the judge reads pictures of side {snapshot.side} with {snapshot.channels} channels; this "
-                f"GAN makes them with side {shape[0]} and {shape[1]}"
-            )
+        check_judge(snapshot.categories, (snapshot.side, snapshot.channels), categories, shape)
         self.classifier, self.categories, self.device = snapshot.classifier, categories, device
         self.real: _Real | None = None
 

@@ -54,6 +54,10 @@ class FailedError(StoppedError):
     """A failure was found that the run is to stop at (gan.failures.stop)."""
 
 
+def _at_once() -> None:
+    """Where a checkpoint is stored as it is reported, there is nothing to wait for."""
+
+
 @dataclass
 class Run:
     """Everything a run's loop works with. ``tensorboard`` and ``metrics_log`` are rank 0's alone.
@@ -61,7 +65,8 @@ class Run:
     ``held_out`` makes a stream of the held-out drawings, which starts once it is read from and is closed after each
     evaluation. ``failing`` are the failures that showed at the last log. ``report_at`` are drawings seen after which
     it evaluates and checkpoints, beside every multiple that the config names. ``look`` is called after every step
-    and says, on all ranks alike, whether to save or to stop there. ``step`` takes the task's steps.
+    and says, on all ranks alike, whether to save or to stop there. ``step`` takes the task's steps. ``settle`` waits
+    until it is known what became of the last checkpoint.
     """
 
     task: Task
@@ -82,6 +87,7 @@ class Run:
     failing: set[str] = field(default_factory=set)
     report_at: tuple[int, ...] = ()
     look: Callable[[], Look] = never
+    settle: Callable[[], object] = _at_once
 
 
 def to_input(batch: Batch, seed: int, step: int, device: torch.device) -> StepInput:
@@ -111,6 +117,7 @@ def train(run: Run, batches: Iterable[Batch], cursor: Cursor) -> Cursor:
             root = root_cause(error)
             run.metrics_log.note("failed", reason=f"{type(root).__name__}: {one_line(root)}")
         raise
+    run.settle()  # who follows the run takes what is noted last for its end
     if run.metrics_log and cursor.drawings_seen < run.total_drawings:
         run.metrics_log.note("stopped", reason="it was asked to")
     elif run.metrics_log:

@@ -7,6 +7,7 @@ Where the run lies in an object store, both are put at every checkpoint, before 
 counts, wherever it starts next. What a store refuses then is put with the next one, unless rank 0 moves before that.
 """
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -42,6 +43,7 @@ class MetricsLog:
             (line for line in before if line["drawings_seen"] <= drawings_seen),
         )
         self.events: LinesFile | None = None
+        self.is_closed, self._lock = False, threading.Lock()
         self.noted = float("-inf")  # by a clock that is never set back
 
     def add(self, figures: dict[str, float], drawings_seen: int) -> None:
@@ -50,11 +52,17 @@ class MetricsLog:
         self.figures.add({"drawings_seen": drawings_seen, **figures})
 
     def note(self, event: str, **details: str | float) -> None:
-        """Append an event, at the drawings of the last figures (or of the checkpoint gone on from)."""
-        if self.events is None:
-            self.events = LinesFile(locations.join(self.run_uri, EVENTS), read_events(self.run_uri))
-        self.noted = time.monotonic()
-        self.events.add({"at": time.time(), "event": event, "drawings_seen": self.seen, **details})
+        """Append an event, at the drawings of the last figures (or of the checkpoint gone on from).
+
+        From any thread. One that comes after the log was closed is left out.
+        """
+        with self._lock:
+            if self.is_closed:
+                return
+            if self.events is None:
+                self.events = LinesFile(locations.join(self.run_uri, EVENTS), read_events(self.run_uri))
+            self.noted = time.monotonic()
+            self.events.add({"at": time.time(), "event": event, "drawings_seen": self.seen, **details})
 
     def alive(self) -> None:
         """Note that the run lives, where nothing was noted for a minute."""
@@ -76,6 +84,8 @@ class MetricsLog:
             self.events.put()
 
     def close(self) -> None:
+        with self._lock:
+            self.is_closed = True
         self.flush()
         self.figures.close()
         if self.events:

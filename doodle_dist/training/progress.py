@@ -83,7 +83,10 @@ class StopQuestion:
 
 @contextmanager
 def shown(board: ActorHandle, quiet: bool = False) -> Iterator[None]:
-    """Show the board's figures until the block ends: live on a terminal, a line now and then in a log."""
+    """Show the board's figures until the block ends: live on a terminal, a line now and then in a log.
+
+    Its warnings are said as they come; where ``quiet``, nothing else is.
+    """
     over = threading.Event()
     follower = threading.Thread(target=_follow, args=(board, over, quiet), daemon=True)
     follower.start()
@@ -103,11 +106,19 @@ def _read(board: ActorHandle, heard: int) -> tuple[dict[str, float], list[str]]:
         return {}, []
 
 
+def drawings_seen(board: ActorHandle) -> int:
+    """The drawings that the run has seen, as far as the board was told."""
+    figures, _ = _read(board, 0)
+    return int(figures.get("drawings_seen", 0))
+
+
 def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
     if log.is_json():
         _tell(board, over)
         return
     console, heard = Console(file=sys.stderr, quiet=quiet), 0
+    # Above the live line, where there is one. Who asked for quiet is warned all the same.
+    warned = Console(file=sys.stderr) if quiet else console
     began, began_seen, printed = 0.0, 0.0, 0.0
     last, told, seen, since = "", "", -1.0, 0.0
     said: dict[str, float] = {}
@@ -119,7 +130,7 @@ def _follow(board: ActorHandle, over: threading.Event, quiet: bool) -> None:
             heard += len(warnings)
             for text in warnings:
                 # As Text: a path in brackets, as gloo begins its errors with, is no markup of rich's.
-                console.print(Text(f"warning: {text}", "yellow"), soft_wrap=True)
+                warned.print(Text(f"warning: {text}", "yellow"), soft_wrap=True)
             if "total" in figures:
                 if not began:
                     began, began_seen = time.monotonic(), figures["drawings_seen"]

@@ -16,11 +16,12 @@ class NodeError(Exception):
 
 
 @contextmanager
-def on_this_node() -> Iterator[None]:
-    """A ValueError inside is about what this node finds, which others may find otherwise: NodeError, naming it."""
+def on_this_node(kind: type[ValueError] = ValueError) -> Iterator[None]:
+    """An error of this ``kind`` inside is about what this node finds, which others may find otherwise: NodeError,
+    naming it."""
     try:
         yield
-    except ValueError as error:
+    except kind as error:
         raise NodeError(f"on {socket.gethostname()}: {one_line(error)}") from error
 
 

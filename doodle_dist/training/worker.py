@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from doodle_dist.data.stream_pictures import Rasteriser
 from doodle_dist.data.stream_plan import StreamPlan, stream_categories
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import one_line
+from doodle_dist.models.registry import ImportPathError
 from doodle_dist.ray_cluster import quiet_ray_data
 from doodle_dist.run.files import CONFIG, AboutData
 from doodle_dist.run.snapshot import device_name
@@ -91,6 +93,7 @@ def work(
     except Exception as error:
         _note_what_stays(run_uri, error)
         raise
+    follow_store(run, context.store)
     could_grow = room_for_more(resolved.scaling, context.world_size)
     run.look = Lookout(context, StopQuestion(board), could_grow)
     try:
@@ -102,6 +105,20 @@ def work(
         raise
     finally:
         close_run(run, batches)
+
+
+def follow_store(run: Run, store: CheckpointStore) -> None:
+    """Have the run wait for its ``store`` at its end, and note what that warns of. On rank 0, whose store it is."""
+    log, warn = run.metrics_log, store.warn
+    if log is None:
+        return
+
+    def told_and_noted(said: str) -> None:
+        warn(said)
+        with suppress(StorageError, OSError):  # more often than not of the store that it is about
+            log.note("warning", name="checkpoint", said=said)
+
+    store.warn, run.settle = told_and_noted, store.settle
 
 
 def _check_shared(lease: Lease | None) -> None:
@@ -171,18 +188,23 @@ def prepare_run(
     torch.manual_seed(experiment.seed)
     quiet_ray_data()
 
-    with on_this_node():
+    with on_this_node():  # the request has passed the driver: what is wrong here is this node's dataset
         manifest = load_manifest(experiment.data.uri)
-    plan = training_plan(experiment, manifest)
+        plan = training_plan(experiment, manifest)
+        cursor = first_cursor(experiment, manifest, plan)
+        if context.agree(cursor) != cursor:
+            raise ValueError(
+                f"{locations.public(experiment.data.uri)} holds another dataset than on rank 0's node"
+            )
     categories = stream_categories(manifest, experiment.data.categories)
     total = experiment.train.total_drawings(plan.rows)
-    cursor = first_cursor(experiment, manifest, plan)
     if checkpoint is not None:
         cursor = load_cursor(checkpoint, cursor)
     # Before the nets are built, since it takes seconds to start, most of them spent elsewhere.
     batches = _stream_from(cursor, plan, total, experiment.data, context, memory)
     try:
-        task = build_task(experiment, manifest, categories, context)
+        with on_this_node(ImportPathError):
+            task = build_task(experiment, manifest, categories, context)
         if checkpoint is not None:
             _go_on(task, load_state(checkpoint, context.device), run_uri)
         else:

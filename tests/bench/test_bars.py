@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import orjson
 import pytest
 
 from doodle_dist.bench import bars, table
@@ -143,6 +144,18 @@ def test_every_bar_has_its_verdict(folder: Path) -> None:
     assert verdicts["50,000,000 drawings", "key_ids"] == "met"
     assert verdicts["50,000,000 drawings", "500,000 drawings"] == "missed", "1.3 times the memory"
     assert {one.verdict for (what, _), one in table.items() if "GPU" in what} == {"not measured here"}
+
+
+def test_a_missed_ratio_is_not_rounded_up_to_its_bar(folder: Path) -> None:
+    for name, ratio in (("loaders.json", "of_bare"), ("prepare-4M.json", "of_orjson")):
+        measured = orjson.loads((folder / name).read_bytes())
+        (folder / name).write_bytes(orjson.dumps(measured | {ratio: 0.948 if ratio == "of_bare" else 0.498}))
+    table = found(folder)
+    bare = table["stream to workers", "bare pyarrow, our rasteriser"]
+    assert (bare.bar, bare.figure, bare.verdict) == ("≥ 0.95", "0.948", "missed")
+    prepared = table["prepare, a core", "orjson alone"]
+    assert (prepared.bar, prepared.verdict) == ("≥ 0.5 of its drawings/s", "missed")
+    assert prepared.figure.startswith("0.498 ")
 
 
 def test_a_lost_drawing_is_a_missed_bar(folder: Path) -> None:

@@ -1,9 +1,11 @@
 """Presets and overrides: what is wrong is one line that names the key, the value and what is allowed."""
 
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
+from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import (
     ConfigError,
     build,
@@ -82,6 +84,9 @@ def test_a_preset_of_ones_own(tmp_path: Path) -> None:
     file.write_text("task = \n")
     with pytest.raises(ConfigError, match=r"mine\.toml"):
         load_experiment(str(file))
+    file.write_bytes(b"# caf\xe9\n")
+    with pytest.raises(ConfigError, match=r"preset .*mine\.toml: should be UTF-8"):
+        load_experiment(str(file))
 
 
 def test_a_run_takes_its_data_from_the_environment_and_its_name_from_the_preset() -> None:
@@ -112,6 +117,39 @@ def test_an_experiment_goes_to_toml_and_back(name: str, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text(to_toml(experiment), encoding="utf-8")
     assert load_experiment(str(file)).model_copy(update={"preset": name}) == experiment
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings", "key"),
+    [
+        ("face-gan", ["optim.generator.schedule=cosine"], "optim.generator.halving_drawings"),
+        ("doodle-gan", [], "ema.rampup_fraction"),
+        ("bird-wgan", [], "gan.adversarial.weight_clip"),
+    ],
+)
+def test_a_setting_may_be_none_by_that_word(preset: str, settings: list[str], key: str) -> None:
+    section, _, name = key.rpartition(".")
+
+    def value(experiment: Experiment) -> object:
+        return getattr(attrgetter(section)(experiment), name)
+
+    assert value(load_experiment(preset)) is not None
+    experiment = load_experiment(preset, [*settings, f"{key}=none"])
+    assert value(experiment) is None
+    assert from_toml(to_toml(experiment)) == experiment
+    assert build(experiment.model_dump(mode="json")) == experiment
+
+
+@pytest.mark.parametrize("key", ["model.generator.normalization", "gan.noise.decay", "run"])
+def test_none_stays_a_word_where_it_is_one(key: str) -> None:
+    experiment = load_experiment("doodle-gan-small", [f"{key}=none"])
+    assert attrgetter(key)(experiment) == "none"
+    assert from_toml(to_toml(experiment)) == experiment
+
+
+def test_what_cannot_be_none_is_not() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.critic\.lr='none': should be a valid number"):
+        load_experiment("doodle-gan-small", ["optim.critic.lr=none"])
 
 
 def test_toml_of_another_release_says_which_setting_it_does_not_know() -> None:

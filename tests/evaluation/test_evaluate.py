@@ -336,6 +336,29 @@ def test_the_nearest_training_drawings_are_drawn_under_the_samples(world: World)
     of_label = {k: {picture.tobytes() for picture in pixels[labels == k]} for k in range(3)}
     for picture, label in zip(others.pictures, (labels[copied] + 1) % 3, strict=True):
         assert picture.tobytes() in of_label[label], "of the label asked for, however near the others are"
+    anyone = nearest_drawings(protocol.train, every, net, pixels[copied], None)
+    assert np.array_equal(anyone.pictures, pixels[copied])
+
+
+def test_samples_of_any_category_are_drawn_over_the_nearest_of_all(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generator that doesn't see the category copies training drawings of others than were asked for."""
+    save_run(tmp_path, "doodle-gan-small", CATEGORIES, settings=("model.generator.conditioning=none",))
+    snapshot = load_snapshot(str(tmp_path))
+    protocol = Protocol(world.request, world.data, snapshot)
+    cats = plan_drawings(world.data, "train", ("cat",))
+    (pixels,) = (pictures_of(cats, chunk) for chunk in chunks(cats, cats.rows))
+    sheets = []
+    monkeypatch.setattr(evaluate_gan, "samples", lambda _, __, numbers, *___: pixels[: len(numbers)])
+    monkeypatch.setattr(
+        evaluate_gan, "named_rows", lambda rows: sheets.append(rows) or Image.new("L", (1, 1))
+    )
+    protocol.neighbours(snapshot)
+    ((*rows,),) = sheets
+    assert [name for name, _ in rows] == ["any", "  nearest real"] * 3
+    for (_, drawn), (_, nearest) in zip(rows[::2], rows[1::2], strict=True):
+        assert np.array_equal(drawn, nearest)
 
 
 # --- a classifier's figures -----------------------------------------------------------------------------

@@ -170,6 +170,7 @@ def test_the_card_names_data_metrics_licence_and_every_setting(tmp_path: Path) -
     card = (tmp_path / "out" / "net.safetensors.md").read_text()
     for said in (
         "license: apache-2.0",
+        "tags: [quickdraw, classifier, classifier-small]",
         "Labels, from 0: cat, dog, fish.",
         "`s3://b/data`, 12,345 drawings, from sources of kind ndjson",
         f"sha256 {'ab' * 32}",
@@ -203,6 +204,7 @@ def test_other_pictures_are_not_called_googles(tmp_path: Path) -> None:
     export_run(str(folder), "safetensors", tmp_path / "net.safetensors")
     card = (tmp_path / "net.safetensors.md").read_text()
     assert "Google" not in card
+    assert "tags: [classifier, classifier-small]" in card
     assert "under the licences of their makers" in card
 
 

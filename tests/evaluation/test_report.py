@@ -13,6 +13,8 @@ import pytest
 from doodle_dist import cli
 from doodle_dist.config.load import load_experiment, to_toml
 from doodle_dist.data import storage
+from doodle_dist.evaluation import report_training
+from doodle_dist.evaluation.history import PANELS, Curve
 from doodle_dist.evaluation.report import write_report
 from doodle_dist.evaluation.results import (
     CategoryFigures,
@@ -31,9 +33,11 @@ from doodle_dist.pictures import grid, png
 from doodle_dist.run.files import EVENTS
 from doodle_dist.run.folder import read_run
 from doodle_dist.training.metrics_log import MetricsLog
+from doodle_dist.training.task import Clock, step_at_once
 from doodle_dist.training.tensorboard import TensorBoard
 from tests.runs import save_run
 from tests.s3 import S3Server
+from tests.training.test_tasks import build, experiment_for, part
 
 HOSTILE = "<script>alert('doodle')</script>"
 CATEGORIES = (HOSTILE, "cat & dog")
@@ -228,7 +232,10 @@ def test_a_generator_s_figures_stand_beside_their_floors(gan: Path) -> None:
     assert [alt for alt in pictures if alt.startswith("Samples after 2,000")]
     assert [alt for alt in pictures if "training drawings" in alt]
     assert len([alt for alt in pictures if alt.startswith("Samples after")]) == 5 + 1
-    assert f"from the top: {HOSTILE}, cat & dog." in page.section("Samples")
+    assert f"from the top, by the category that was asked for: {HOSTILE}, cat & dog." in page.section(
+        "Samples"
+    )
+    assert "A GAN, preset doodle-gan-small." in page.all("header")[0][1], "it may see no category"
 
 
 def test_colour_pictures_are_no_white_ink(gan: Path) -> None:
@@ -282,6 +289,72 @@ def test_curves_are_those_of_the_metrics_log(gan: Path) -> None:
     assert "generator: 2 at first" in labels["Losses"]
     assert "12.5 at first" in labels["Fréchet distance"]
     assert "50 at first, 50 at last" in labels["Drawings per second"]
+
+
+def figures_of_a_step(name: str) -> dict[str, float]:
+    """All that a task logs of a step and of an evaluation."""
+    task = build(experiment_for(name))
+    step = step_at_once(task, part(0), Clock(0, 0, 1000))
+    return {**task.gauges(), **{k: float(v) for k, v in step.items()}, **task.evaluate([part(0)]).scalars}
+
+
+@pytest.mark.parametrize(
+    ("task", "charts"),
+    [
+        (
+            "classifier-small",
+            {
+                "Losses": ["classifier"],
+                "Classifier: read right": [
+                    "top-1, training",
+                    "top-1, held out",
+                    "balanced accuracy, held out",
+                ],
+                "Gradient norm": ["gradient norm"],
+                "Learning rate": ["learning rate"],
+            },
+        ),
+        (
+            "critic",
+            {
+                "Losses": ["critic"],
+                "Critic: told right": ["training"],
+                "Gradient norm": ["gradient norm"],
+                "Learning rate": ["learning rate"],
+            },
+        ),
+        (
+            "doodle-gan-small",
+            {
+                "Losses": ["critic", "generator"],
+                "Critic: told right": ["real", "generated"],
+                "Largest gradient norm": ["critic", "generator"],
+                "Learning rate": ["critic", "generator"],
+            },
+        ),
+    ],
+)
+def test_what_a_task_logs_has_its_chart(task: str, charts: dict[str, list[str]]) -> None:
+    logged = {name: Curve([16], [value]) for name, value in figures_of_a_step(task).items()}
+    page = Document(str(report_training.curves(logged)))
+    labels = [a["aria-label"] for a, _ in page.all("svg") if "aria-label" in a]
+    drawn = {label.partition(",")[0]: label for label in labels}
+    assert charts.keys() <= drawn.keys()
+    assert [title for title in drawn if "norm" in title] == [title for title in charts if "norm" in title]
+    for title, curves in charts.items():
+        assert all(f"{curve}: " in drawn[title] for curve in curves), title
+
+
+def test_every_curve_of_a_chart_is_one_that_a_task_logs() -> None:
+    logged = {
+        name
+        for task in ("classifier-small", "critic", "doodle-gan-small")
+        for name in figures_of_a_step(task)
+    }
+    shown = {name for _, *axes in (*PANELS, *report_training._MORE) for names in axes for name in names}
+    assert {name for name in shown if not name.startswith("judge/")} <= logged, (
+        "the judge's are in gan_judge.py"
+    )
 
 
 def test_a_run_without_an_evaluation_says_how_to_get_one(gan: Path, classifier: Path) -> None:

@@ -9,31 +9,46 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
+from doodle_dist.config.model import GeneratorConfig
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.records import PictureOptions
 from doodle_dist.data.sources import find_sources
 from doodle_dist.data.stream_pictures import pictures
 from doodle_dist.data.stream_plan import Window, plan_stream
 from doodle_dist.data.stream_rows import read_window
+from doodle_dist.evaluation.drawings import chunks, pictures_of, plan_drawings
 from doodle_dist.evaluation.sample import (
     _Neighbours,
     _write_array,
     generate,
+    labels_asked_for,
     latents_of,
     stream_samples,
     write_samples,
 )
+from doodle_dist.models.base import Generator
 from doodle_dist.pictures import to_images, to_pixels
 from doodle_dist.run.snapshot import load_snapshot
 from tests.datasets import prepare_here
 from tests.runs import save_run
 
+NAMES = ("cat", "dog", "fish")
+
 
 @pytest.fixture(scope="module")
 def gan(tmp_path_factory: pytest.TempPathFactory) -> str:
     run = tmp_path_factory.mktemp("gan")
-    save_run(run, "doodle-gan-small", ("cat", "dog", "fish"))
+    save_run(run, "doodle-gan-small", NAMES)
+    return str(run)
+
+
+@pytest.fixture(scope="module")
+def blind(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run whose generator doesn't see the category."""
+    run = tmp_path_factory.mktemp("blind")
+    save_run(run, "doodle-gan-small", NAMES, settings=("model.generator.conditioning=none",))
     return str(run)
 
 
@@ -110,6 +125,18 @@ def test_a_folder_of_samples_can_be_prepared(gan: str, tmp_path: Path) -> None:
     assert (source.kind, source.categories, source.records) == ("image", ("cat", "dog", "fish"), 6)
 
 
+def test_pictures_of_an_earlier_call_are_not_left_among_the_new_ones(gan: str, tmp_path: Path) -> None:
+    folder = write_samples(gan, output=tmp_path / "x", count=5)
+    before = {file: file.read_bytes() for file in folder.rglob("*.png")}
+    for asked in ({"count": 3}, {"count": 3, "categories": ("dog",), "seed": 1}):
+        with pytest.raises(ValueError, match=r"x/(cat|dog) has other pictures already, such as 0000003\.png"):
+            write_samples(gan, output=folder, **asked)
+    assert {file: file.read_bytes() for file in folder.rglob("*.png")} == before, "nothing was drawn"
+    write_samples(gan, output=folder, count=6, seed=1)
+    assert len(list(folder.rglob("*.png"))) == 3 * 6
+    assert all(file.read_bytes() != picture for file, picture in before.items()), "all are of the last call"
+
+
 def test_a_category_can_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     for name in ("../cat", "a/b", "..", ".cat"):
         run = tmp_path / str(hash(name))
@@ -120,7 +147,7 @@ def test_a_category_can_not_lead_out_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_million_samples_are_drawn_a_batch_at_a_time(gan: str) -> None:
-    drawn = stream_samples(load_snapshot(gan), ["cat", "dog"], 1_000_000, seed=1)
+    drawn = stream_samples(load_snapshot(gan), {"cat": 0, "dog": 1}, 1_000_000, seed=1)
     parts = [next(drawn) for _ in range(3)]
     assert [(name, len(pixels)) for name, pixels in parts] == [("cat", 256)] * 3
     assert not np.array_equal(parts[0][1], parts[1][1])
@@ -181,6 +208,73 @@ def test_wrong_requests_are_one_line(gan: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a classifier's run is needed"):
         write_samples(gan, output=output, judge=gan)
     assert not output.exists()
+
+
+# --- generators that don't see the category -------------------------------------------------------------
+
+
+def test_drawings_of_a_generator_that_does_not_see_the_category_are_of_any(
+    blind: str, tmp_path: Path
+) -> None:
+    sheet = Image.open(write_samples(blind, count=2, output=tmp_path / "x.png"))
+    assert sheet.height == 2 * (28 + 4), "one row, scale 2"
+    write_samples(blind, count=2, output=tmp_path / "x")
+    files = sorted(str(file.relative_to(tmp_path)) for file in (tmp_path / "x").rglob("*.png"))
+    assert files == ["x/any/0000000.png", "x/any/0000001.png"]
+    write_samples(blind, count=2, output=tmp_path / "x.npy")
+    assert np.load(tmp_path / "x.npy").shape == (2, 28, 28)
+    assert json.loads((tmp_path / "x.json").read_bytes())["categories"] == ["any"]
+    with pytest.raises(ValueError, match="a generator that doesn't see the category; leave out --categories"):
+        write_samples(blind, categories=("cat",), output=tmp_path / "y.png")
+
+
+def test_of_one_category_every_drawing_is(tmp_path: Path) -> None:
+    save_run(tmp_path, "doodle-gan-small", ("cat",), settings=("model.generator.conditioning=none",))
+    snapshot = load_snapshot(str(tmp_path))
+    assert labels_asked_for(snapshot) == labels_asked_for(snapshot, ("cat",)) == {"cat": 0}
+
+
+def test_a_category_that_is_called_any_is_one(tmp_path: Path) -> None:
+    save_run(tmp_path, "doodle-gan-small", ("all", "any", "some"))
+    snapshot = load_snapshot(str(tmp_path))
+    assert labels_asked_for(snapshot, ("any",)) == {"any": 1}
+    assert labels_asked_for(snapshot) == {"all": 0, "any": 1, "some": 2}
+
+
+class Shades(Generator):
+    """Reads the label in a way of its own: a flat picture, lighter with each category."""
+
+    published_width = 1
+
+    def __init__(
+        self, config: GeneratorConfig, *, num_categories: int, side: int = 28, channels: int = 1
+    ) -> None:
+        super().__init__(config, num_categories=num_categories, side=side, channels=channels)
+        self.lightest = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        flat = z.new_ones(len(z), self.channels, self.side, self.side)
+        return flat * (self.lightest * (y + 1) / self.num_categories)[:, None, None, None]
+
+    def sees_label(self) -> bool:
+        return True
+
+
+def test_a_generator_of_ones_own_says_that_it_sees_the_category(tmp_path: Path) -> None:
+    name = f"model.generator.name={Shades.__module__}:Shades"
+    save_run(tmp_path, "doodle-gan-small", NAMES, settings=(name,))
+    write_samples(str(tmp_path), count=1, output=tmp_path / "x.npy")
+    assert json.loads((tmp_path / "x.json").read_bytes())["categories"] == list(NAMES)
+    assert np.load(tmp_path / "x.npy")[:, 0, 0].tolist() == [170, 213, 255]
+
+
+def test_neighbours_of_any_are_the_nearest_of_all_training_drawings(blind: str, tmp_path: Path) -> None:
+    data = prepare_here(tmp_path, {"cat": 60, "dog": 60, "fish": 60}, (80.0, 10.0, 10.0))
+    save_run(tmp_path / "judge", "classifier-small", NAMES)
+    plan = plan_drawings(data, "train", NAMES)
+    copied = np.concatenate([pictures_of(plan, chunk) for chunk in chunks(plan, 20)])
+    (found,) = _Neighbours(load_snapshot(blind), str(tmp_path / "judge"), data).of([("any", copied)])
+    assert np.array_equal(found, copied), "whatever the category"
 
 
 def test_neighbours_are_the_nearest_training_drawings_of_the_category(gan: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from doodle_dist.config.load import load_experiment, preset_text
 from doodle_dist.config.model import AugmentConfig, ClassifierConfig, CriticConfig, GeneratorConfig
 from doodle_dist.losses import zero_centred_penalty
 from doodle_dist.models import augment
-from doodle_dist.models.base import sees_label
+from doodle_dist.models.base import Generator
 from doodle_dist.models.doodle import DoodleCritic
 from doodle_dist.models.heads import Critic
 from doodle_dist.models.layers import GlobalBatchNorm1d, GlobalBatchNorm2d
@@ -51,7 +51,7 @@ CLASSIFIER_CONFIGS = {
 }
 
 
-def generator_for(name: str, side: int = 0, channels: int = 1, **settings: object) -> nn.Module:
+def generator_for(name: str, side: int = 0, channels: int = 1, **settings: object) -> Generator:
     config = GeneratorConfig.model_validate(
         {"name": name, "width": WIDTHS[name][0], "latent_dim": LATENT, "embedding_dim": 4, **settings}
     )
@@ -236,7 +236,7 @@ def test_a_label_matters_to_a_generator_that_is_conditional(name: str, condition
     else:
         matters = conditioning != "none" or name == "sngan"
     assert torch.equal(generator(z, y), generator(z, y.roll(1))) is not matters
-    assert sees_label(generator) is matters
+    assert generator.sees_label() is matters
 
 
 @pytest.mark.parametrize("name", CRITICS)

@@ -45,13 +45,13 @@ def test_the_list_has_a_line_for_each_run_the_damaged_ones_too(
 
 def test_show_prints_checkpoints_and_figures(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = MetricsLog(str(runs / "judge"), 0)
-    log.add({"loss/classifier": float("nan"), "optim/lr_classifier": 5e-5, "train/accuracy": 0.0}, 10)
+    log.add({"loss/classifier": float("nan"), "optim/lr": 5e-5, "train/top1": 0.0}, 10)
     log.close()
     print_run(str(runs / "judge"), as_json=False)
     out = capsys.readouterr().out
     shown = dict(line.split() for line in out.splitlines() if "/" in line and len(line.split()) == 2)
-    assert shown["optim/lr_classifier"] == "5e-05", "and not 0.0001, twice as much"
-    assert shown["train/accuracy"] == "0.0000"
+    assert shown["optim/lr"] == "5e-05", "and not 0.0001, twice as much"
+    assert shown["train/top1"] == "0.0000"
     assert "classifier, preset classifier-small" in out
     assert "checkpoint_002000 (best)" in out
     assert "2: cat, dog" in out

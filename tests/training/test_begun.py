@@ -1,15 +1,17 @@
-"""What is seen of a run before anything starts: that it is over, or was begun in another order."""
+"""What is seen of a run before anything starts: that it is over, or was begun in another order or with other nets."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from doodle_dist.config.load import load_experiment
 from doodle_dist.data import locations, storage
-from doodle_dist.run.files import COMMIT, CURSOR, STATE
-from doodle_dist.training.begun import is_over
+from doodle_dist.run.files import COMMIT, CURSOR, EXPERIMENT, STATE
+from doodle_dist.training.begun import is_over, refuse_other_nets
+from doodle_dist.training.checkpoint_store import new_name, store
 from doodle_dist.training.cursor import Cursor
-from tests.runs import stored_checkpoint
+from tests.runs import local_checkpoint, stored_checkpoint
 from tests.training.test_checkpoint_store import alter, truncate
 
 BEGINNING = Cursor(seed=0, global_batch=10)
@@ -51,3 +53,39 @@ def test_another_order_is_refused(run: str, tmp_path: Path) -> None:
     stored_checkpoint(run, tmp_path, 100)
     with pytest.raises(ValueError, match=r"train\.global_batch=20: this run was begun with 10"):
         is_over(run, Cursor(seed=0, global_batch=20), 200)
+
+
+@pytest.fixture
+def begun(run: str, tmp_path: Path) -> str:
+    """The newest checkpoint of a run of doodle-gan-small."""
+    folder = local_checkpoint(tmp_path / "begun", 100)
+    (folder / EXPERIMENT).write_text(load_experiment("doodle-gan-small").model_dump_json())
+    uri = locations.join(run, new_name(100, 1))
+    store(folder, uri)
+    return uri
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings", "said"),
+    [
+        (
+            "classifier-small",
+            [],
+            r"task=classifier: this run was begun with gan; give this one another --run",
+        ),
+        ("sngan-proj-small", [], r"model\.generator\.name=sngan: this run was begun with doodle-small"),
+        ("doodle-gan-small", ["model.critic.name=doodle"], r"model\.critic\.name=doodle: .* doodle-small"),
+    ],
+)
+@pytest.mark.usefixtures("begun")
+def test_other_nets_are_refused(run: str, preset: str, settings: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        refuse_other_nets(load_experiment(preset, settings), run)
+
+
+def test_the_same_nets_with_other_settings_are_not(run: str, begun: str) -> None:
+    refuse_other_nets(load_experiment("doodle-gan-small", ["optim.critic.lr=1e-5"]), run)
+    other = load_experiment("classifier-small")
+    refuse_other_nets(other, run + "-not-begun")
+    truncate(locations.join(begun, EXPERIMENT))
+    refuse_other_nets(other, run)

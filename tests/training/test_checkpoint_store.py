@@ -1,5 +1,6 @@
 """Checkpoints in storage: whole or not at all, checked when read, kept by score; a store that fails is a warning."""
 
+import threading
 from pathlib import Path
 
 import orjson
@@ -297,6 +298,31 @@ def test_a_checkpoint_that_many_wait_behind_gives_way(tmp_path: Path) -> None:
     (warning,) = said
     assert names[0] in warning
     assert "could not be stored before" in warning
+
+
+def test_who_waits_until_all_is_settled_waits_for_the_newest_whatever_becomes_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, over = str(tmp_path / "run"), []
+    here = CheckpointStore(run, 3, None, lambda _: over.append("refused"))
+    here.settle()  # nothing was asked for
+    is_let_in = threading.Event()
+
+    def refused(uri: str, data: bytes) -> None:
+        is_let_in.wait()
+        raise StorageError(f"{uri}: the store refused the key")
+
+    monkeypatch.setattr(storage, "write_atomic", refused)
+    folder, name = local_checkpoint(tmp_path / "a", 100), here.new_name(100)
+    waits = threading.Thread(target=lambda: (here.settle(), over.append("settled")))
+    waits.start()
+    stores = threading.Thread(target=here.store, args=(folder, name, here.asked))
+    stores.start()
+    waits.join(0.1)
+    assert over == []
+    is_let_in.set()
+    waits.join()
+    assert over == ["refused", "settled"]
 
 
 def test_a_prune_that_fails_is_no_failed_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

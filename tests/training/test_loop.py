@@ -326,6 +326,15 @@ def test_who_is_asked_to_stop_or_save_does_so_at_once_and_judges_nothing(tmp_pat
     assert load_cursor(folder, begin()).drawings_seen == 30
 
 
+def test_the_end_is_noted_once_it_is_known_what_became_of_the_last_checkpoint(tmp_path: Path) -> None:
+    run = new_run(FakeTask(), FakeContext(), tmp_path, 20)
+    log = run.metrics_log = MetricsLog(str(tmp_path), 0)
+    run.settle = lambda: log.note("warning", name="checkpoint", said="it was not stored")
+    train(run, stream(begin()), begin())
+    noted = [line["event"] for line in read_events(str(tmp_path)) if line["event"] != "alive"]
+    assert noted == ["checkpoint", "warning", "finished"]
+
+
 def test_pictures_and_curves_that_a_store_refuses_are_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """metrics.jsonl of a run that was interrupted: each point once, on a disk and on an object store."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,22 @@ def test_what_happened_stays_over_restarts_the_lost_part_too(tmp_path: Path) -> 
     first, _, last = read_events(run)
     assert (first["workers"], last["workers"]) == (2, 1)
     assert 0 <= last["at"] - first["at"] < 3600
+
+
+def test_threads_may_note_while_another_ends_it_and_nothing_is_noted_after_that(tmp_path: Path) -> None:
+    """As whoever stores a run's checkpoints does."""
+    log = MetricsLog(str(tmp_path), 0)
+    others = [threading.Thread(target=lambda: [log.note("warning") for _ in range(200)]) for _ in range(4)]
+    for other in others:
+        other.start()
+    log.note("finished")
+    log.close()
+    before = read_events(str(tmp_path))
+    for other in others:
+        other.join()
+    log.note("warning")
+    assert read_events(str(tmp_path)) == before
+    assert {line["event"] for line in before} >= {"finished"}
 
 
 def test_a_run_that_says_nothing_is_noted_to_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

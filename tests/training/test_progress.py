@@ -88,8 +88,9 @@ def test_in_a_log_a_line_is_said_again_only_when_there_is_more_to_say(
     assert said == ["1,000", "2,000", "3,000"]
 
 
-def test_a_warning_is_said_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_warning_is_said_as_it_is_and_of_figures_nothing_to_who_asked_for_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quiet: bool
 ) -> None:
     said = "worker 0 failed: [/pytorch/gloo/transport/tcp/pair.cc:547] Connection closed by peer [10.0.0.2]:39251"
 
@@ -97,10 +98,12 @@ def test_a_warning_is_said_as_it_is(
         def wait(self, _: float) -> bool:
             return True
 
-    monkeypatch.setattr(progress, "_read", lambda *_: ({}, [said, "/data/[old]/run is damaged"]))
-    progress._follow(None, Over(), quiet=False)
+    figures = {"total": 4000.0, "drawings_seen": 1000.0}
+    monkeypatch.setattr(progress, "_read", lambda *_: (figures, [said, "/data/[old]/run is damaged"]))
+    progress._follow(None, Over(), quiet=quiet)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"warning: {said}", "warning: /data/[old]/run is damaged"]
+    assert lines[:2] == [f"warning: {said}", "warning: /data/[old]/run is damaged"]
+    assert len(lines) == (2 if quiet else 3)
 
 
 def test_as_structured_logs_each_change_and_each_warning_is_told_once(

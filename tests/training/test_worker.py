@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 import torch
@@ -14,16 +15,20 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.config.load import load_experiment
 from doodle_dist.data import storage, stream, stream_here
 from doodle_dist.data.manifest import load_manifest
+from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.data.stream_plan import Window
 from doodle_dist.data.stream_rows import RowGroupsInMemory
+from doodle_dist.run.folder import read_events
 from doodle_dist.training.checkpoint import save_checkpoint
-from doodle_dist.training.context import Alone
+from doodle_dist.training.checkpoint_store import CheckpointStore
+from doodle_dist.training.context import Alone, Context
 from doodle_dist.training.cursor import Cursor
 from doodle_dist.training.lease import LeaseLostError, _as_json, held
 from doodle_dist.training.loop import Run
-from doodle_dist.training.plan import held_out_plan, training_plan
+from doodle_dist.training.metrics_log import MetricsLog
+from doodle_dist.training.plan import first_cursor, held_out_plan, training_plan
 from doodle_dist.training.reasons import NodeError
-from doodle_dist.training.worker import _check_shared, close_run, held_out, prepare_run
+from doodle_dist.training.worker import _check_shared, close_run, follow_store, held_out, prepare_run
 from tests.datasets import prepare_here
 from tests.runs import SMALL
 
@@ -40,13 +45,14 @@ def experiment_for(data: str, preset: str = "classifier-small", *settings: str) 
 
 @contextmanager
 def prepared(
-    experiment: Experiment, folder: Path, checkpoint: Path | None = None
+    experiment: Experiment, folder: Path, checkpoint: Path | None = None, context: Context | None = None
 ) -> Iterator[tuple[Run, Cursor]]:
     """A run as its worker prepares it, its drawings read from memory."""
     manifest = load_manifest(experiment.data.uri)
     memory = RowGroupsInMemory([training_plan(experiment, manifest)])
+    context = context or Alone(torch.device("cpu"))
     run, batches, cursor = prepare_run(
-        experiment, str(folder / "run"), Alone(torch.device("cpu")), checkpoint=checkpoint, memory=memory
+        experiment, str(folder / "run"), context, checkpoint=checkpoint, memory=memory
     )
     try:
         yield run, cursor
@@ -127,6 +133,69 @@ def test_a_run_does_not_go_on_with_other_nets(
         prepared(experiment_for(data, preset, *settings), tmp_path, checkpoint),
     ):
         pass
+
+
+def test_a_node_whose_own_copy_of_the_dataset_is_spoilt_says_so(tmp_path: Path) -> None:
+    """And is no wrong request, which every rank would meet: the others wait for this one."""
+    copy = prepare_here(tmp_path, {"cat": 60, "dog": 60})
+    counts = Path(copy, "train", "group_counts.npy")
+    counts.write_bytes(counts.read_bytes()[:-2] + b"\1\1")
+    experiment = experiment_for(copy, "classifier-small", 'data.categories=["cat"]')
+    with pytest.raises(NodeError, match=rf"on {gethostname()}: .*group_counts\.npy: its checksum differs"):
+        prepare_run(experiment, str(tmp_path / "run"), Alone(torch.device("cpu")), checkpoint=None)
+
+
+def test_a_node_that_lacks_a_network_of_ones_own_says_so(data: str, tmp_path: Path) -> None:
+    experiment = experiment_for(data, "classifier-small", "model.classifier.name=nowhere_at_all:Net")
+    with (
+        pytest.raises(NodeError, match=rf"on {gethostname()}: model\.classifier\.name='nowhere_at_all:Net'"),
+        prepared(experiment, tmp_path),
+    ):
+        pass
+
+
+class Second(Alone):
+    """A rank whose node sees what rank 0's does, but for what rank 0 has in its data's place."""
+
+    def __init__(self, theirs: Experiment) -> None:
+        super().__init__(torch.device("cpu"))
+        manifest = load_manifest(theirs.data.uri)
+        self.theirs = first_cursor(theirs, manifest, training_plan(theirs, manifest))
+
+    def agree(self, value: object) -> object:  # type: ignore[override]
+        return self.theirs if isinstance(value, Cursor) else value
+
+
+def test_a_node_that_holds_another_dataset_says_so(data: str, tmp_path: Path) -> None:
+    other = prepare_here(tmp_path / "other", {"cat": 300, "dog": 200, "fish": 121})
+    with prepared(experiment_for(data), tmp_path, context=Second(experiment_for(data))):
+        pass
+    with (
+        pytest.raises(NodeError, match=rf"on {gethostname()}: {data} holds another dataset than on rank 0's"),
+        prepared(experiment_for(data), tmp_path, context=Second(experiment_for(other))),
+    ):
+        pass
+
+
+def test_what_became_of_a_checkpoint_is_told_and_noted(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    store = CheckpointStore(str(tmp_path / "run"), 1, None, told.append)
+    with prepared(experiment_for(data), tmp_path) as (run, _):
+        follow_store(run, store)
+        store.warn("checkpoint_1 was not stored")
+        assert told == ["checkpoint_1 was not stored"]
+        noted = read_events(run.uri)[-1]
+        assert (noted["event"], noted["said"]) == ("warning", told[0])
+
+        def away(*_: object, **__: object) -> None:
+            raise StorageError("the store is unreachable")
+
+        monkeypatch.setattr(MetricsLog, "note", away)
+        store.warn("checkpoint_2 was not stored")
+        assert len(told) == 2, "what can't be noted is told all the same"
+        assert run.settle == store.settle
 
 
 def rank_of(rank: int, world_size: int) -> Alone:
