@@ -329,8 +329,10 @@ class CheckpointStore:
                 self._news.notify_all()
 
     def settle(self) -> None:
-        """Wait until the newest checkpoint that was asked for is stored, or given up with a warning; not for ever, since
-        who hands it over may have died."""
+        """Wait until the newest checkpoint that was asked for is stored, or given up with a warning.
+
+        Not for ever, since who hands it over may have died.
+        """
         with self._news:
             self._news.wait_for(lambda: self._settled >= self.asked, timeout=_SETTLED_WITHIN_S)
 
