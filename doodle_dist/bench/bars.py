@@ -177,7 +177,7 @@ def _stream(found: LoadersBench | None) -> Iterator[Bar]:
             yield Bar(what, against, of_bare, f"{ratio:.3f}", verdict, command, date)
     fine = found.first_batch_s <= FIRST_BATCH_BAR_S
     yield Bar(
-        "first batch", "Ray is up", start, f"{found.first_batch_s:.2g} s", _verdict(fine), command, date
+        "first batch", "Ray is up", start, f"{found.first_batch_s:.3g} s", _verdict(fine), command, date
     )
 
 
@@ -204,9 +204,9 @@ def _steps(found: TrainBench | None) -> Iterator[Bar]:
     results = found.results if found else []
     for one in results:
         where = "a CPU" if one.device == "cpu" else one.device
-        figure = f"{one.ratio:.2f} ×"
+        figure = f"{one.ratio:.3f} ×"
         if one.graphs_s:
-            figure = f"{one.best_ratio:.2f} × by train.cuda_graphs, {figure} without"
+            figure = f"{one.best_ratio:.3f} × by train.cuda_graphs, {figure} without"
         yield Bar(
             *(f"step on {where}, {one.preset}", against, f"≥ {one.bar} ×", figure),
             *(_verdict(one.best_ratio >= one.bar), command, found.machine.date if found else ""),

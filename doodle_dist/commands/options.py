@@ -9,7 +9,11 @@ import typer
 Preset = Annotated[str, typer.Argument(help="a preset's name, or a .toml file")]
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045  typer reads the annotation
-    typer.Option("--set", metavar="KEY=VALUE", help="override a setting; may be given many times"),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="override a setting, by none where it may be none; may be given many times",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print the answer as JSON")]
 Local = Annotated[bool, typer.Option("--local", help="a Ray of our own, on this machine")]
