@@ -5,9 +5,8 @@ What Ray Train's driver imports is imported while Ray starts; torch is the worke
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -19,8 +18,8 @@ from doodle_dist.config.experiment import Experiment
 from doodle_dist.data import locations
 from doodle_dist.data.manifest import check_files, load_manifest
 from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
-from doodle_dist.data.storage_errors import StorageError
-from doodle_dist.errors import WorkFailedError, one_line
+from doodle_dist.data.storage_errors import StorageError, under_way
+from doodle_dist.errors import WorkFailedError
 from doodle_dist.log import say
 from doodle_dist.ray_cluster import check_resources, connect, need_of, say_of_idle_gpus
 from doodle_dist.run.stopped import forget_reason, noted_reason
@@ -98,20 +97,11 @@ def train(
         if not experiment.scaling.gpus_per_worker and not quiet:
             say_of_idle_gpus("--gpus 1 gives each worker one")
         board = progress.new_board()
-        with _under_way(), progress.shown(board, quiet), asked_to_stop() as asked:
+        with under_way(), progress.shown(board, quiet), asked_to_stop() as asked:
             _run(experiment, run_uri, board, mine, asked, is_lost)
         reached = progress.drawings_seen(board) if asked.is_set() else total
-    with _under_way(), patience(TRAINING_PATIENCE_S):
+    with under_way(), patience(TRAINING_PATIENCE_S):
         return _result(run_uri, total, reached=reached)
-
-
-@contextmanager
-def _under_way() -> Iterator[None]:
-    """A store that fails inside is no wrong request, as one is that is away from the start: WorkFailedError."""
-    try:
-        yield
-    except StorageError as error:
-        raise WorkFailedError(one_line(error)) from error
 
 
 def _run(

@@ -97,7 +97,11 @@ def tune(
     workers_per_trial: Annotated[int, typer.Option(min=1, help="more than 1: through Ray Train")] = 1,
     gpus_per_trial: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(min=0, max=1, help="share of a GPU (default: by the memory that a trial takes)"),
+        typer.Option(
+            min=0,
+            max=1,
+            help="share of a GPU for each worker (default: by the memory that it takes; of several workers 1)",
+        ),
     ] = None,
     cpus: Cpus = None,
     seed: Annotated[int, typer.Option(min=0, help="of the points; a trial's own is the preset's")] = 0,
@@ -126,7 +130,7 @@ def tune(
     told to stop before its end says what it found, and exits with 130; one some of whose trials a store, a node or the
     cluster interrupted says which, and exits with 1.
     """
-    from doodle_dist.config.load import load_run, parse_override
+    from doodle_dist.config.load import flattened, load_run, parse_override
     from doodle_dist.config.search import load_search
 
     name = Path(preset).stem
@@ -143,10 +147,13 @@ def tune(
         preset, experiment, space=space, scheduler=scheduler, extra=axes or (), drawings=drawings
     )
 
+    from doodle_dist import log
+
     with at_rest():
         from doodle_dist import tune as driver
 
-    fixed = tuple(parse_override(text)[0] for text in overrides or ())
+    log.bind(run=experiment.run)
+    fixed = tuple(flattened(dict(map(parse_override, overrides or ()))))
     plan = driver.plan_search(experiment, config, trials=trials, searcher=search, seed=seed, fixed=fixed)
     options = driver.Options(
         concurrent=concurrent,

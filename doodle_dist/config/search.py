@@ -11,13 +11,20 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.load import SEARCH_TABLE, ConfigError, build, overlay, preset_search, readable
+from doodle_dist.config.load import (
+    SEARCH_TABLE,
+    ConfigError,
+    build,
+    overlay,
+    preset_search,
+    readable,
+    text_of,
+)
 from doodle_dist.config.model import Section
 from doodle_dist.config.names import nearest
 from doodle_dist.config.search_space import Axis, Draw, SearchSpace, Value
@@ -78,11 +85,12 @@ class SearchConfig(Section):
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> Self:
-        for name in ("first_rung", "perturb_every"):
-            if getattr(self, name) > self.drawings:
-                raise ValueError(
-                    f"search.{name}={getattr(self, name)} is more than search.drawings={self.drawings}"
-                )
+        # Of the one that the scheduler uses: the other is a default that nobody gave, mostly.
+        name = {"asha": "first_rung", "pbt": "perturb_every"}.get(self.scheduler)
+        if name and getattr(self, name) > self.drawings:
+            raise ValueError(
+                f"search.{name}={getattr(self, name)} is more than search.drawings={self.drawings}"
+            )
         return self
 
     def of_length(self, drawings: int) -> "SearchConfig":
@@ -143,15 +151,16 @@ def load_search(
     Raises ConfigError.
     """
     table = _table(space, preset, base, scheduler)
-    axes = dict(table.get("space", {}))
-    for text in extra:
+    axes = table.get("space", {})
+    for text in extra if isinstance(axes, dict) else ():  # what else it is SearchConfig refuses
         key, equals, draw = text.partition("=")
         if not equals or not key.strip():
             raise ConfigError(
-                f"--search-space {text!r} is not key=draw, such as optim.lr=loguniform(1e-5,1e-2)"
+                f"--search-space {text!r} is not key=draw, such as optim.critic.lr=loguniform(1e-5,1e-2)"
             )
         had = axes.get(key.strip())
-        axes[key.strip()] = {**had, "draw": draw.strip()} if isinstance(had, dict) else draw.strip()
+        axis = {**had, "draw": draw.strip()} if isinstance(had, dict) else draw.strip()
+        axes = {**axes, key.strip(): axis}
     table = {**table, "space": axes}
     table |= {"scheduler": scheduler} if scheduler else {}
     try:
@@ -165,6 +174,8 @@ def _table(space: str, preset: str, base: Experiment, scheduler: str) -> dict[st
     if not space:
         own = preset_search(preset)
         if own is not None:
+            if not isinstance(own, dict):
+                raise ConfigError(f"preset {preset}: {SEARCH_TABLE}={own!r} should be a table")
             return own
         spaces = SPACES.get(base.task, {})
         if not spaces:
@@ -173,10 +184,7 @@ def _table(space: str, preset: str, base: Experiment, scheduler: str) -> dict[st
             )
         space = spaces["pbt" if scheduler == "pbt" else "search"]
     if space.endswith(".toml"):
-        path = Path(space)
-        if not path.is_file():
-            raise ConfigError(f"--space {space}: no such file")
-        text = path.read_text(encoding="utf-8")
+        text = text_of(space, "--space")
     elif space in search_names():
         text = (resources.files("doodle_dist.config") / "searches" / f"{space}.toml").read_text("utf-8")
     else:

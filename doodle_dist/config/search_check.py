@@ -7,6 +7,18 @@ from doodle_dist.config.load import ConfigError
 from doodle_dist.config.search import SearchConfig, experiment_with
 from doodle_dist.config.search_space import Axis, SearchSpace, Settings, Value, setting
 
+# How a run's data are read, what is written of it, and how often it may fail: whatever they are, the same is learned.
+CHANGES_NOTHING = (
+    "data.audit",
+    "data.buffer_bytes",
+    "data.raster_threads",
+    "data.read",
+    "data.window_bytes",
+    "train.keep_checkpoints",
+    "train.log_every_drawings",
+    "train.max_failures",
+    "train.pictures_every_drawings",
+)
 # What no search varies, each with all that is below it, and why.
 NOT_SEARCHED = {
     "task": "a search is of one task",
@@ -15,18 +27,13 @@ NOT_SEARCHED = {
     "storage": "all trials lie in the search's folder",
     "data.uri": "objectives on other drawings can't be compared",
     "data.categories": "objectives on other categories can't be compared",
-    "data.audit": "it changes nothing that is learned",
     "gan.judge": "objectives by other judges can't be compared",
     "train.drawings": "trials are of one length, which --drawings gives",
     "train.epochs": "trials are of one length, which --drawings gives",
     "train.held_out_drawings": "objectives on other drawings can't be compared",
     "train.checkpoint_every_drawings": "the scheduler says when a trial is judged",
-    "train.log_every_drawings": "it changes nothing that is learned",
-    "train.pictures_every_drawings": "it changes nothing that is learned",
-    "train.keep_checkpoints": "it changes nothing that is learned",
-    "train.max_failures": "it changes nothing that is learned",
     "scaling": "what a trial takes is given by --workers-per-trial, --gpus-per-trial and --cpus",
-}
+} | dict.fromkeys(CHANGES_NOTHING, "it changes nothing that is learned")
 # What a search sets for each trial itself: an override would have no effect.
 NOT_OVERRIDDEN = ("run", "train.drawings", "train.epochs", "scaling.workers")
 # Random points that are tried before a search starts: axes may be refused together that are taken one by one.

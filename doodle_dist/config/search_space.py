@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal, Self
 
 from doodle_dist.config.experiment import Experiment
@@ -160,7 +161,7 @@ class SearchSpace:
     ) -> Settings:
         """The random point number ``trial`` of a search: the same one whenever it is asked for. Axes that are
         ``given`` a value have that. Seeds of a grid are gone through first, each with the same point."""
-        grid = sorted(self._grid, key=lambda axis: axis.key != "seed")
+        grid = sorted(self.grid, key=lambda axis: axis.key != "seed")
         places = dict(zip((axis.key for axis in grid), _digits(trial, grid), strict=True))
         repeats = len(grid[0].draw.values) if grid and grid[0].key == "seed" else 1
         rng = random.Random(f"{seed}/{trial // repeats}")
@@ -176,14 +177,24 @@ class SearchSpace:
 
         return self.settings(base, pick)
 
+    def points(self, base: Experiment, seed: int, trials: int) -> list[Settings]:
+        """The first random points of a search, as many as ``trials``; of grids alone each once, and so maybe fewer.
+
+        Where a condition leaves an axis out, its whole grid would be gone through with the same point.
+        """
+        if self.size is None:
+            return [self.sampled(base, seed, trial) for trial in range(trials)]
+        return list(islice(_each_once(self.sampled(base, seed, trial) for trial in range(self.size)), trials))
+
     @property
-    def _grid(self) -> list[Axis]:
+    def grid(self) -> list[Axis]:
+        """The axes that are gone through value by value."""
         return [axis for axis in self.axes if axis.draw.kind == "grid"]
 
     @property
     def size(self) -> int | None:
         """How many points there are at most; None where some axis is drawn at random."""
-        if len(self._grid) < len(self.axes):
+        if len(self.grid) < len(self.axes):
             return None
         return math.prod(len(axis.draw.values) for axis in self.axes)
 
@@ -220,6 +231,14 @@ def _digits(number: int, grid: Sequence[Axis]) -> Iterator[int]:
     for axis in grid:
         number, digit = divmod(number, len(axis.draw.values))
         yield digit
+
+
+def _each_once(points: Iterable[Settings]) -> Iterator[Settings]:
+    seen: set[frozenset[tuple[str, Value]]] = set()
+    for point in points:
+        if (values := frozenset(point.items())) not in seen:
+            seen.add(values)
+            yield point
 
 
 def setting(base: Experiment, key: str) -> Any:

@@ -29,7 +29,6 @@ from urllib.parse import quote, urlsplit
 
 from doodle_dist.data import locations, scratch, storage, storage_errors
 from doodle_dist.data.storage_errors import StorageError
-from doodle_dist.errors import WorkFailedError
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -136,10 +135,8 @@ def fetch(
         ]
         work.expect([remotes[name].size for name in missing], len(urls) - len(missing))
         work.require_space()
-        try:
+        with storage_errors.under_way():
             lengths = _all(pool, lambda name: work.download(urls[name], name, remotes[name]), missing)
-        except StorageError as error:
-            raise WorkFailedError(str(error)) from error
         sizes = dict(zip(missing, lengths, strict=True))
     return [
         Fetched(locations.join(to, name), sizes.get(name, remotes[name].size or 0), name not in sizes)

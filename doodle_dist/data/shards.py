@@ -49,7 +49,7 @@ from doodle_dist.data.room import RoomIsKnown
 from doodle_dist.data.schema import MANIFEST, Kind, Manifest, RejectsInfo, ShardInfo, SourceInfo, SplitInfo
 from doodle_dist.data.sources import plan_chunks
 from doodle_dist.data.split import SPLITS
-from doodle_dist.data.storage_errors import StorageError
+from doodle_dist.data.storage_errors import under_way
 from doodle_dist.errors import WorkFailedError, one_line, root_cause
 
 STAGING, REJECTS = "_staging", "rejects"
@@ -191,10 +191,8 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
         )
     exchange, chunks = request.exchange(), request.chunks()
     _open_staging(request.to, exchange.staging, fingerprint)
-    try:
+    with under_way():
         return _prepare(request, fingerprint, exchange, chunks, progress)
-    except StorageError as error:
-        raise WorkFailedError(str(error)) from error
 
 
 def _prepare(

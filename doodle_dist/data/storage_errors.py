@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from doodle_dist.data.filesystems import s3_endpoint
 from doodle_dist.data.locations import HOW_TO_GIVE_KEYS, public, split_uri
 from doodle_dist.data.retry import is_transient, persistently
+from doodle_dist.errors import WorkFailedError, one_line
 
 
 class StorageError(Exception):
@@ -112,6 +113,15 @@ def errors_about(uri: str) -> Iterator[None]:
         if isinstance(error, OSError) or _is_client_error(error):
             raise explain(uri, error) from error
         raise
+
+
+@contextlib.contextmanager
+def under_way() -> Iterator[None]:
+    """A store that fails inside is no wrong request, as one is that is away from the start: WorkFailedError."""
+    try:
+        yield
+    except StorageError as error:
+        raise WorkFailedError(one_line(error)) from error
 
 
 _P = ParamSpec("_P")

@@ -1,6 +1,7 @@
 """The classifier in whose features a search's GANs are judged, trained once where there is none."""
 
 import hashlib
+import re
 
 from doodle_dist import train as train_driver
 from doodle_dist.config.experiment import Experiment
@@ -14,6 +15,7 @@ from doodle_dist.training.lease import HeldError, holder, wait_while_held
 from doodle_dist.training.plan import training_plan
 
 PRESET = "evaluator"
+_DIGITS = 12  # of the hash in its name
 MOST_DRAWINGS = 2_000_000  # half an hour of two CPU cores; a search of all 50 million is not to wait for days
 
 
@@ -22,8 +24,13 @@ def evaluator_uri(experiment: Experiment) -> str:
     about = storage.sha256_of(locations.join(experiment.data.uri, MANIFEST)) + ",".join(
         sorted(set(experiment.data.categories))
     )
-    name = f"{PRESET}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
+    name = f"{PRESET}-{hashlib.sha256(about.encode()).hexdigest()[:_DIGITS]}"
     return locations.join(experiment.storage, name)
+
+
+def is_evaluators_name(name: str) -> bool:
+    """Whether a run of this name is some experiment's evaluator: two of one name are of the same drawings."""
+    return re.fullmatch(rf"{PRESET}-[0-9a-f]{{{_DIGITS}}}", name) is not None
 
 
 def is_judged_by_it(experiment: Experiment) -> bool:

@@ -17,14 +17,13 @@ FEWEST_TRIALS = 8
 # came first every time; with Optuna's tenth a categorical one did in half to two thirds, with half of the trials an
 # axis with a condition did in a twentieth. With 16 trials and fewer, no share finds all of them.
 _BEST_SHARE, _FEWEST_BEST, _MOST_BEST_SHARE = 0.25, 5, 0.5
-_ROUNDING = 1.1  # reports come at the end of a step, so trials with other batches report a little later
 
 
 @dataclass(frozen=True)
 class Importance:
     """Shares by axis, which sum to 1, largest first; none, and ``why_none``, where nothing can be said.
 
-    ``drawings`` is where all trials are compared, in drawings seen.
+    ``drawings`` is the rung at which all trials are compared, in drawings seen.
     """
 
     shares: dict[str, float] = field(default_factory=dict)
@@ -36,7 +35,7 @@ def importance_of(record: SearchRecord, base: Experiment) -> Importance:
     """Importance of each axis by PED-ANOVA (Watanabe et al. 2023): how far the best quarter's values of an
     axis differ from all trials' values.
 
-    All trials are compared at the same drawings seen, the most that all of them reached. An axis with a condition
+    All trials are compared at the same rung, the last that all of them reached. An axis with a condition
     is judged among the trials that have it, weighted by how many of the best those are (Optuna's conditional
     PED-ANOVA, arXiv 2601.20800, theorem 4.2): whether it is there at all counts for the axis of its condition.
     """
@@ -79,19 +78,21 @@ def _study(record: SearchRecord, base: Experiment, compared: dict[int, float]) -
 
 
 def common_drawings(record: SearchRecord) -> int:
-    """The most drawings seen that every trial with an objective got to; 0 without any. ASHA's is its first rung."""
+    """The last rung that every trial with an objective got to, in drawings seen; 0 without any. ASHA's is the first."""
     reached = [
         max(result.drawings_seen for result in trial.results if result.objective is not None)
         for trial in record.trials.values()
         if any(result.objective is not None for result in trial.results)
     ]
-    return min(reached, default=0)
+    least = min(reached, default=0)
+    return max((rung for rung in record.request.config.rungs() if rung <= least), default=0)
 
 
-def _objective_at(trial: TrialRecord, drawings: int) -> float | None:
-    found = [
+def _objective_at(trial: TrialRecord, rung: int) -> float | None:
+    """A trial's first objective from a rung on: reports come at a step's end, a little later with larger batches."""
+    found = (
         result.objective
         for result in trial.results
-        if result.objective is not None and result.drawings_seen <= _ROUNDING * drawings
-    ]
-    return found[-1] if found else None
+        if result.objective is not None and result.drawings_seen >= rung
+    )
+    return next(found, None)

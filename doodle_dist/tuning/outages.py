@@ -42,14 +42,19 @@ def is_of_the_place(error: BaseException) -> bool:
     return isinstance(root, RayError) or f"{type(root).__module__}.".startswith("ray.train.")
 
 
-def own_reason(error: BaseException) -> str:
-    """Why a trial failed by itself, in one line: what was raised inside of Ray's wrappers."""
+def own_reason(error: BaseException, gpu_share: float = 1.0) -> str:
+    """Why a trial failed by itself, in one line: what was raised inside of Ray's wrappers.
+
+    ``gpu_share`` is the part of a GPU's memory that it was allowed.
+    """
     inside = next((one for one in causes(error) if not _is_rays(one)), root_cause(error))
     if isinstance(inside, StoppedError | ValueError | DamagedError):
         return one_line(inside)
-    kind = (
-        "out of memory" if isinstance(inside, MemoryError | torch.OutOfMemoryError) else type(inside).__name__
-    )
+    kind = type(inside).__name__
+    if isinstance(inside, MemoryError | torch.OutOfMemoryError):
+        kind = "out of memory"
+    if isinstance(inside, torch.OutOfMemoryError) and gpu_share < 1:
+        kind += f" in its share of the GPU ({gpu_share:.2f}; --gpus-per-trial gives more)"
     return f"{kind}: {one_line(inside)}"
 
 

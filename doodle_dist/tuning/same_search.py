@@ -2,8 +2,10 @@
 
 from doodle_dist.config.load import ConfigError, build, flattened
 from doodle_dist.config.search import SearchConfig
+from doodle_dist.config.search_check import CHANGES_NOTHING
 from doodle_dist.config.search_space import Axis
 from doodle_dist.data import locations
+from doodle_dist.tuning.evaluator import is_evaluators_name
 from doodle_dist.tuning.ledger import Request, read_search
 
 # What changes nothing that is searched for: names and places, what a trial takes, and when it writes what.
@@ -13,7 +15,7 @@ _ANYTHING_GOES = (
     "storage",
     "scaling",
     "train.checkpoint_every_drawings",
-    "train.log_every_drawings",
+    *CHANGES_NOTHING,
 )
 _SHOWN = 3
 
@@ -53,6 +55,9 @@ def _settings(uri: str, request: Request) -> dict[str, object]:
         for key, value in experiment.items()
         if not any(key == free or key.startswith(f"{free}.") for free in _ANYTHING_GOES)
     }
+    judge = locations.basename(kept["gan.judge"])
+    if is_evaluators_name(judge):  # which says all of it, wherever it lies
+        kept["gan.judge"] = judge
     axes = {f"search.space.{axis.key}": _described(axis) for axis in table.axes().without(request.fixed).axes}
     lengths = {f"search.{k}": v for k, v in table.model_dump(exclude={"space", "scheduler"}).items()}
     command = {"--seed": request.seed, "--scheduler": request.scheduler, "--search": request.searcher}

@@ -3,6 +3,7 @@
 Ray's own wrapper can't go on with a space that is defined by running it; this one is told what was found before.
 """
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -43,12 +44,14 @@ class TpeSearcher(Searcher):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         earlier, unfinished = list(earlier), list(unfinished)
         # Another seed after a restart: the sampler's own state is gone, and would repeat its first draws.
-        sampler = optuna.samplers.TPESampler(
-            seed=seed + len(earlier) + len(unfinished),
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(
+                seed=seed + len(earlier) + len(unfinished),
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+            )
         self.study = optuna.create_study(
             sampler=sampler, direction="maximize" if mode == "max" else "minimize"
         )

@@ -79,11 +79,7 @@ def run_trial(config: dict[str, Any], job: Job, memory: RowGroupsInMemory | None
     """
     # How long Ray Tune waits for a stopped trial to let go of its process: it has curves to upload.
     os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # of the trial before: others share the GPU
-        share = ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
-        if 0 < share < 1:  # of its memory too: who takes more fails, and not whoever is beside it
-            torch.cuda.set_per_process_memory_fraction(share)
+    gpu_share = _keep_to_its_share() if torch.cuda.is_available() else 1.0
     retry.be_patient(retry.TRAINING_PATIENCE_S)
     number, settings = this_trial(), settings_of(config[POINT])
     run_uri = locations.join(job.search_uri, trial_name(number))
@@ -95,7 +91,17 @@ def run_trial(config: dict[str, Any], job: Job, memory: RowGroupsInMemory | None
         is_of_another = isinstance(root_cause(error), ray.exceptions.RayError)
         if is_of_the_place(error) or is_of_another or _has_lost_its_gpu():
             raise  # and this process ends: the next trial would be given it
-        ray.tune.report({REASON: own_reason(error)})
+        ray.tune.report({REASON: own_reason(error, gpu_share)})
+
+
+def _keep_to_its_share() -> float:
+    """Leave others that share the GPU their part of its memory; this trial's."""
+    torch.cuda.empty_cache()  # of the trial before
+    share: float = ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
+    if not 0 < share < 1:
+        return 1.0
+    torch.cuda.set_per_process_memory_fraction(share)  # who takes more fails, and not whoever is beside it
+    return share
 
 
 def _has_lost_its_gpu() -> bool:

@@ -16,9 +16,9 @@ from ray.tune.search import BasicVariantGenerator
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from doodle_dist.config.experiment import Experiment
-from doodle_dist.config.load import overlay
-from doodle_dist.config.search import SearchConfig
-from doodle_dist.config.search_space import SearchSpace, Settings
+from doodle_dist.config.load import ConfigError, overlay
+from doodle_dist.config.search import SearchConfig, experiment_with
+from doodle_dist.config.search_space import Axis, SearchSpace, Settings, Value, setting
 from doodle_dist.data import filesystems, locations, storage
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.training.lease import Lease
@@ -65,15 +65,28 @@ class Search:
         """
         if self.given:
             return list(self.given)
-        points = [self.space.sampled(self.base, self.seed, number) for number in range(self.trials)]
+        points = self.space.points(self.base, self.seed, self.trials)
         if (first := self.first()) is not None:
             points[0] = first
         return points
 
     def first(self) -> Settings | None:
         """The preset as a point, to begin with."""
-        has_grid = any(axis.draw.kind == "grid" for axis in self.space.axes)
-        return None if has_grid else self.space.of_base(self.base)
+        return None if self.space.grid else self.space.of_base(self.base)
+
+    def largest(self) -> Experiment:
+        """The base with the largest batch and nets that the space has: what takes the most of a GPU's memory."""
+
+        def pick(axis: Axis) -> Value:
+            sizes = [value for value in axis.draw.probes if not isinstance(value, str)]
+            is_size = axis.key == "train.global_batch" or axis.key.startswith("model.")
+            value: Value = max(sizes) if is_size and sizes else setting(self.base, axis.key)
+            return value
+
+        try:
+            return experiment_with(self.base, self.space.settings(self.base, pick))
+        except ConfigError:  # no point has them together
+            return self.base
 
 
 def run_search(

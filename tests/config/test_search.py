@@ -135,6 +135,14 @@ def test_a_setting_that_a_person_gave_is_not_searched() -> None:
     assert "gan.updates.critic_updates" not in space.sampled(BASE, 0, 0)
 
 
+def test_the_axis_that_an_error_gives_as_an_example_is_one() -> None:
+    with pytest.raises(ConfigError, match="is not key=draw, such as") as refusal:
+        load_search("doodle-gan-small", BASE, extra=["optim.generator.lr"])
+    example = str(refusal.value).rpartition("such as ")[2]
+    space = checked_space(load_search("doodle-gan-small", BASE, extra=[example]), BASE)
+    assert example.partition("=")[0] in {axis.key for axis in space.axes}
+
+
 def test_a_grid_is_gone_through_value_by_value() -> None:
     space = space_of("seed=grid(1, 2, 3)", "gan.updates.critic_updates=grid(1, 2)")
     points = [tuple(space.sampled(BASE, 0, trial).values()) for trial in range(6)]
@@ -163,6 +171,7 @@ def test_a_grid_is_gone_through_value_by_value() -> None:
         ("gan.judge=choice('a', 'b')", "gan.judge can't be an axis"),
         ("scaling.workers=int(1, 2)", "scaling.workers can't be an axis: .*--workers-per-trial"),
         ("seed=int(1, 100)", "seeds are not drawn, or luck would be searched for"),
+        ("data.window_bytes=int(1, 100)", "data.window_bytes can't be an axis: it changes nothing that is"),
     ],
 )
 def test_what_the_experiment_would_refuse_is_refused_before_anything_starts(axis: str, message: str) -> None:
@@ -194,6 +203,20 @@ def test_a_grid_of_seeds_repeats_settings_on_purpose() -> None:
     space = checked_space(SearchConfig.model_validate({"space": {"seed": "grid(11, 12, 13)"}}), BASE)
     assert [space.sampled(BASE, 0, trial)["seed"] for trial in range(3)] == [11, 12, 13]
     assert space.size == 3
+
+
+def test_a_grid_has_no_point_twice_where_a_condition_leaves_an_axis_out() -> None:
+    turned, moved = "model.augment.rotate_deg", "model.augment.translate_px"
+    space = {
+        "seed": "grid(1, 2)",
+        turned: "grid(0.0, 5.0)",
+        moved: {"draw": "grid(1.0, 2.0)", "when": {turned: [5.0]}},
+    }
+    axes = checked_space(SearchConfig.model_validate({"space": space}), load_experiment("classifier-small"))
+    points = axes.points(BASE, seed=0, trials=64)
+    without, one, other = {turned: 0.0}, {turned: 5.0, moved: 1.0}, {turned: 5.0, moved: 2.0}
+    assert points == [{"seed": seed} | point for point in (without, one, other) for seed in (1, 2)]
+    assert axes.points(BASE, seed=0, trials=4) == points[:4]
 
 
 def test_a_drawn_point_is_had_with_each_seed_of_a_grid() -> None:
@@ -258,6 +281,8 @@ def test_a_condition_stands_before_what_it_holds_for(tmp_path: Path) -> None:
             "first_rung=20 is more than",
         ),
         ("[search]\n[search.space]", "at least 1"),
+        ("[search]\nspace = 3", "search: space=3: should be a valid dictionary"),
+        ("search = 3", r"has no \[search\] table"),
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -298,6 +323,19 @@ def test_rungs_end_at_the_trials_length() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "used"), [("asha", "first_rung"), ("pbt", "perturb_every"), ("none", "")]
+)
+def test_a_length_that_the_scheduler_has_no_use_for_may_be_any(scheduler: str, used: str) -> None:
+    table = {"space": {"seed": "grid(1, 2)"}, "scheduler": scheduler, "drawings": 100}
+    table |= {"first_rung": 300, "perturb_every": 300}
+    if used:
+        with pytest.raises(ValueError, match=rf"search\.{used}=300 is more than search\.drawings=100"):
+            SearchConfig.model_validate(table)
+        table[used] = 50
+    SearchConfig.model_validate(table)
+
+
 def test_a_shorter_search_is_judged_at_the_same_shares_of_its_trials() -> None:
     search = load_search("doodle-gan-small", BASE)
     short = load_search("doodle-gan-small", BASE, drawings=search.drawings // 10)
@@ -327,6 +365,13 @@ def test_what_is_wrong_with_an_axis_table_is_said(tmp_path: Path) -> None:
     assert "a dotted key stands in quotes" in said('optim.critic.lr = "loguniform(1e-5, 1e-2)"')
 
 
+def test_a_space_that_is_not_utf_8_is_refused_by_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    file.write_bytes(b"# caf\xe9\n")
+    with pytest.raises(ConfigError, match=r"--space .*space\.toml: should be UTF-8"):
+        load_search("doodle-gan-small", load_experiment("doodle-gan-small"), space=str(file))
+
+
 @pytest.mark.parametrize("draw", ["int(1, inf)", "uniform(0, inf)", "loguniform(1e-3, inf)"])
 def test_a_range_without_an_end_is_no_draw(draw: str) -> None:
     with pytest.raises(ValueError, match="finite"):
@@ -341,6 +386,7 @@ def test_a_range_without_an_end_is_no_draw(draw: str) -> None:
         ('[search]\ndrawngs = 3\n[search.space]\nseed = "grid(0, 1)"', 2, "did you mean drawings?"),
         ('[search.space]\n"optim.genrator.lr" = "uniform(0.1, 1)"', 2, "did you mean optim.generator"),
         ("[search.space]\n\"gan.judge\" = \"choice('a', 'b')\"", 2, "gan.judge can't be an axis"),
+        ("search = 3", 2, "search=3 should be a table"),
     ],
 )
 def test_a_preset_of_one_s_own_is_validated_with_its_search(

@@ -1,5 +1,6 @@
 """Importance: the one axis that matters is found, wherever it stands and however few trials have it."""
 
+import math
 import random
 from dataclasses import replace
 
@@ -84,6 +85,17 @@ def test_trials_are_compared_where_all_of_them_got_to() -> None:
             for one in trial.results
         ]
     assert importance_of(record, base_of(record)) == found, "what only some trials got to says nothing of all"
+
+
+def test_a_trial_whose_larger_batches_report_later_is_compared_at_the_same_rung() -> None:
+    """Of batches of 64 and 512 the first rung's reports come at 1,280 and 1,536 drawings."""
+    record = asha()
+    for number, trial in record.trials.items():
+        batch = 512 if number % 2 else 64
+        trial.results = [
+            replace(one, drawings_seen=math.ceil(one.drawings_seen / batch) * batch) for one in trial.results
+        ]
+    assert importance_of(record, base_of(record)) == importance_of(asha(), base_of(record))
 
 
 def test_it_says_why_there_is_none() -> None:

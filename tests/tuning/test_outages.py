@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray.tune
@@ -101,6 +102,24 @@ def from_another(error: Exception, cause: Exception) -> Exception:
 )
 def test_a_trial_s_reason_is_what_was_raised_inside_of_rays_wrappers(error: Exception, reason: str) -> None:
     assert own_reason(error) == reason
+
+
+def test_a_trial_that_found_no_room_in_its_share_of_a_gpu_says_what_gives_more(
+    reported: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a trial takes is measured beforehand, and one of them may take more."""
+    said = "out of memory in its share of the GPU (0.07; --gpus-per-trial gives more): CUDA out of memory"
+    allowed: list[float] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", allowed.append)
+    for share, reason in ((1 / 14, said), (1.0, "out of memory: CUDA out of memory")):
+        assigned = SimpleNamespace(get_assigned_resources=lambda share=share: {"CPU": 1.0, "GPU": share})
+        monkeypatch.setattr(trial_module.ray, "get_runtime_context", lambda assigned=assigned: assigned)
+        one_worker(torch.OutOfMemoryError("CUDA out of memory"), monkeypatch)
+        assert reported.pop() == {"reason": reason}
+    assert allowed == [1 / 14], "who has a whole GPU has all of its memory"
+    assert own_reason(MemoryError("no room"), gpu_share=0.5) == "out of memory: no room", "the machine's"
 
 
 class _Trial:

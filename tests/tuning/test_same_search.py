@@ -34,6 +34,9 @@ def uri(tmp_path: Path) -> str:
         request(cpus=2),
         request("train.checkpoint_every_drawings=0", "train.log_every_drawings=900"),
         request("ema.rampup_fraction=0.05"),  # the preset's own, given
+        request("data.buffer_bytes=2_000_000", "data.window_bytes=100_000", "data.read=tasks"),
+        request("data.raster_threads=2", "train.pictures_every_drawings=100"),
+        request("train.keep_checkpoints=2", "train.max_failures=9"),
     ],
 )
 def test_more_trials_and_other_machines_are_the_same_search(uri: str, same: Request) -> None:
@@ -64,6 +67,20 @@ def test_another_search_is_refused_with_what_differs(uri: str, other: Request, s
     assert said in str(error.value)
     assert "give --run another name" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_an_evaluator_s_name_says_what_it_judges_by_wherever_it_lies(tmp_path: Path) -> None:
+    def judged_by(judge: str) -> Request:
+        return request(f"gan.judge={judge}")
+
+    mine, uri = "evaluator-0123456789ab", str(tmp_path)
+    Ledger(uri, judged_by(f"/here/{mine}")).close()
+    refuse_another(uri, judged_by(f"s3://bucket/runs/{mine}"), resume=True)
+    with pytest.raises(ConfigError, match=f"gan.judge is {mine} there and evaluator-ba9876543210 here"):
+        refuse_another(uri, judged_by("/here/evaluator-ba9876543210"), resume=True)
+    Ledger(f"{uri}/own", judged_by("/here/a-person-s")).close()
+    with pytest.raises(ConfigError, match=r"gan\.judge is /here/a-person-s there"):
+        refuse_another(f"{uri}/own", judged_by("/there/a-person-s"), resume=True)
 
 
 def test_of_many_differences_the_first_are_named(uri: str) -> None:

@@ -1,5 +1,7 @@
 """Optuna's sampler as Ray Tune asks it."""
 
+import warnings
+
 import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
@@ -96,6 +98,13 @@ def test_new_points_after_a_restart_are_not_those_that_are_under_way() -> None:
     again = points(searcher([], begun, 3, 6))
     assert [settings_of(point) for point in again[:3]] == [trial.settings for trial in begun]
     assert all(settings_of(point) not in [trial.settings for trial in begun] for point in again[3:])
+
+
+def test_what_is_experimental_of_optuna_s_sampler_is_not_a_person_s_to_read() -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        searcher([], [], 0, 1)
+    assert [str(warning.message) for warning in told] == []
 
 
 def test_an_earlier_trial_that_failed_says_nothing_either() -> None:
