@@ -8,7 +8,6 @@ import time
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import count
 from typing import TYPE_CHECKING
 
 import orjson
@@ -98,7 +97,7 @@ def train(
             say_of_idle_gpus("--gpus 1 gives each worker one")
         board = progress.new_board()
         with under_way(), progress.shown(board, quiet), asked_to_stop() as asked:
-            _run(experiment, run_uri, board, mine, asked, is_lost)
+            _run(experiment, run_uri, board, mine, asked, is_lost, wait_s)
         reached = progress.drawings_seen(board) if asked.is_set() else total
     with under_way(), patience(TRAINING_PATIENCE_S):
         return _result(run_uri, total, reached=reached)
@@ -111,28 +110,45 @@ def _run(
     lease: Lease,
     asked: Asked,
     is_lost: threading.Event,
+    wait_s: float,
 ) -> None:
-    """Train; again where a worker died as it began. Raises WorkFailedError where the run doesn't end as it should."""
+    """Train; again where a worker died as it began, or the run has come further since it was last tried.
+
+    Ray Train counts failures from a start to the end, so that a long run on nodes that come and go would end some time.
+    Raises WorkFailedError where the run doesn't end as it should.
+    """
     from ray.train import TrainingFailedError
 
     from doodle_dist.training.ray_trainer import died_as_it_began, trainer
 
-    for failures in count():
-        ray_trainer = trainer(experiment, run_uri, board, lease=lease)
+    most, failures = experiment.train.max_failures, 0
+    while True:
+        before = _newest(run_uri)
+        ray_trainer = trainer(experiment, run_uri, board, lease=lease, wait_s=wait_s)
         if experiment.scaling.is_elastic:
             take_over(run_uri, ray_trainer.train_run_context.run_id)
         try:
             _fit(ray_trainer, board, asked, is_lost)
             return
         except TrainingFailedError as error:
-            may_try = failures < experiment.train.max_failures and not asked.is_set()
+            noted = ""
+            with suppress(StorageError):
+                noted = noted_reason(run_uri)
+            may_try = failures < most and not noted and not asked.is_set()
             if may_try and died_as_it_began(error):
                 say(f"the workers did not get going, and start again: {told(error.controller_failure)}")
-                continue
-            reason = f"run {experiment.run} failed: {told(error)}"
-            with suppress(StorageError):
-                reason = noted_reason(run_uri) or reason
-            raise WorkFailedError(reason) from error
+                failures += 1
+            elif may_try and _newest(run_uri) > before:
+                say(f"the workers failed too often, but the run had come further, and goes on: {told(error)}")
+                failures = 0
+            else:
+                raise WorkFailedError(noted or f"run {experiment.run} failed: {told(error)}") from error
+
+
+def _newest(run_uri: str) -> int:
+    """The drawings of a run's newest checkpoint; 0 without one."""
+    with patience(TRAINING_PATIENCE_S):
+        return max((one.drawings_seen for one in stored_checkpoints(run_uri)), default=0)
 
 
 # Ray Train needs a few seconds to end its workers; `ray job stop` waits for 60 s where it is told to.

@@ -183,6 +183,26 @@ def test_a_file_that_is_cut_off_is_refused_however_few_bad_records_that_makes(
     assert len(rejects(tmp_path / "data")) == 1
 
 
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        ('{"word":"cat","key_id":"9","recognized":true,"drawing":[]}', "empty drawing"),
+        ('{"word":"cat"}', "key_id is missing"),
+        ('{"word":"catt","key_id":"9","recognized":true,"drawing":[[[1],[2]]]}', "unknown category 'catt'"),
+    ],
+)
+def test_a_last_record_that_is_whole_and_bad_is_no_cut_file_s_without_a_newline(
+    prepare: Command, tmp_path: Path, last: str, reason: str
+) -> None:
+    write_drawings(tmp_path / "raw", {"cat": 60})
+    file = tmp_path / "raw" / "cat.ndjson"
+    file.write_bytes(file.read_bytes() + last.encode())
+    assert prepare("--max-rejects", "0.05").code == 0
+    [(name, line, said)] = rejects(tmp_path / "data")
+    assert (name, line) == ("cat.ndjson", 61)
+    assert said.startswith(reason)
+
+
 def test_a_binary_file_cut_in_the_middle_keeps_what_is_whole(prepare: Command, tmp_path: Path) -> None:
     drawings = [struct.pack("<Q2sbI", k, b"US", 1, 0) + pack_strokes([[[1, 9], [2, 8]]]) for k in range(40)]
     data = b"".join(drawings)
@@ -212,6 +232,7 @@ def test_with_the_categories_that_were_missing_in_it_the_command_begins_anew(
     answer = prepare("--categories", "cat")
     assert answer.code == 0, answer.line
     assert rejects(tmp_path / "data") == []
+    assert prepare("--categories", "cat").code == 0, "it is done"
 
 
 def test_more_rejects_than_allowed_stop_the_work_and_more_leave_goes_on(

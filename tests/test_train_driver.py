@@ -1,5 +1,6 @@
 """What the driver refuses before anything starts, what it makes of a run's end, and what it prints of one."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from ray.train import WorkerGroupError
 
 from doodle_dist import train as driver
 from doodle_dist.config.experiment import Experiment
@@ -16,6 +18,7 @@ from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.storage_errors import StorageError
 from doodle_dist.errors import WorkFailedError
 from doodle_dist.run.files import CURSOR, EXPERIMENT
+from doodle_dist.run.stopped import note_reason
 from doodle_dist.train import TrainResult, print_result, train
 from doodle_dist.training import progress
 from doodle_dist.training.asked import Asked
@@ -157,3 +160,62 @@ def test_a_store_that_fails_once_training_began_is_no_wrong_request(
     monkeypatch.setattr(driver, "_result", lambda where, *_, **__: away(where))
     with pytest.raises(WorkFailedError, match="mine: the store is unreachable"):
         trained(lambda *_: None, 0)
+
+
+class _Fits:
+    """Stands for Ray Train: each call ends as it is told, after it came to the checkpoints that it is told."""
+
+    def __init__(self, run_uri: str, tmp_path: Path, *ends: tuple[tuple[int, ...], Exception | None]) -> None:
+        self.run_uri, self.tmp_path, self.ends = run_uri, tmp_path, list(ends)
+
+    def __call__(self, *_: object) -> None:
+        seen, error = self.ends.pop(0)
+        for drawings in seen:
+            stored_checkpoint(self.run_uri, self.tmp_path, drawings)
+        if error:
+            raise error
+
+
+@pytest.fixture
+def fit(
+    ask: Callable[..., Experiment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., _Fits]:
+    """Let the driver start its workers, which do what is said, until it is through."""
+    monkeypatch.setattr("doodle_dist.training.ray_trainer.trainer", lambda *_, **__: None)
+
+    def run(*ends: tuple[tuple[int, ...], Exception | None], max_failures: int = 3) -> _Fits:
+        experiment = ask("classifier-small", f"train.max_failures={max_failures}")
+        run_uri = str(tmp_path / "runs" / "mine")
+        fits = _Fits(run_uri, tmp_path, *ends)
+        monkeypatch.setattr(driver, "_fit", fits)
+        lease: Any = None
+        driver._run(experiment, run_uri, lease, lease, Asked(), threading.Event(), 0.0)
+        return fits
+
+    return run
+
+
+LOST = WorkerGroupError("the node is gone", {0: RuntimeError("the node is gone")})
+
+
+def test_a_run_goes_on_as_long_as_it_comes_further_between_its_failures(fit: Callable[..., _Fits]) -> None:
+    """Ray Train counts them from a start to the end: nodes that come and go would end any run that is long enough."""
+    assert fit(((64, 128), LOST), ((192,), LOST), ((256,), None)).ends == []
+
+
+def test_a_run_that_comes_no_further_ends(fit: Callable[..., _Fits]) -> None:
+    with pytest.raises(WorkFailedError, match="run mine failed: the node is gone"):
+        fit(((64,), LOST), ((), LOST), ((128,), None))
+
+
+def test_a_run_that_is_to_be_tried_once_is(fit: Callable[..., _Fits]) -> None:
+    with pytest.raises(WorkFailedError, match="the node is gone"):
+        fit(((64,), LOST), ((128,), None), max_failures=0)
+
+
+def test_a_run_that_noted_why_it_stopped_is_not_tried_again(
+    fit: Callable[..., _Fits], tmp_path: Path
+) -> None:
+    note_reason(str(tmp_path / "runs" / "mine"), "a loss is not finite at step 3")
+    with pytest.raises(WorkFailedError, match="a loss is not finite at step 3"):
+        fit(((64,), LOST), ((128,), None))

@@ -3,6 +3,7 @@
 A bar whose file is missing, or that needs a GPU, says so: nothing is filled in from elsewhere.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,11 @@ def _read(file: Path, kind: type[_Result]) -> _Result | None:
         raise ValueError(f"{file}: {mismatch(error)}; measure it again") from None
 
 
+def _down(ratio: float) -> str:
+    """Three decimals, rounded down: what misses its bar by little doesn't read as if it met it."""
+    return f"{math.floor(round(1000 * ratio, 6)) / 1000:.3f}"
+
+
 def _verdict(fine: bool) -> Verdict:
     return "met" if fine else "missed"
 
@@ -144,7 +150,7 @@ def _prepare(found: PrepareBench | None) -> Iterator[Bar]:
     if found is None or found.of_orjson is None:
         yield _missing(what, against, bar, command)
         return
-    figure = f"{found.of_orjson:.3f} ({found.drawings_per_s:,.0f}/s on {found.machine.cores} cores)"
+    figure = f"{_down(found.of_orjson)} ({found.drawings_per_s:,.0f}/s on {found.machine.cores} cores)"
     yield Bar(
         what, against, bar, figure, _verdict(found.of_orjson >= PREPARE_BAR), command, found.machine.date
     )
@@ -167,14 +173,14 @@ def _stream(found: LoadersBench | None) -> Iterator[Bar]:
             continue
         bar = "faster" if one.from_strokes else "none: starts from rasters"
         verdict = _verdict(one.ours_over_it > 1) if one.from_strokes else "beside"
-        yield Bar(what, one.what, bar, f"{one.ours_over_it:.3f} ×", verdict, command, date)
+        yield Bar(what, one.what, bar, f"{_down(one.ours_over_it)} ×", verdict, command, date)
     for against, ratio in (
         ("bare pyarrow, our rasteriser", found.of_bare),
         ("the same, data.read=worker", found.here_of_bare),
     ):
         if ratio is not None:
             verdict = _verdict(ratio >= OF_BARE_BAR)
-            yield Bar(what, against, of_bare, f"{ratio:.3f}", verdict, command, date)
+            yield Bar(what, against, of_bare, _down(ratio), verdict, command, date)
     fine = found.first_batch_s <= FIRST_BATCH_BAR_S
     yield Bar(
         "first batch", "Ray is up", start, f"{found.first_batch_s:.3g} s", _verdict(fine), command, date
@@ -191,7 +197,7 @@ def _process(found: ProcessBench | None) -> Iterator[Bar]:
         yield _missing("the whole training process", against, bar, command)
     else:
         for one in found.results:
-            figure = f"{one.ratio:.3f}, waits {one.data_wait:.1%}"
+            figure = f"{_down(one.ratio)}, waits {one.data_wait:.1%}"
             yield Bar(
                 *(f"training, {one.preset}", against, bar, figure),
                 *(_verdict(one.ratio >= PROCESS_BAR), command, found.machine.date),
@@ -204,9 +210,9 @@ def _steps(found: TrainBench | None) -> Iterator[Bar]:
     results = found.results if found else []
     for one in results:
         where = "a CPU" if one.device == "cpu" else one.device
-        figure = f"{one.ratio:.3f} ×"
+        figure = f"{_down(one.ratio)} ×"
         if one.graphs_s:
-            figure = f"{one.best_ratio:.3f} × by train.cuda_graphs, {figure} without"
+            figure = f"{_down(one.best_ratio)} × by train.cuda_graphs, {figure} without"
         yield Bar(
             *(f"step on {where}, {one.preset}", against, f"≥ {one.bar} ×", figure),
             *(_verdict(one.best_ratio >= one.bar), command, found.machine.date if found else ""),

@@ -78,7 +78,11 @@ class TrainConfig(Section):
     )
     keep_checkpoints: int = Field(3, ge=1, description="the best so many; the latest is kept as well")
     held_out_drawings: int = Field(20_000, ge=1, description="at most so many for an evaluation")
-    max_failures: int = Field(3, ge=0, description="how often dead workers are replaced")
+    max_failures: int = Field(
+        3,
+        ge=0,
+        description="how often dead workers are replaced, counted anew once the run has come to another checkpoint",
+    )
     cuda_graphs: bool = Field(
         False,
         description="record steps and replay them whole, where one worker has a GPU; elsewhere they are taken one "

@@ -33,10 +33,12 @@ class Section(BaseModel):
     @classmethod
     def _none_by_its_name(cls, value: object, info: ValidationInfo) -> object:
         """None for the word, where a setting may be none and has no choice of that name."""
+        if value != NONE:
+            return value
         assert info.field_name is not None
         kinds = get_args(cls.model_fields[info.field_name].annotation)
-        is_none = value == NONE and NoneType in kinds and not any(NONE in get_args(kind) for kind in kinds)
-        return None if is_none else value
+        may_be_none = NoneType in kinds and not any(NONE in get_args(kind) for kind in kinds)
+        return None if may_be_none else value
 
 
 GENERATOR_NAMES = (

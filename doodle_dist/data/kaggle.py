@@ -16,7 +16,7 @@ from doodle_dist.data import locations
 from doodle_dist.data.blocks import line_blocks, plan_line_chunks
 from doodle_dist.data.categories import Categories
 from doodle_dist.data.ndjson import append_record, parse_fast, split_lines, text_blocks
-from doodle_dist.data.records import HEAD_BYTES, Batch, Chunk, Columns, Source
+from doodle_dist.data.records import HEAD_BYTES, Batch, Chunk, Columns, NoRecordError, Source
 from doodle_dist.data.strokes import pack_strokes
 
 FIELDS = ("countrycode", "drawing", "key_id", "recognized", "word")
@@ -108,15 +108,15 @@ def _add_row(
         text = line.decode()
         row = next(csv.reader([text.rstrip("\r")], strict=True))
     except (UnicodeDecodeError, csv.Error, StopIteration) as error:
-        raise ValueError(f"not CSV: {error}") from None
+        raise NoRecordError(f"not CSV: {error}") from None
     if len(row) != order["width"]:
-        raise ValueError(f"{len(row)} columns, expected {order['width']}")
+        raise NoRecordError(f"{len(row)} columns, expected {order['width']}")
     flag = row[order["recognized"]].lower()
     if flag not in ("true", "false"):
         raise ValueError("recognized is not True or False")
     try:
         drawing = orjson.loads(row[order["drawing"]])
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"drawing is not JSON: {error.msg}") from None
+        raise NoRecordError(f"drawing is not JSON: {error.msg}") from None
     key, country, word = row[order["key_id"]], row[order["countrycode"]], row[order["word"]]
     append_record(columns, categories, number, word, key, country, flag == "true", drawing, pack_strokes)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from doodle_dist.data.blocks import LineBlock, line_blocks, plan_line_chunks
 from doodle_dist.data.categories import Categories
-from doodle_dist.data.records import Batch, Chunk, Columns, Reject, Source, merge, parse_key_id
+from doodle_dist.data.records import Batch, Chunk, Columns, NoRecordError, Reject, Source, merge, parse_key_id
 from doodle_dist.data.scan import scan_lines
 from doodle_dist.data.strokes import pack_strokes
 
@@ -122,6 +122,8 @@ def try_add(columns: Columns, number: int, add: Callable[[], None]) -> None:
         add()
     except ValueError as error:
         columns.rejects.append(Reject(number, str(error)))
+        if isinstance(error, NoRecordError):
+            columns.no_record = number
 
 
 def blame_file_end(columns: Columns, block: LineBlock, next_line: int) -> None:
@@ -134,7 +136,7 @@ def blame_file_end(columns: Columns, block: LineBlock, next_line: int) -> None:
             columns.rejects.pop()
         columns.rejects.append(Reject(last, block.problem))
         columns.is_cut_off = True
-    elif blamed and not ends_whole:
+    elif columns.no_record == last and not ends_whole:
         reason = columns.rejects.pop().reason
         columns.rejects.append(Reject(last, f"the file ends within this line ({reason})"))
         columns.is_cut_off = True
@@ -147,7 +149,7 @@ def add_record(
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
+        raise NoRecordError(f"not JSON: {error.msg} at column {error.colno}") from None
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
     try:

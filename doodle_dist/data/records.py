@@ -153,8 +153,12 @@ def merge(a: Batch, b: Batch) -> Batch:
     return both.take(np.argsort(both.line, kind="stable"))
 
 
+class NoRecordError(ValueError):
+    """A line isn't in its file's format at all: the file's last one may be a part of one."""
+
+
 class Columns:
-    """Collects records one by one and turns them into a Batch."""
+    """Collects records one by one and turns them into a Batch. ``no_record`` is the last line that is none."""
 
     def __init__(self) -> None:
         self.key_id: list[int] = []
@@ -166,6 +170,7 @@ class Columns:
         self.rejects: list[Reject] = []
         self.skipped = 0
         self.is_cut_off = False
+        self.no_record: int | None = None
 
     def batch(self, lines_read: int) -> Batch:
         return Batch(

@@ -1,8 +1,8 @@
 """Trying again where a store was busy or away for a moment: exponential back-off with jitter, up to a deadline.
 
-What is tried again: time-outs, dropped and refused connections, 500s, 503 SlowDown, 429. What is not: a refused key, a
-missing file or bucket, a full disk; those would come again. The libraries below try three times themselves, in a
-few seconds; this is the layer that outlasts a restart of the store.
+What is tried again: time-outs, dropped and refused connections, names that don't resolve, 500s, 503 SlowDown, 429. What
+is not: a refused key, a missing file or bucket, a full disk; those would come again. The libraries below try for some
+seconds themselves; this is the layer that outlasts a restart of the store.
 """
 
 import random
@@ -26,8 +26,10 @@ _TRANSIENT = re.compile(
     r"slow_?down|reduce your request rate|too_?many_?requests|throttl|internal_?(failure|error)"
     r"|service[_ ]?unavailable|network_connection"
     r"|request_?time_?out|timed? ?out|connect(ion)? ?(was |has been )?(refused|reset|aborted|closed)"
-    r"|(couldn't|could not|cannot) connect|broken pipe|server ?disconnected|incomplete ?read|curlcode"
-    r"|\((http status )?(429|50[0234])\)|status(:| code)? ?(429|50[0234])",
+    r"|(couldn't|could not|cannot) (connect|resolve)|broken pipe|server ?disconnected|incomplete ?read"
+    r"|payload is not completed|curlcode"
+    r"|\((http status )?(429|50[0234])\)|status(:| code)? ?(429|50[0234])"
+    r"|Status\((unavailable|resource_exhausted|deadline_exceeded|internal)\b",  # as Google's library has it
     re.IGNORECASE,
 )
 _STATUS = (429, 500, 502, 503, 504)  # of a web server's answer, where an error has it as a number

@@ -45,6 +45,7 @@ from doodle_dist.data.exchange import (
 )
 from doodle_dist.data.manifest import load_manifest
 from doodle_dist.data.records import PICTURES, Chunk, Source
+from doodle_dist.data.retry import TRAINING_PATIENCE_S, patience
 from doodle_dist.data.room import RoomIsKnown
 from doodle_dist.data.schema import MANIFEST, Kind, Manifest, RejectsInfo, ShardInfo, SourceInfo, SplitInfo
 from doodle_dist.data.sources import plan_chunks
@@ -107,10 +108,14 @@ class PrepareRequest:
     def fingerprint(self) -> str:
         """Hash of everything that decides what the result holds."""
         said = asdict(self) | {"to": None, "categories": self.categories.names, "max_rejects": None}
-        if self.categories.others:  # skipped, where they would be bad records
-            said["others"] = sorted(self.categories.others)
         document = orjson.dumps(said, default=list, option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(document).hexdigest()[:16]
+
+    def staging_id(self) -> str:
+        """What says that a half-done prepare is of this request. Which records are skipped and which are bad isn't in
+        the result's drawings, and is in what was read."""
+        others = hashlib.sha256("\n".join(sorted(self.categories.others)).encode()).hexdigest()[:8]
+        return f"{self.fingerprint()}-{others}-{_STAGING_VERSION}"
 
     def shards_per_split(self) -> tuple[int, ...]:
         """How many shards each split gets: of about 262,144 drawings, 51 MB of pictures, or as asked."""
@@ -190,7 +195,7 @@ def prepare(request: PrepareRequest, progress: Callable[[Progress], None] = lamb
             "choose another --to, or delete it first"
         )
     exchange, chunks = request.exchange(), request.chunks()
-    _open_staging(request.to, exchange.staging, fingerprint)
+    _open_staging(request.to, exchange.staging, request.staging_id())
     with under_way():
         return _prepare(request, fingerprint, exchange, chunks, progress)
 
@@ -234,9 +239,9 @@ def _ray_tasks(pieces: int, per_task: int, cores: int) -> int:
     return max(_LEAST_BLOCKS, min(pieces, _TASKS_PER_CORE * cores), pieces // per_task)
 
 
-def _open_staging(to: str, staging: str, fingerprint: str) -> None:
+def _open_staging(to: str, staging: str, ours: str) -> None:
     """Make `_staging/` that of this request. What another one had written, shards too, is deleted."""
-    plan, ours = locations.join(staging, "plan.json"), f"{fingerprint}-{_STAGING_VERSION}"
+    plan = locations.join(staging, "plan.json")
     if storage.exists(plan) and orjson.loads(storage.read_bytes(plan)) == ours:
         return
     if storage.exists(staging):
@@ -279,9 +284,9 @@ def _run_round(
 
     def run(rows: pa.Table) -> pa.Table:
         keep_freed_memory()
-        return pa.table(
-            {"records": [task(row["number"], pickle.loads(row["argument"])) for row in rows.to_pylist()]}
-        )
+        with patience(TRAINING_PATIENCE_S):  # hours of work are not to end by a store's restart
+            records = [task(row["number"], pickle.loads(row["argument"])) for row in rows.to_pylist()]
+        return pa.table({"records": records})
 
     blocks = min(len(todo), tasks(int(ray.cluster_resources().get("CPU", 1))))
     dataset = ray.data.from_items(todo, override_num_blocks=blocks).map_batches(

@@ -120,10 +120,13 @@ class PatientFile(io.RawIOBase):
 
     @patiently
     def read(self, size: int = -1) -> bytes:
+        pieces, length = [], 0
         with errors_about(self._uri), self._open() as file:
-            data = bytes(file.read(None if size < 0 else size))
-        self._at += len(data)
-        return data
+            while length != size and (piece := file.read(None if size < 0 else size - length)):
+                pieces.append(piece)
+                length += len(piece)
+        self._at += length
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         data = self.read(len(buffer))
@@ -134,8 +137,13 @@ class PatientFile(io.RawIOBase):
     def _open(self) -> Iterator[pa.NativeFile]:
         """The file at its place; opened anew where something has failed."""
         if self._file is None:
-            self._file = open_input(self._uri)
-            self._file.seek(self._at)
+            file = open_input(self._uri)
+            try:
+                if self._at:
+                    file.seek(self._at)
+            except ValueError as error:  # a web server that doesn't tell how long the file is
+                raise StorageError(f"{public(self._uri)} broke off, and can't be read on: {error}") from None
+            self._file = file
         try:
             yield self._file
         except Exception:

@@ -27,6 +27,8 @@ _UNREACHABLE = (
     "curlcode",
     "could not connect",
     "cannot connect",
+    "could not resolve",
+    "status(unavailable",  # what Google's library says of any of these, and of a store that stays busy
     "connect timeout",
     "connection refused",
     "name or service not known",

@@ -149,7 +149,7 @@ def write_samples(
     training has, white ink on black, and are written as they are drawn, in bounded memory.
 
     Raises ValueError where a run is of the wrong kind, a category unknown, or a number not allowed, and where an
-    earlier call's pictures would be left among the new ones.
+    earlier call's pictures would be left among the new ones of a category.
     """
     check_draw(count, seed, truncation)
     suffix = "" if output.is_dir() else output.suffix
@@ -198,12 +198,11 @@ def _check_grid(count: int, total: int) -> None:
 
 def _check_folders(output: Path, names: Iterable[str], count: int) -> None:
     """Raise ValueError for a name that can be no folder's, or whose folder has pictures that would be left in it."""
-    written = {_file_name(number) for number in range(count)}
     for name in names:
         if "/" in name or name.startswith("."):
             raise ValueError(f"category {name!r} can't be a folder's name; write an array, -o samples.npy")
-        left = sorted({file.name for file in (output / name).glob("*.png")} - written)
-        if left:
+        there = sorted(file.name for file in (output / name).glob("*.png"))
+        if left := [file for file in there if not _is_written(file, count)]:
             raise ValueError(
                 f"-o {output}: {output / name} has other pictures already, such as {left[0]}, which would be left "
                 "among the new ones; give another folder, or delete that one"
@@ -248,6 +247,12 @@ def _write_folder(output: Path, batches: Iterator[tuple[str, NDArray[np.uint8]]]
 
 def _file_name(number: int) -> str:
     return f"{number:07d}.png"
+
+
+def _is_written(file: str, count: int) -> bool:
+    """Whether it is the name of one of so many drawings."""
+    number = file.removesuffix(".png")
+    return number.isdigit() and int(number) < count and file == _file_name(int(number))
 
 
 @contextmanager

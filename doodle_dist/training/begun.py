@@ -40,7 +40,8 @@ def is_over(run_uri: str, beginning: Cursor, total_drawings: int) -> bool:
 def refuse_other_nets(experiment: Experiment, run_uri: str) -> None:
     """Raise ValueError where the newest checkpoint of a run is of another task, or of nets of other names.
 
-    Of nets that differ in anything else, a width say, the workers find that the weights don't fit.
+    Of nets that differ in anything else, a width say, the workers find that the weights don't fit; and of nets of one's
+    own, whose module may have moved.
     """
     newest = next(reversed(stored_checkpoints(run_uri)), None)
     if newest is None:
@@ -51,7 +52,7 @@ def refuse_other_nets(experiment: Experiment, run_uri: str) -> None:
         return  # workers go on from the newest that is whole
     asked = flattened(experiment.model_dump(mode="json"))
     for key in ("task", *(f"model.{part}.name" for part in PARTS[experiment.task])):
-        if had[key] != asked[key]:
+        if had[key] != asked[key] and ":" not in f"{had[key]}{asked[key]}":
             raise ValueError(
                 f"{key}={asked[key]}: this run was begun with {had[key]}; give this one another --run"
             )

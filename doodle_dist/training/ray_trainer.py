@@ -17,7 +17,9 @@ from doodle_dist.training.entry import GiveBack, HandOver, TellFailures, train_l
 from doodle_dist.training.lease import Lease
 from doodle_dist.training.torch_backend import LateTorchConfig
 
-ELASTIC_START_S = 15.0
+ELASTIC_START_S, RAYS_START_S = 15.0, 60.0
+# A node that was lost may take several starts with it: a cluster counts it for some seconds more.
+_STARTS_PER_FAILURE = 3
 
 
 def trainer(
@@ -28,15 +30,20 @@ def trainer(
     report_at: tuple[int, ...] = (),
     callbacks: Sequence[ray.train.UserCallback] = (),
     lease: Lease | None = None,
+    wait_s: float = 0.0,
 ) -> DataParallelTrainer:
     """Ray Train's trainer of an experiment whose run lies at ``run_uri``. ``board`` is told of its progress.
 
     ``report_at`` are drawings seen after which it checkpoints, beside the experiment's own. No checkpoint is
-    committed once ``lease`` is lost. Why the run stopped itself the last time is forgotten.
+    committed once ``lease`` is lost. Why the run stopped itself the last time is forgotten. Whenever workers start,
+    room for all is waited for: Ray's minute, or ``wait_s`` for an autoscaler that takes longer.
     """
+    start_s = max(RAYS_START_S, wait_s)
     if experiment.scaling.is_elastic:
         # For some seconds a cluster counts a node that has died: sooner than Ray's minute, fewer workers are tried.
-        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(ELASTIC_START_S))
+        start_s = ELASTIC_START_S
+    if start_s != RAYS_START_S:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(start_s))
     forget_reason(run_uri)
     scaling = experiment.scaling
     resources = {"CPU": scaling.cpus_per_worker}
@@ -71,7 +78,7 @@ def trainer(
             # Workers that die while they start count as the controller's failures, as does starvation.
             failure_config=ray.train.FailureConfig(
                 max_failures=experiment.train.max_failures,
-                controller_failure_limit=max(3, experiment.train.max_failures),
+                controller_failure_limit=_STARTS_PER_FAILURE * max(1, experiment.train.max_failures),
             ),
         ),
     )

@@ -14,6 +14,7 @@ from doodle_dist.data.stream import SilentStreamError
 from doodle_dist.errors import causes, one_line, root_cause
 from doodle_dist.training.lease import LeaseLostError
 from doodle_dist.training.loop import StoppedError
+from doodle_dist.training.reasons import NodeError
 
 _NODE_DIED = "its node has died"  # Ray's words for an actor that went down with its node
 
@@ -48,7 +49,7 @@ def own_reason(error: BaseException, gpu_share: float = 1.0) -> str:
     ``gpu_share`` is the part of a GPU's memory that it was allowed.
     """
     inside = next((one for one in causes(error) if not _is_rays(one)), root_cause(error))
-    if isinstance(inside, StoppedError | ValueError | DamagedError):
+    if isinstance(inside, StoppedError | ValueError | DamagedError | NodeError):
         return one_line(inside)
     kind = type(inside).__name__
     if isinstance(inside, MemoryError | torch.OutOfMemoryError):

@@ -85,6 +85,7 @@ def test_other_nets_are_refused(run: str, preset: str, settings: list[str], said
 
 def test_the_same_nets_with_other_settings_are_not(run: str, begun: str) -> None:
     refuse_other_nets(load_experiment("doodle-gan-small", ["optim.critic.lr=1e-5"]), run)
+    refuse_other_nets(load_experiment("doodle-gan-small", ["model.generator.name=mine.moved:Gen"]), run)
     other = load_experiment("classifier-small")
     refuse_other_nets(other, run + "-not-begun")
     truncate(locations.join(begun, EXPERIMENT))

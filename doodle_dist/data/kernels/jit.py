@@ -31,7 +31,7 @@ def _digest(folder: Path) -> bytes:
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile a function that calls none of another file; its machine code is kept where there is a place for it."""
+    """Compile a function; its machine code is kept, where there is a place for it, until its own file changes."""
     try:
         return numba.njit(function, cache=True, **options)
     except RuntimeError:  # Numba found no folder it may write to
@@ -40,10 +40,10 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compile for calls from Python, without the GIL."""
-    compiled = numba.njit(function, nogil=True, error_model="numpy")
+    kernel = numba.njit(function, nogil=True, error_model="numpy")
     with contextlib.suppress(RuntimeError):  # Numba found no folder it may write to
-        compiled._cache = _FolderCache(function)
-    return compiled
+        kernel._cache = _FolderCache(function)
+    return kernel
 
 
 def inline(function: Callable[..., Any], **options: Any) -> Any:
