@@ -139,7 +139,9 @@ def _run(
                 say(f"the workers did not get going, and start again: {told(error.controller_failure)}")
                 failures += 1
             elif may_try and _newest(run_uri) > before:
-                say(f"the workers failed too often, but the run had come further, and goes on: {told(error)}")
+                say(
+                    f"more failures than train.max_failures, but the run has come further, and goes on: {told(error)}"
+                )
                 failures = 0
             else:
                 raise WorkFailedError(noted or f"run {experiment.run} failed: {told(error)}") from error

@@ -7,15 +7,14 @@ moves or deletes, and some S3 servers (rclone's among them) refuse them.
 
 from __future__ import annotations
 
-import configparser
-import contextlib
 import functools
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from doodle_dist.data.locations import HOW_TO_GIVE_KEYS, HTTP_SCHEMES, public, split_uri
+from doodle_dist.data.locations import public, split_uri
+from doodle_dist.data.retry import is_transient
+from doodle_dist.data.storage_errors import errors_about, s3_endpoint
 
 if TYPE_CHECKING:
     import fsspec
@@ -24,39 +23,6 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 30.0
 MAX_ATTEMPTS = 3  # 3 attempts of 3 s and the pauses between them: a dead endpoint is reported in ~10 s
-
-
-def s3_endpoint() -> str | None:
-    """The S3 endpoint URL in force, None for AWS itself.
-
-    In this order: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, ``endpoint_url`` of the profile in the AWS config file
-    (which pyarrow ignores). Raises ValueError for one that is no http(s) URL.
-    """
-    found = (
-        os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-        or _endpoint_in_config_file()
-    )
-    if not found:
-        return None
-    parts = urlsplit(found)
-    if "@" in parts.netloc:
-        raise ValueError("the S3 endpoint must not hold a user or password; " + HOW_TO_GIVE_KEYS["s3"])
-    if parts.scheme not in HTTP_SCHEMES or not parts.netloc:
-        raise ValueError(f"the S3 endpoint '{found}' is no URL; write it like http://host:9000")
-    return found.rstrip("/")
-
-
-def _endpoint_in_config_file() -> str | None:
-    path = Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser()
-    profile = os.environ.get("AWS_PROFILE", "default")
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(path)
-    except (configparser.Error, OSError):
-        return None  # botocore and the SDK report a broken config file themselves
-    section = "default" if profile == "default" else f"profile {profile}"
-    return parser.get(section, "endpoint_url", fallback=None)
 
 
 def _ask_for_plain_uploads() -> None:
@@ -70,14 +36,16 @@ def filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """The pyarrow filesystem for reading and writing data at ``uri``, and the path on it.
 
     Native and fast for local files, S3 and Google Cloud Storage; http(s) goes through fsspec and is
-    read-only. Raises ValueError for a location that cannot be one.
+    read-only. Raises ValueError for a location that cannot be one, and StorageError where AWS can't be asked which
+    region a bucket is in.
     """
     kind, path = split_uri(uri)
-    if kind == "s3":
-        endpoint = s3_endpoint()
-        bucket = path.split("/", 1)[0] if endpoint is None else ""
+    if kind != "s3":
+        return _other_filesystem(kind), path
+    endpoint = s3_endpoint()
+    bucket = path.split("/", 1)[0] if endpoint is None else ""
+    with errors_about(uri):
         return _native_s3(endpoint, bucket, os.getpid()), path
-    return _other_filesystem(kind), path
 
 
 @functools.lru_cache(maxsize=16)
@@ -91,9 +59,13 @@ def _native_s3(endpoint: str | None, bucket: str, pid: int) -> pyarrow.fs.S3File
         parts = urlsplit(endpoint)
         options = {"endpoint_override": parts.netloc + parts.path, "scheme": parts.scheme}
         region = region or "us-east-1"
-    elif not region:
-        with contextlib.suppress(OSError):  # offline, or not allowed: the request itself will say so
-            region = pyarrow.fs.resolve_s3_region(bucket)
+        proxy = _proxy(endpoint)
+    else:
+        proxy = _proxy(f"https://s3.{region}.amazonaws.com" if region else "https://s3.amazonaws.com")
+        if not region and not proxy:  # which pyarrow would not ask through
+            region = _region_of(bucket)
+    if proxy:
+        options["proxy_options"] = proxy
     if region:
         options["region"] = region
     return pyarrow.fs.S3FileSystem(
@@ -104,6 +76,30 @@ def _native_s3(endpoint: str | None, bucket: str, pid: int) -> pyarrow.fs.S3File
         allow_delayed_open=True,  # a small file is one put and not a multipart upload of three requests
         **options,
     )
+
+
+def _region_of(bucket: str) -> str | None:
+    """The region of a bucket at AWS; None where it doesn't say. Raises OSError where it may say so in a moment."""
+    import pyarrow.fs
+
+    try:
+        found: str = pyarrow.fs.resolve_s3_region(bucket)
+    except OSError as error:
+        if is_transient(error):
+            raise  # and is asked again: a guess would be kept as long as this process lives
+        return None  # not allowed, or no such bucket: the request itself will say so
+    return found
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for a URL, if any. s3fs heeds HTTPS_PROXY and NO_PROXY; pyarrow doesn't."""
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    found = getproxies().get(parts.scheme)
+    if not found or proxy_bypass(parts.netloc):
+        return None
+    return found if "://" in found else f"http://{found}"
 
 
 def forget_filesystems() -> None:

@@ -1,15 +1,16 @@
-"""Folders of this machine for what is on its way to a store; those that killed processes left behind are deleted."""
+"""Folders of this machine for what is on its way to or from a store; those of killed processes are deleted."""
 
 import os
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PREFIX = "doodle-dist-"
-KINDS = ("checkpoint", "lines", "events", "fetch")
-# Long past what an upload is retried for.
+KINDS = ("checkpoint", "lines", "events", "fetch", "resume", "pointer")
+# Long past what an upload or a download is retried for.
 _ABANDONED_AFTER_S = 6 * 3600.0
 
 
@@ -20,6 +21,16 @@ def new_folder(kind: str) -> Path:
     """
     _sweep_abandoned(Path(tempfile.gettempdir()))
     return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{kind}-{os.getpid()}-"))
+
+
+@contextmanager
+def brief_folder(kind: str) -> Iterator[Path]:
+    """A `new_folder` that is deleted at the end of the block."""
+    folder = new_folder(kind)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def _sweep_abandoned(parent: Path) -> None:

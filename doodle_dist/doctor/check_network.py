@@ -22,23 +22,20 @@ def check_interfaces(facts: ClusterFacts, experiment: Experiment) -> Iterator[Fi
     variable = f"{backend.upper()}_SOCKET_IFNAME"
     for node in nodes:
         guess = guess_interface(node)
-        chosen = (node.nccl_ifname if backend == "nccl" else node.gloo_ifname).lstrip("=^").split(",")[0]
+        named = node.nccl_ifname if backend == "nccl" else node.gloo_ifname
+        chosen = nccl_choice(node) if backend == "nccl" else gloo_choice(node)
         mend = f"export {variable}={guess or 'eth0'} there before `ray start`"
-        if chosen and node.interfaces and chosen not in node.interfaces:
-            # NCCL takes the beginning of a name too.
-            if backend == "nccl" and any(name.startswith(chosen) for name in node.interfaces):
-                continue
+        if named and node.interfaces and node.interfaces.get(chosen, "127.").startswith("127."):
             yield Finding(
                 "error",
                 "network",
-                f"{node.name}: {variable}={chosen}, and it has {', '.join(node.interfaces)}",
+                f"{node.name}: {variable}={named} chooses {chosen or 'none'} of {', '.join(node.interfaces)}",
                 "the ranks would not find each other",
                 mend,
             )
-        elif chosen or backend == "nccl":
-            yield Finding(
-                "ok", "network", f"{node.name}: {backend} uses {chosen or guess or 'its own choice'}"
-            )
+        elif named or backend == "nccl":
+            uses = chosen or named or guess or "its own choice"
+            yield Finding("ok", "network", f"{node.name}: {backend} uses {uses}")
         elif node.hostname_address.startswith("127.") or not node.hostname_address:
             bound = node.hostname_address or "nothing"
             yield Finding(
@@ -55,6 +52,27 @@ def check_interfaces(facts: ClusterFacts, experiment: Experiment) -> Iterator[Fi
 def guess_interface(node: NodeFacts) -> str:
     """The interface that holds the address by which Ray knows the node; empty where none does."""
     return next((name for name, address in node.interfaces.items() if address == node.address), "")
+
+
+def gloo_choice(node: NodeFacts) -> str:
+    """The first interface of those that GLOO_SOCKET_IFNAME names; empty where the node lacks it."""
+    first = node.gloo_ifname.split(",")[0]
+    return first if first in node.interfaces else ""
+
+
+def nccl_choice(node: NodeFacts) -> str:
+    """The first of the node's interfaces that NCCL_SOCKET_IFNAME allows, loopback too; empty where it allows none.
+
+    It lists what names begin with, or, after ``=``, names; after ``^`` those not to take. Each may have a ``:port``.
+    """
+    listed = node.nccl_ifname.removeprefix("^")
+    is_exact, is_excluding = listed.startswith("="), listed != node.nccl_ifname
+    parts = tuple(part.split(":")[0] for part in listed.removeprefix("=").split(",") if part)
+
+    def is_listed(name: str) -> bool:
+        return name in parts if is_exact else name.startswith(parts)
+
+    return next((name for name in node.interfaces if is_listed(name) != is_excluding), "")
 
 
 def check_links(facts: ClusterFacts) -> Iterator[Finding]:
@@ -101,7 +119,7 @@ def check_clocks(facts: ClusterFacts) -> Iterator[Finding]:
             f"{node.name}: {node.clock_offset_s:+.1f} s against this machine",
             "S3 refuses what is signed with such a clock"
             if fatal
-            else "leases that expire and logs that are read side by side go by the clock",
+            else "logs that are read side by side go by the clock",
             "run chrony or systemd-timesyncd there",
         )
     if facts.nodes and not off:

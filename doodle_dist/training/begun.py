@@ -1,14 +1,12 @@
 """What a run has left to do, and lacks, seen before anything is started for it. Without torch."""
 
-import tempfile
-from pathlib import Path
-
 import orjson
 
 from doodle_dist.config.experiment import PARTS, Experiment
 from doodle_dist.config.load import flattened
 from doodle_dist.data import locations, storage
 from doodle_dist.data.schema import Manifest
+from doodle_dist.data.scratch import brief_folder
 from doodle_dist.data.storage_errors import DamagedError
 from doodle_dist.data.stream_plan import stream_categories
 from doodle_dist.run.checkpoints import complete_checkpoints
@@ -30,8 +28,8 @@ def is_over(run_uri: str, beginning: Cursor, total_drawings: int) -> bool:
         cursor = cursor_from(read_file(newest, CURSOR), beginning)
         if cursor.drawings_seen < total_drawings:
             return False
-        with tempfile.TemporaryDirectory(prefix="doodle-dist-resume-") as folder:
-            fetch(newest, Path(folder))
+        with brief_folder("resume") as folder:
+            fetch(newest, folder)
     except DamagedError:
         return False  # workers go on from the newest that is whole
     return True

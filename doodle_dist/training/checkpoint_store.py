@@ -13,7 +13,6 @@ so that what was cut off and replaced, and still runs, neither commits nor sweep
 """
 
 import hashlib
-import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ import orjson
 
 from doodle_dist.data import locations, storage
 from doodle_dist.data.retry import patience
+from doodle_dist.data.scratch import brief_folder
 from doodle_dist.data.storage_errors import DamagedError, StorageError, patiently
 from doodle_dist.run.checkpoints import standing
 from doodle_dist.run.files import COMMIT, COMMITTED_NAME, META, WORKERS
@@ -205,8 +205,7 @@ def latest_checkpoint(
     Each damaged one on the way is named in a warning. ``agree`` gives every rank what rank 0 chose. Raises
     ValueError, on every rank, where a run has checkpoints and none is whole.
     """
-    with tempfile.TemporaryDirectory(prefix="doodle-dist-resume-") as temporary:
-        folder = Path(temporary)
+    with brief_folder("resume") as folder:
         choice = agree(_choose(run_uri, folder, warn) if rank == 0 else None)
         assert choice is not None
         if choice.problem:

@@ -7,7 +7,6 @@ all that population based training has to pass from one trial to another.
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from doodle_dist.config.load import build
 from doodle_dist.config.search import experiment_with
 from doodle_dist.config.search_space import Settings
 from doodle_dist.data import locations, retry, storage
+from doodle_dist.data.scratch import brief_folder
 from doodle_dist.data.stream_rows import RowGroupsInMemory
 from doodle_dist.errors import root_cause
 from doodle_dist.training.checkpoint_store import fetch, new_name, read_commit, store, stored_checkpoints
@@ -183,9 +183,9 @@ class _TrialContext(Alone):
         if self.copied:
             figures |= {COPIED_FROM: self.copied.trial, COPIED_AT: self.copied.drawings_seen}
             self.copied = None
-        with tempfile.TemporaryDirectory(prefix="doodle-dist-pointer-") as folder:
+        with brief_folder("pointer") as folder:
             pointer = {"trial": self.number, DRAWINGS: seen, "uri": uri}
-            (Path(folder) / _POINTER).write_bytes(orjson.dumps(pointer))
+            (folder / _POINTER).write_bytes(orjson.dumps(pointer))
             ray.tune.report(figures, checkpoint=ray.tune.Checkpoint.from_directory(folder))
 
     def check_writer(self) -> None:
@@ -216,6 +216,6 @@ def _fetched(start: Pointer | None) -> Iterator[Path | None]:
         return
     if not storage.exists(start.uri):
         raise ValueError(f"{locations.public(start.uri)} is gone: the trial can't go on from it")
-    with tempfile.TemporaryDirectory(prefix="doodle-dist-resume-") as folder:
-        fetch(read_commit(start.uri), Path(folder))
-        yield Path(folder)
+    with brief_folder("resume") as folder:
+        fetch(read_commit(start.uri), folder)
+        yield folder

@@ -5,13 +5,16 @@ import gzip
 import http.server
 import io
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs
 import pytest
 
 from doodle_dist.data import blocks, filesystems, retry, storage
@@ -33,11 +36,23 @@ PASSES = [
     ),
     OSError("AWS Error UNKNOWN (HTTP status 429) during GetObject operation: No response body."),
     OSError("AWS Error UNKNOWN during GetObject operation: Unable to parse ExceptionName: TooManyRequests"),
+    OSError(
+        "google::cloud::Status(UNAVAILABLE: Retry policy exhausted, with a last message of Backend Error)"
+    ),
+    OSError(
+        "google::cloud::Status(RESOURCE_EXHAUSTED: Retry policy exhausted, with a last message of slower)"
+    ),
+    OSError("google::cloud::Status(DEADLINE_EXCEEDED: Retry policy exhausted)"),
+    OSError("google::cloud::Status(INTERNAL: Retry policy exhausted)"),
+    OSError("PerformWork() - CURL error [6]=Could not resolve hostname"),
 ]
 STAYS = [
     OSError("AWS Error ACCESS_DENIED during PutObject operation: Access Denied."),
     OSError("AWS Error UNKNOWN (HTTP status 403) during HeadObject operation: No response body."),
     PermissionError("Forbidden"),
+    OSError(
+        "google::cloud::Status(PERMISSION_DENIED: Permanent error, with a last message of internal users only)"
+    ),
     FileNotFoundError("no such file: 503.json"),
     OSError(errno.ENOSPC, "No space left on device"),
     OSError("Parquet magic bytes not found in footer of 502 bytes"),
@@ -179,6 +194,33 @@ def test_a_busy_web_server_is_asked_again(code: int, monkeypatch: pytest.MonkeyP
     with _served(Handler) as address, patience(20.0):
         assert storage.read_bytes(f"{address}/cat.ndjson") == b"drawings"
     assert not busy
+
+
+def test_a_busy_google_store_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "_FIRST_PAUSE_S", 0.01)
+    back_at = time.monotonic() + 0.5  # later than the library's own patience
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503 if time.monotonic() < back_at else 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with _served(Handler) as address:
+        google = pyarrow.fs.GcsFileSystem(
+            anonymous=True,
+            endpoint_override=address.removeprefix("http://"),
+            scheme="http",
+            retry_time_limit=timedelta(seconds=0.1),
+        )
+        monkeypatch.setattr(filesystems, "_other_filesystem", lambda kind: google)
+        with patience(0.0), pytest.raises(StorageError) as error:
+            storage.exists("gs://bucket/manifest.json")
+        with patience(20.0):
+            assert not storage.exists("gs://bucket/manifest.json")
+    assert str(error.value) == "gs://bucket/manifest.json: Google Cloud Storage is unreachable"
 
 
 def test_a_web_server_that_refuses_connections_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from doodle_dist.data.scratch import new_folder
+from doodle_dist.data.scratch import brief_folder, new_folder
 
 _NOBODY = 2**22 + 1  # above the highest number that Linux gives a process
 _LONG_AGO = time.time() - 7 * 3600
@@ -24,6 +24,7 @@ def test_folders_that_killed_processes_left_behind_are_deleted(
         f"doodle-dist-checkpoint-{os.getpid()}-old": _LONG_AGO,
         f"doodle-dist-lines-{_NOBODY}-old": _LONG_AGO,
         f"doodle-dist-lines-{_NOBODY}-growing": _LONG_AGO,
+        f"doodle-dist-resume-{_NOBODY}-old": _LONG_AGO,
         f"somebody-else-{_NOBODY}-old": _LONG_AGO,
     }
     for name, at in names.items():
@@ -33,5 +34,14 @@ def test_folders_that_killed_processes_left_behind_are_deleted(
         os.utime(tmp_path / name, (at, at))
     another = new_folder("events")
     left = {path.name for path in tmp_path.iterdir()}
-    gone = {f"doodle-dist-{kind}-{_NOBODY}-old" for kind in ("checkpoint", "lines")}
+    gone = {f"doodle-dist-{kind}-{_NOBODY}-old" for kind in ("checkpoint", "lines", "resume")}
     assert left == {mine.name, another.name, *names} - gone
+
+
+def test_a_brief_folder_is_gone_after_its_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(RuntimeError), brief_folder("resume") as folder:
+        (folder / "state.pt").touch()
+        assert folder.name.startswith(f"doodle-dist-resume-{os.getpid()}-")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []

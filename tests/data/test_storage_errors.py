@@ -62,6 +62,27 @@ def test_a_number_in_a_name_is_no_refusal(text: str, is_key: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("UNAVAILABLE: Retry policy exhausted, with a last message of Backend Error", "is unreachable"),
+        ("UNAVAILABLE: CURL error [6]=Could not resolve hostname", "is unreachable"),
+        (
+            "UNAVAILABLE: Could not create a OAuth2 access token to authenticate the request. The underlying error "
+            "message was: CURL error [6]=Could not resolve hostname",
+            "no key was found; set GOOGLE_APPLICATION_CREDENTIALS",
+        ),
+    ],
+)
+def test_what_google_s_library_says_is_one_readable_line(text: str, said: str) -> None:
+    error = storage_errors.explain(
+        "gs://b/k", OSError(f"google::cloud::Status({text} error_info={{reason=}})")
+    )
+    assert str(error).startswith("gs://b/k: ")
+    assert str(error).endswith(said)
+    assert len(str(error)) < 80
+
+
+@pytest.mark.parametrize(
     ("error", "is_damage"),
     [
         (OSError("Couldn't deserialize thrift: TProtocolException: Invalid data"), True),

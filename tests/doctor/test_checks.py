@@ -169,6 +169,36 @@ def test_gloo_on_loopback_fails_on_several_nodes_and_only_there() -> None:
     assert wrong(check(cluster(node(1), lost), load_experiment("doodle-gan-small"))) == []
 
 
+@pytest.mark.parametrize(
+    ("setting", "level", "says"),
+    [
+        ("eth0", "ok", "nccl uses eth0"),
+        ("eth", "ok", "nccl uses eth0"),
+        ("=eth0:1234", "ok", "nccl uses eth0"),
+        ("ib0,eth", "ok", "nccl uses eth0"),
+        ("^lo,docker0", "ok", "nccl uses eth0"),
+        ("^=lo,docker0", "ok", "nccl uses eth0"),
+        ("^docker0", "error", "NCCL_SOCKET_IFNAME=^docker0 chooses lo of lo, eth0, docker0"),
+        ("lo", "error", "NCCL_SOCKET_IFNAME=lo chooses lo of"),
+        ("=eth", "error", "NCCL_SOCKET_IFNAME==eth chooses none of"),
+        ("^lo,eth,docker", "error", "chooses none of"),
+    ],
+)
+def test_an_interface_is_chosen_by_nccl_s_rules(setting: str, level: str, says: str) -> None:
+    """It takes the first that fits, and loopback where only others are excluded."""
+    interfaces = {"lo": "127.0.0.1", "eth0": "10.0.0.2", "docker0": "172.17.0.1"}
+    findings = check(cluster(node(1), node(2, nccl_ifname=setting, interfaces=interfaces)), EXPERIMENT)
+    found = [one for one in findings if one.about == "network" and one.says.startswith("node-2 ")]
+    assert [one.level for one in found] == [level]
+    assert says in found[0].says
+
+
+def test_gloo_takes_whole_names_only() -> None:
+    for setting in ("eth", "^lo", "lo"):
+        findings = check(cluster(node(1), node(2, gloo_ifname=setting)), ON_CPUS)
+        assert wrong(findings) == [("error", "network")], setting
+
+
 def test_ranks_with_shares_of_a_gpu_talk_through_gloo() -> None:
     lost = node(2, hostname_address="127.0.1.1", nccl_ifname="eth0")
     shares = load_experiment("doodle-gan-small", ["scaling.workers=2", "scaling.gpus_per_worker=0.5"])

@@ -1,5 +1,6 @@
 """Checkpoints in storage: whole or not at all, checked when read, kept by score; a store that fails is a warning."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -36,6 +37,15 @@ def resumed(run_uri: str) -> tuple[int | None, list[str]]:
     warned: list[str] = []
     with latest_checkpoint(run_uri, 0, lambda choice: choice, warned.append) as folder:
         return (None if folder is None else load_cursor(folder, Cursor(0, 10)).drawings_seen), warned
+
+
+def test_it_is_resumed_from_a_folder_that_is_swept_where_the_worker_is_killed(tmp_path: Path) -> None:
+    run = str(tmp_path / "runs" / "mine")
+    stored_checkpoint(run, tmp_path, 100)
+    with latest_checkpoint(run, 0, lambda choice: choice, pytest.fail) as folder:
+        assert folder is not None
+        assert folder.name.startswith(f"doodle-dist-resume-{os.getpid()}-")
+    assert not folder.exists()
 
 
 def truncate(uri: str) -> None:

@@ -1,5 +1,6 @@
 """A trial's checkpoints, without a cluster."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,11 @@ def test_a_trial_sweeps_what_its_earlier_starts_have_left(
     second = stored_checkpoint(run, tmp_path, 42)
     context._sweep(second)
     assert [one.uri for one in stored_checkpoints(run)] == [first, second]
+
+
+def test_a_trial_goes_on_from_a_folder_that_is_swept_where_it_is_killed(tmp_path: Path) -> None:
+    start = Pointer(3, 20, stored_checkpoint(str(tmp_path / "trial-0003"), tmp_path, 20))
+    with trial._fetched(start) as folder:
+        assert folder is not None
+        assert folder.name.startswith(f"doodle-dist-resume-{os.getpid()}-")
+    assert not folder.exists()
