@@ -101,7 +101,10 @@ def sample(
     ] = Path("samples.png"),
     checkpoint: Checkpoint = "best",
     neighbours: Annotated[
-        str, typer.Option(help="a classifier run: show the nearest training drawing under each sample")
+        str,
+        typer.Option(
+            help="a classifier run: show the nearest training drawing (of 200,000 at most) under each sample"
+        ),
     ] = "",
     data: Annotated[str, typer.Option(help="training drawings for --neighbours (default: the run's)")] = "",
 ) -> None:

@@ -37,6 +37,8 @@ GRID_LIMIT = 20_000
 _COLUMNS = 16
 _MAX_SEED, _MAX_TRUNCATION = 2**63 - 1, 4.0
 _SHOWS_PROGRESS = 5_000
+# Training drawings that are looked at for the nearest: a random part of the dataset, as prepare shuffles it.
+_COMPARED = 200_000
 
 
 def latents_of(
@@ -143,7 +145,8 @@ def write_samples(
     """Write ``count`` samples per category to ``output``, or of any (labels_asked_for); its name says how.
 
     ``x.png``: one grid, a row per category, ink on paper; with a ``judge``, neighbours under each row: the
-    training drawings of the same category whose features, as the judge sees them, are nearest. ``x.npy``: uint8
+    training drawings of the same category whose features, as the judge sees them, are nearest, of 200,000 at most that
+    are looked at. ``x.npy``: uint8
     [N, H, W] or [N, H, W, 3], category after category, and ``x.json`` that says which. A folder (a name without
     suffix): ``<category>/<number>.png`` each, which `data prepare` reads. The latter two hold the pixels that
     training has, white ink on black, and are written as they are drawn, in bounded memory.
@@ -295,5 +298,7 @@ class _Neighbours:
             labels = np.repeat([names.index(name) for name, _ in rows], [len(drawn) for _, drawn in rows])
         plan = plan_drawings(self.uri, "train", names)
         drawn = np.concatenate([drawn for _, drawn in rows])
-        found = nearest_drawings(plan, plan.rows, self.judge, drawn, labels).pictures
+        limit = min(plan.rows, _COMPARED)
+        log.say(f"looking for the nearest of {limit:,} training drawings")
+        found = nearest_drawings(plan, limit, self.judge, drawn, labels).pictures
         return np.split(found, np.cumsum([len(row) for _, row in rows])[:-1])
