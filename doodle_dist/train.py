@@ -228,7 +228,10 @@ def print_result(result: TrainResult, *, as_json: bool) -> None:
         print(f"stopped at drawing {result.stopped_at:,}; the same command goes on")
     print(f"run         {result.uri}")
     print(f"checkpoint  {result.checkpoint or 'none'}")
-    print(f"watch       tensorboard --logdir {result.uri}/tensorboard")
+    # TensorBoard reads gs:// only beside gcsfs, which isn't ours.
+    is_google = locations.split_uri(result.uri)[0] == "gs"
+    board = f"tensorboard --logdir {result.uri}/tensorboard"
+    print(f"watch       {f'doodle-dist runs watch {result.uri}' if is_google else board}")
 
 
 if __name__ == "__main__":

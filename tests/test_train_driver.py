@@ -35,6 +35,20 @@ def test_a_figure_that_was_not_finite_is_printed_as_that(capsys: pytest.CaptureF
     assert figures["val/loss"] == "not finite"
 
 
+@pytest.mark.parametrize(
+    ("uri", "watch"),
+    [
+        ("s3://bucket/runs/mine", "tensorboard --logdir s3://bucket/runs/mine/tensorboard"),
+        ("gs://bucket/runs/mine", "doodle-dist runs watch gs://bucket/runs/mine"),
+    ],
+)
+def test_what_is_told_to_watch_a_run_can_read_its_store(
+    uri: str, watch: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_result(TrainResult(uri, {}, None), as_json=False)
+    assert capsys.readouterr().out.splitlines()[-1] == f"watch       {watch}"
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
     return prepare_here(tmp_path_factory.mktemp("data"), {"cat": 90, "dog": 90}, (80.0, 10.0, 10.0))

@@ -12,9 +12,9 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from doodle_dist.data.locations import public, split_uri
+from doodle_dist.data.locations import of_aws_profile, public, s3_endpoint, split_uri
 from doodle_dist.data.retry import is_transient
-from doodle_dist.data.storage_errors import errors_about, s3_endpoint
+from doodle_dist.data.storage_errors import errors_about
 
 if TYPE_CHECKING:
     import fsspec
@@ -79,15 +79,19 @@ def _native_s3(endpoint: str | None, bucket: str, pid: int) -> pyarrow.fs.S3File
 
 
 def _region_of(bucket: str) -> str | None:
-    """The region of a bucket at AWS; None where it doesn't say. Raises OSError where it may say so in a moment."""
+    """The region of a bucket at AWS; where it doesn't say, the AWS profile's, if any.
+
+    Raises OSError where it may say so in a moment.
+    """
     import pyarrow.fs
 
     try:
         found: str = pyarrow.fs.resolve_s3_region(bucket)
     except OSError as error:
-        if is_transient(error):
+        told = of_aws_profile("region")
+        if is_transient(error) and not told:
             raise  # and is asked again: a guess would be kept as long as this process lives
-        return None  # not allowed, or no such bucket: the request itself will say so
+        return told  # not allowed, no such bucket, or a closed network: the request itself will say so
     return found
 
 

@@ -3,8 +3,11 @@
 Credentials come from the environment, the AWS files or the machine's role and never from a URI.
 """
 
+import configparser
 import os
 import re
+from pathlib import Path
+from urllib.parse import urlsplit
 
 _S3_SCHEMES = ("s3", "s3a", "s3n")
 _GCS_SCHEMES = ("gs", "gcs")
@@ -14,6 +17,40 @@ HOW_TO_GIVE_KEYS = {
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS",
     "http": "use a location that needs none",
 }
+
+
+def s3_endpoint() -> str | None:
+    """The S3 endpoint URL in force, None for AWS itself.
+
+    In this order: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, ``endpoint_url`` of the profile in the AWS config file
+    (which pyarrow ignores). Raises ValueError for one that is no http(s) URL.
+    """
+    found = (
+        os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+        or of_aws_profile("endpoint_url")
+    )
+    if not found:
+        return None
+    parts = urlsplit(found)
+    if "@" in parts.netloc:
+        raise ValueError("the S3 endpoint must not hold a user or password; " + HOW_TO_GIVE_KEYS["s3"])
+    if parts.scheme not in HTTP_SCHEMES or not parts.netloc:
+        raise ValueError(f"the S3 endpoint '{found}' is no URL; write it like http://host:9000")
+    return found.rstrip("/")
+
+
+def of_aws_profile(key: str) -> str | None:
+    """What the profile in the AWS config file says of a key; None where there is none."""
+    path = Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser()
+    profile = os.environ.get("AWS_PROFILE", "default")
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(path)
+    except (configparser.Error, OSError):
+        return None  # botocore and the SDK report a broken config file themselves
+    section = "default" if profile == "default" else f"profile {profile}"
+    return parser.get(section, key, fallback=None)
 
 
 def split_uri(uri: str) -> tuple[str, str]:

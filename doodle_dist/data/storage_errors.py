@@ -1,17 +1,14 @@
 """Whatever a store answers reaches a person as one line: ``StorageError``."""
 
-import configparser
 import contextlib
 import errno
 import functools
-import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from doodle_dist.data.locations import HOW_TO_GIVE_KEYS, HTTP_SCHEMES, public, split_uri
+from doodle_dist.data.locations import HOW_TO_GIVE_KEYS, public, s3_endpoint, split_uri
 from doodle_dist.data.retry import is_transient, persistently
 from doodle_dist.errors import WorkFailedError, one_line
 
@@ -106,39 +103,6 @@ def _store_name(kind: str, uri: str) -> str:
     if kind == "http":
         return f"the server at {urlsplit(uri).netloc}"
     return "Google Cloud Storage" if kind == "gs" else "the disk"
-
-
-def s3_endpoint() -> str | None:
-    """The S3 endpoint URL in force, None for AWS itself.
-
-    In this order: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, ``endpoint_url`` of the profile in the AWS config file
-    (which pyarrow ignores). Raises ValueError for one that is no http(s) URL.
-    """
-    found = (
-        os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-        or _endpoint_in_config_file()
-    )
-    if not found:
-        return None
-    parts = urlsplit(found)
-    if "@" in parts.netloc:
-        raise ValueError("the S3 endpoint must not hold a user or password; " + HOW_TO_GIVE_KEYS["s3"])
-    if parts.scheme not in HTTP_SCHEMES or not parts.netloc:
-        raise ValueError(f"the S3 endpoint '{found}' is no URL; write it like http://host:9000")
-    return found.rstrip("/")
-
-
-def _endpoint_in_config_file() -> str | None:
-    path = Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser()
-    profile = os.environ.get("AWS_PROFILE", "default")
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(path)
-    except (configparser.Error, OSError):
-        return None  # botocore and the SDK report a broken config file themselves
-    section = "default" if profile == "default" else f"profile {profile}"
-    return parser.get(section, "endpoint_url", fallback=None)
 
 
 @contextlib.contextmanager

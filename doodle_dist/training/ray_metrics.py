@@ -1,4 +1,7 @@
-"""A run's figures as Ray's own metrics: every node's agent gives them to Prometheus beside Ray's (port 8080, /metrics).
+"""A run's figures as Ray's own metrics: every node's agent gives them to Prometheus beside Ray's, at /metrics.
+
+The port is 8080 on the clusters of cluster/kuberay, aws.yaml and gcp.yaml. Elsewhere Ray takes any, or the one that
+`ray start --metrics-export-port` names.
 
 Names there, with Ray's prefix: ``ray_doodle_drawings_per_s``, ``ray_doodle_data_wait_fraction``, ``ray_doodle_loss``
 (a series each, by ``name``), ``ray_doodle_drawings_seen``, ``ray_doodle_drawings_total`` (a counter: what this start

@@ -1,7 +1,9 @@
 """cluster/kuberay and jobs/rayjob: they pass the schemas, and are what they promise to be."""
 
 import copy
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from tests.cluster_files.files import (
 )
 from tests.cluster_files.schemas import OBJECTS
 
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 EVERY = [
     *(pytest.param(one, id=f"{folder.name}-{one['kind']}") for folder in (BASE, GCS) for one in objects(folder)),
     *(pytest.param(one, id=path.stem) for path in RAY_JOBS for one in documents(path)),
@@ -126,6 +128,22 @@ def test_an_object_store_fits_in_shared_memory_and_that_in_the_pod() -> None:
         assert container["resources"]["requests"]["memory"] == container["resources"]["limits"]["memory"]
 
 
+# What Kubernetes leaves to pods of 32 GiB. EKS on a c7i.4xlarge: Karpenter reckons with 92.5 % of it, the kubelet keeps
+# 255 MiB and 11 MiB for each of 234 pods, and evicts at 100 MiB. GKE keeps 25 % of the first 4 GiB, 20 % of the next 4,
+# 10 % of the next 8, 6 % of the rest, and evicts alike; half a GiB is the kernel's.
+LEFT_BY_EKS = int(0.925 * 32 * GIB) - (255 + 11 * 234 + 100) * MIB
+LEFT_BY_GKE = int((31.5 - 1 - 0.8 - 0.8 - 0.06 * 15.5) * GIB) - 100 * MIB
+OTHER_PODS = GIB  # those that every node runs, for logs, the network, GPUs
+
+
+@pytest.mark.parametrize("group", ["gpu", "cpu"])
+def test_a_worker_s_pod_fits_a_machine_of_32_gib(group: str) -> None:
+    [container] = groups()[group]["template"]["spec"]["containers"]
+    asked = size(container["resources"]["requests"]["memory"])
+    assert asked + OTHER_PODS <= min(LEFT_BY_EKS, LEFT_BY_GKE)
+    assert int(groups()[group]["rayStartParams"]["object-store-memory"]) == asked // 4
+
+
 def test_the_autoscaler_writes_its_log_where_the_head_reads_it() -> None:
     """KubeRay gives its container the volume of this name, and makes another one where the pod has none."""
     pod = by_kind(objects(BASE), "RayCluster")["spec"]["headGroupSpec"]["template"]["spec"]
@@ -195,6 +213,31 @@ def test_gcs_fault_tolerance_is_an_option() -> None:
     )
     assert int(port) in [one["port"] for one in service["spec"]["ports"]]
     assert "secretKeyRef" in options["redisPassword"]["valueFrom"]
+
+
+def test_redis_takes_the_shell_s_place_and_so_hears_sigterm(tmp_path: Path) -> None:
+    [container] = pod_specs(by_kind(objects(GCS), "StatefulSet"))[0]["containers"]
+    [script] = container["args"]
+    redis = tmp_path / "redis-server"
+    redis.write_text('#!/bin/sh\necho $$; stat -c %a "$1"; cat "${1:--}"\n')
+    redis.chmod(0o755)
+    settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDIS_PASSWORD": "it's a %s"}
+    command = [*container["command"], script.replace("/tmp/", f"{tmp_path}/")]
+    with subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, text=True) as shell:
+        said, _ = shell.communicate(timeout=10)
+    pid, mode, *lines = said.splitlines()
+    assert int(pid) == shell.pid
+    assert mode == "600"
+    assert lines == ["appendonly yes", "dir /data", "requirepass it's a %s"]
+
+
+@pytest.mark.parametrize("path", RAY_JOBS, ids=lambda path: path.stem)
+def test_a_ray_job_s_head_says_what_to_change_first(path: Path) -> None:
+    head, _, body = path.read_text().partition("\napiVersion")
+    [line] = re.findall(r"^# Change first: (.*)$", head, re.MULTILINE)
+    assert "image: registry.example.com" in body
+    assert "image" in line
+    assert ("--source" in line) == ("s3://my-bucket" in body)
 
 
 @pytest.mark.parametrize("path", RAY_JOBS, ids=lambda path: path.stem)

@@ -9,7 +9,7 @@ import ray.autoscaler
 from jsonschema import Draft7Validator
 from ray.autoscaler._private.util import validate_config
 
-from tests.cluster_files.files import RAY_UP, Object, documents
+from tests.cluster_files.files import BASE, RAY_UP, Object, by_kind, documents, objects, pod_specs
 
 SCHEMA = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
 CLOUDS = pytest.mark.parametrize("path", RAY_UP, ids=lambda path: path.stem)
@@ -85,6 +85,21 @@ def test_every_node_starts_with_the_token_and_the_dashboard_listens_on_loopback(
     assert "--dashboard-host=127.0.0.1" in head
     assert "/home/ray/.ray/auth_token" in one["file_mounts"]
     assert "--num-cpus=0" in head
+
+
+@CLOUDS
+def test_metrics_are_served_at_the_port_of_the_pods(path: Path) -> None:
+    """Where none is named Ray takes any, which nobody could be told to scrape."""
+    pods = pod_specs(by_kind(objects(BASE), "RayCluster"))
+    ports = {
+        port["containerPort"]
+        for c in pods
+        for port in c["containers"][0]["ports"]
+        if port["name"] == "metrics"
+    }
+    for commands in (config(path)["head_start_ray_commands"], config(path)["worker_start_ray_commands"]):
+        [start] = [one for one in commands if "ray start" in one]
+        assert {int(port) for port in re.findall(r"--metrics-export-port=(\d+)", start)} == ports
 
 
 def test_ray_down_leaves_nothing_that_costs() -> None:

@@ -34,21 +34,21 @@ def test_endpoint_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     config = tmp_path / "config"
     config.write_text("[default]\nendpoint_url = http://file:1\n[profile p]\nendpoint_url = http://p:1\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    assert filesystems.s3_endpoint() is None
+    assert locations.s3_endpoint() is None
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
-    assert filesystems.s3_endpoint() == "http://file:1"
+    assert locations.s3_endpoint() == "http://file:1"
     monkeypatch.setenv("AWS_PROFILE", "p")
-    assert filesystems.s3_endpoint() == "http://p:1"
+    assert locations.s3_endpoint() == "http://p:1"
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://all:1")
-    assert filesystems.s3_endpoint() == "http://all:1"
+    assert locations.s3_endpoint() == "http://all:1"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3:1/")
-    assert filesystems.s3_endpoint() == "http://s3:1"
+    assert locations.s3_endpoint() == "http://s3:1"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "minio:9000")
     with pytest.raises(ValueError, match="is no URL"):
-        filesystems.s3_endpoint()
+        locations.s3_endpoint()
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://user:topsecret@minio:9000")
     with pytest.raises(ValueError, match="must not hold") as error:
-        filesystems.s3_endpoint()
+        locations.s3_endpoint()
     assert "topsecret" not in str(error.value)
 
 
@@ -147,6 +147,21 @@ def test_a_region_that_aws_does_not_say_at_once_is_asked_for_again_and_not_guess
     assert opened("s3://mine/another")[0].region == "eu-central-1", "asked for once"
     assert opened("s3://others/key")[0].region == "us-east-1", "the request itself will say so"
     assert not answers
+
+
+def test_in_a_closed_network_the_profile_s_region_is_taken(
+    settings: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("[default]\nregion = eu-west-3\n")
+    settings.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+
+    def unreachable(_: str) -> str:
+        raise OSError(
+            "AWS Error NETWORK_CONNECTION during HeadBucket operation: curlCode: 7, Couldn't connect"
+        )
+
+    settings.setattr(pyarrow.fs, "resolve_s3_region", unreachable)
+    assert filesystems.filesystem("s3://mine/key")[0].region == "eu-west-3"
 
 
 def test_behind_a_proxy_no_region_is_asked_for(settings: pytest.MonkeyPatch) -> None:
