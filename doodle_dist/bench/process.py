@@ -96,6 +96,7 @@ def plain_loop(preset: str, data: str, seconds: float) -> float:
 def training(preset: str, data: Path, folder: Path, drawings: int, log_every: int) -> tuple[float, float]:
     """(drawings/s, share of the time that it waited for data) of a `doodle-dist train` of its own."""
     settings = [f"train.drawings={drawings}", f"train.log_every_drawings={log_every}"]
+    settings += ["train.checkpoint_every_drawings=0"]  # at its end alone, which isn't timed
     command = [sys.executable, "-m", "doodle_dist.cli", "train", preset, "--local", "--workers", "1"]
     command += ["--data", str(data), "--storage", str(folder), "--run", "process"]
     command += ["--gpus", "1"] if best_device().type == "cuda" else []

@@ -44,7 +44,7 @@ def accuracy_after_training_on(
     shape = DataShape(
         categories, tuple(np.bincount(labels, minlength=len(categories)).tolist()), test.side, test.channels
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         task = ClassifierTask(experiment, shape, device=device, world_size=1, wrap=as_it_is)
         batch, step, seen = experiment.train.global_batch, 0, 0

@@ -70,7 +70,7 @@ class CriticTask(OneNet):
 
     def plan(self, clock: Clock, global_rows: int) -> Planned:
         plan = self._set(clock, global_rows)
-        return Planned(plan, partial(self._step, plan))
+        return Planned(plan, plan.kernels, partial(self._step, plan))
 
     def _step(self, plan: OneNetPlan, batch: StepInput) -> Mapping[str, Tensor]:
         images = self._augmented(batch)

@@ -4,8 +4,8 @@ What an update is lies in gan_updates.py, its labels in targets.py, the failures
 failures.py, and the judge that reads its samples in gan_judge.py.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -37,7 +37,7 @@ from doodle_dist.training.gan_updates import (
     Penalties,
     full_precision,
 )
-from doodle_dist.training.optim import Optimizer
+from doodle_dist.training.optim import Optimizer, Rates
 from doodle_dist.training.precision import Precision
 from doodle_dist.training.reasons import on_this_node
 from doodle_dist.training.targets import critic_targets, generator_targets
@@ -61,13 +61,22 @@ _LATENTS_SEED = 20170101
 class _Plan:
     """What of a moment a step depends on, beside the dials."""
 
-    critic_rates: Hashable
-    generator_rates: Hashable
+    critic_rates: Rates
+    generator_rates: Rates
     penalised: bool
     zero_centred: bool
     noisy: bool
     updates_generator: bool
     ema_copies: bool
+
+    @property
+    def kernels(self) -> "_Plan":
+        """The same for steps that differ in decays alone."""
+        return replace(
+            self,
+            critic_rates=self.critic_rates._replace(betas=None),
+            generator_rates=self.generator_rates._replace(betas=None),
+        )
 
 
 class GanTask:
@@ -154,7 +163,7 @@ class GanTask:
             "gan/noise_sigma": sigma,
             "gan/augment_probability": augmented,
         }
-        return Planned(plan, partial(self._step, plan))
+        return Planned(plan, plan.kernels, partial(self._step, plan))
 
     def _step(self, plan: _Plan, batch: StepInput) -> Mapping[str, Tensor]:
         # Of the same latents the generator, which a critic's update leaves as it is, would draw the same again.

@@ -13,7 +13,8 @@ class LateNumber:
         self._host.copy_(value.detach(), non_blocking=True)
         self._arrived: torch.cuda.Event | None = None
         if value.is_cuda:
-            self._arrived = torch.cuda.Event()
+            # Blocking: who waits leaves its core to the threads that make the next batches.
+            self._arrived = torch.cuda.Event(blocking=True)
             self._arrived.record(torch.cuda.current_stream(value.device))
 
     def read(self) -> float:

@@ -1,6 +1,6 @@
 """What a task that trains one net by one loss does, whatever the net: augmentation, descent, average, state."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from doodle_dist.config.optim import OptimizerConfig
 from doodle_dist.models import augment
 from doodle_dist.schedules import augment_probability
 from doodle_dist.training.average import Average
-from doodle_dist.training.optim import Optimizer
+from doodle_dist.training.optim import Optimizer, Rates
 from doodle_dist.training.precision import Precision
 from doodle_dist.training.task import Clock, Dial, StepInput
 
@@ -21,8 +21,13 @@ from doodle_dist.training.task import Clock, Dial, StepInput
 class OneNetPlan(NamedTuple):
     """What of a moment a step depends on, beside the dials."""
 
-    rates: Hashable
+    rates: Rates
     ema_copies: bool
+
+    @property
+    def kernels(self) -> "OneNetPlan":
+        """The same for steps that differ in decays alone."""
+        return self._replace(rates=self.rates._replace(betas=None))
 
 
 class OneNet:

@@ -1,6 +1,6 @@
 """An optimiser with its schedule in drawings seen."""
 
-from collections.abc import Hashable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,13 @@ from doodle_dist.training.without_compiler import eager_step, leave_compiler_out
 
 # Decimals of a second decay that moves, where steps are recorded: each value takes recordings of its own.
 _RECORDED_BETA2_DECIMALS = 3
+
+
+class Rates(NamedTuple):
+    """What a recorded step can't read of an optimiser: the decays where they move, the rate where it is a number."""
+
+    betas: tuple[float, float] | None
+    lr: float | None
 
 
 class Optimizer:
@@ -30,7 +37,7 @@ class Optimizer:
         # torch's other optimisers read a rate that is a tensor by waiting for it, or not at all.
         self._rate = Dial(self.parameters[0].device) if recorded and "adam" in config.name else None
 
-    def plan(self, clock: Clock) -> Hashable:
+    def plan(self, clock: Clock) -> Rates:
         """Set the rate and the decays of the step that follows the clock; what of them a recorded step can't read."""
         self.lr = learning_rate(self.config, clock.drawings_seen, clock.total_drawings)
         lr: float | Tensor = self.lr
@@ -38,16 +45,17 @@ class Optimizer:
             self._rate.set(self.lr)
             lr = self._rate.tensor
         settings: dict[str, object] = {"lr": lr}
+        betas = None
         if self.config.beta2_end is not None and "adam" in self.config.name:
             second = beta2(self.config, clock.drawings_seen, clock.total_drawings)
             if self.recorded:
                 # Not above both ends: 0.9996 would be 1, with which Adam divides by 0.
                 most = max(self.config.beta2, self.config.beta2_end)
                 second = min(round(second, _RECORDED_BETA2_DECIMALS), most)
-            settings["betas"] = (self.config.beta1, second)
+            betas = settings["betas"] = (self.config.beta1, second)
         for group in self.inner.param_groups:
             group.update(settings)
-        return settings.get("betas"), None if self._rate else self.lr
+        return Rates(betas, None if self._rate else self.lr)
 
     def descend(self, loss: Tensor, world_size: int) -> Tensor:
         """One update by the gradients of ``loss``, this rank's part of the global batch's; their L2 norm.

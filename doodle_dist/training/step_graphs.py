@@ -23,7 +23,8 @@ from doodle_dist.training.task import Clock, LaneRandom, Planned, StepInput, Tas
 
 T = TypeVar("T")
 
-# Steps of a kind that are taken kernel by kernel first: cuDNN chooses its kernels, optimisers make their moments.
+# Steps of the same kernels that are taken one by one first: cuDNN chooses its kernels, optimisers make their moments.
+# No more of them for a decay that has moved, since what they work in would lie beside what the recordings keep.
 _WARM_UP = 3
 # Kinds that are remembered. A run has a handful at a time; a decay that moves (beta2_end) leaves old ones behind.
 _MOST_RECORDED, _MOST_SEEN = 16, 256
@@ -126,13 +127,14 @@ class StepGraphs:
     def step(self, batch: StepInput, clock: Clock) -> Mapping[str, Tensor]:
         """One update of everything, as `Task.plan` has it."""
         planned = self.task.plan(clock, batch.global_rows)
-        kind = (planned.key, batch.global_rows, batch.images.shape, batch.random.lane_rows)
+        shapes = (batch.global_rows, batch.images.shape, batch.random.lane_rows)
+        kind = (planned.key, *shapes)
         if kind not in self._recorded:
-            before = self._seen.pop(kind, 0)
+            before = self._seen.pop(alike := (planned.kernels, *shapes), 0)
+            self._seen[alike] = min(before + 1, _WARM_UP)
+            while len(self._seen) > _MOST_SEEN:
+                self._seen.popitem(last=False)
             if before < _WARM_UP:
-                self._seen[kind] = before + 1
-                while len(self._seen) > _MOST_SEEN:
-                    self._seen.popitem(last=False)
                 return self.recorder.run(lambda: planned.take(batch))
             if len(self._recorded) == _MOST_RECORDED:
                 # All of them: with one alone torch frees what cuBLAS works in, which the others know by its address

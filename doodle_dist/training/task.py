@@ -131,10 +131,12 @@ class Planned:
     """A step as its clock has it, every `Dial` turned to what the schedules say.
 
     ``take`` is given the batch. Of the moment it knows nothing but the dials and ``key``: steps of equal keys, on
-    batches of equal shapes, run the same operations on the same memory, so that one of them can stand for all.
+    batches of equal shapes, run the same operations on the same memory, so that one of them can stand for all. Steps of
+    equal ``kernels`` run the same ones, on other numbers that a kernel is given.
     """
 
     key: Hashable
+    kernels: Hashable
     take: Callable[[StepInput], Mapping[str, Tensor]]
 
 

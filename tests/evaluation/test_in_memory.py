@@ -16,7 +16,7 @@ def task_whose_health_is(value: float) -> tuple[Any, list[StepInput]]:
     """A task that learns nothing, and the batches that it was given."""
     given: list[StepInput] = []
     plan, health = (
-        lambda *_: Planned(None, lambda batch: given.append(batch) or {}),
+        lambda *_: Planned(None, None, lambda batch: given.append(batch) or {}),
         lambda: torch.tensor(value),
     )
     return SimpleNamespace(plan=plan, health=health), given

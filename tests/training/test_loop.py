@@ -42,7 +42,7 @@ class FakeTask:
         self.judged: list[tuple[int, int]] = []
 
     def plan(self, clock: Clock, global_rows: int) -> Planned:
-        return Planned(None, partial(self._step, clock))
+        return Planned(None, None, partial(self._step, clock))
 
     def _step(self, clock: Clock, batch: StepInput) -> Mapping[str, Tensor]:
         self.clocks.append(clock)
