@@ -121,7 +121,7 @@ def _run(
 
     from doodle_dist.training.ray_trainer import died_as_it_began, trainer
 
-    most, failures = experiment.train.max_failures, 0
+    failures = 0
     while True:
         before = _newest(run_uri)
         ray_trainer = trainer(experiment, run_uri, board, lease=lease, wait_s=wait_s)
@@ -131,24 +131,22 @@ def _run(
             _fit(ray_trainer, board, asked, is_lost)
             return
         except TrainingFailedError as error:
-            noted = ""
+            noted, is_further = "", False
             with suppress(StorageError):
                 noted = noted_reason(run_uri)
-            may_try = failures < most and not noted and not asked.is_set()
-            if may_try and died_as_it_began(error):
-                say(f"the workers did not get going, and start again: {told(error.controller_failure)}")
-                failures += 1
-            elif may_try and _newest(run_uri) > before:
-                say(
-                    f"more failures than train.max_failures, but the run has come further, and goes on: {told(error)}"
-                )
-                failures = 0
-            else:
+                is_further = _newest(run_uri) > before
+            failures = 0 if is_further else failures
+            is_over = bool(noted) or asked.is_set() or is_lost.is_set()
+            is_worth_it = is_further or died_as_it_began(error)
+            if is_over or failures >= experiment.train.max_failures or not is_worth_it:
                 raise WorkFailedError(noted or f"run {experiment.run} failed: {told(error)}") from error
+            failures += 1
+            what = "the run had come further" if is_further else "the workers did not get going"
+            say(f"{what}, and they start again: {told(error)}")
 
 
 def _newest(run_uri: str) -> int:
-    """The drawings of a run's newest checkpoint; 0 without one."""
+    """The drawings of a run's newest checkpoint; 0 without one. Raises StorageError."""
     with patience(TRAINING_PATIENCE_S):
         return max((one.drawings_seen for one in stored_checkpoints(run_uri)), default=0)
 

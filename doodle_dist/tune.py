@@ -104,8 +104,8 @@ def plan_search(
     training_plan(experiment, manifest).order(0)  # for its ValueError alone, as a run's driver does
     if experiment.gan.judge and experiment.task != "gan":
         raise ConfigError(
-            f"--judge {locations.public(experiment.gan.judge)}: a run judges GANs alone; a {experiment.task} is judged "
-            "by its own figures"
+            f"gan.judge (--judge) {locations.public(experiment.gan.judge)}: a run judges GANs alone; "
+            f"a {experiment.task} is judged by its own figures"
         )
     config = with_objective(config, experiment, manifest)
     ours: dict[str, object] = {"train.drawings": config.drawings}

@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 import pytest
-from ray.train import WorkerGroupError
+from ray.exceptions import RayActorError
+from ray.train import ControllerError, WorkerGroupError
 
 from doodle_dist import train as driver
 from doodle_dist.config.experiment import Experiment
@@ -215,6 +216,32 @@ LOST = WorkerGroupError("the node is gone", {0: RuntimeError("the node is gone")
 def test_a_run_goes_on_as_long_as_it_comes_further_between_its_failures(fit: Callable[..., _Fits]) -> None:
     """Ray Train counts them from a start to the end: nodes that come and go would end any run that is long enough."""
     assert fit(((64, 128), LOST), ((192,), LOST), ((256,), None)).ends == []
+
+
+def test_how_often_workers_did_not_get_going_is_counted_anew_where_the_run_has_come_further(
+    fit: Callable[..., _Fits],
+) -> None:
+    stillborn = ((), ControllerError(RayActorError()))
+    assert fit(*[stillborn] * 3, ((64,), LOST), *[stillborn] * 2, ((128,), None)).ends == []
+    further = [((64 * k,), ControllerError(RayActorError())) for k in range(4, 9)]
+    assert fit(*further, ((640,), None)).ends == []
+    with pytest.raises(WorkFailedError, match="run mine failed"):
+        fit(*[stillborn] * 4, ((704,), None))
+
+
+def test_where_the_store_is_away_too_the_run_s_own_failure_is_told(
+    fit: Callable[..., _Fits], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([0])
+
+    def newest(_: str) -> int:
+        for seen in looks:
+            return seen
+        raise StorageError("s3://b: the store is unreachable")
+
+    monkeypatch.setattr(driver, "_newest", newest)
+    with pytest.raises(WorkFailedError, match="run mine failed: the node is gone"):
+        fit(((64,), LOST), ((128,), None))
 
 
 def test_a_run_that_comes_no_further_ends(fit: Callable[..., _Fits]) -> None:

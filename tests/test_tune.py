@@ -82,7 +82,8 @@ def test_lanes_that_the_dataset_can_t_fill_are_refused_as_a_run_s_are(dataset: s
 def test_a_judge_is_of_gans(dataset: str, tmp_path: Path) -> None:
     experiment = load_run("classifier-small", (), {"data.uri": dataset, "gan.judge": str(tmp_path)})
     with pytest.raises(
-        ConfigError, match=r"--judge .*: a run judges GANs alone; a classifier is judged by its own"
+        ConfigError,
+        match=r"gan\.judge \(--judge\) .*: a run judges GANs alone; a classifier is judged by its own",
     ):
         plan_search(experiment, load_search("classifier-small", experiment), trials=4)
 

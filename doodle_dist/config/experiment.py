@@ -81,7 +81,7 @@ class TrainConfig(Section):
     max_failures: int = Field(
         3,
         ge=0,
-        description="how often dead workers are replaced, counted anew once the run has come to another checkpoint",
+        description="how often dead workers are replaced, counted anew (but in a search) once the run has come further",
     )
     cuda_graphs: bool = Field(
         False,

@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from doodle_dist.data.locations import of_aws_profile, public, s3_endpoint, split_uri
+from doodle_dist.data.locations import HTTP_SCHEMES, of_aws_profile, public, s3_endpoint, split_uri
 from doodle_dist.data.retry import is_transient
 from doodle_dist.data.storage_errors import errors_about
 
@@ -103,7 +103,8 @@ def _proxy(url: str) -> str | None:
     found = getproxies().get(parts.scheme)
     if not found or proxy_bypass(parts.netloc):
         return None
-    return found if "://" in found else f"http://{found}"
+    found = found if "://" in found else f"http://{found}"
+    return found if urlsplit(found).scheme in HTTP_SCHEMES else None  # pyarrow knows no others
 
 
 def forget_filesystems() -> None:

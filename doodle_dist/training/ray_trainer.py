@@ -18,8 +18,7 @@ from doodle_dist.training.lease import Lease
 from doodle_dist.training.torch_backend import LateTorchConfig
 
 ELASTIC_START_S, RAYS_START_S = 15.0, 60.0
-# A node that was lost may take several starts with it: a cluster counts it for some seconds more.
-_STARTS_PER_FAILURE = 3
+_ELASTIC_STARTS = 3
 
 
 def trainer(
@@ -38,10 +37,11 @@ def trainer(
     committed once ``lease`` is lost. Why the run stopped itself the last time is forgotten. Whenever workers start,
     room for all is waited for: Ray's minute, or ``wait_s`` for an autoscaler that takes longer.
     """
-    start_s = max(RAYS_START_S, wait_s)
+    start_s, starts = max(RAYS_START_S, wait_s), 1
     if experiment.scaling.is_elastic:
-        # For some seconds a cluster counts a node that has died: sooner than Ray's minute, fewer workers are tried.
-        start_s = ELASTIC_START_S
+        # For some seconds a cluster counts a node that has died: sooner than Ray's minute, fewer workers are tried, and
+        # a lost node may so take several starts with it.
+        start_s, starts = ELASTIC_START_S, _ELASTIC_STARTS
     if start_s != RAYS_START_S:
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(start_s))
     forget_reason(run_uri)
@@ -78,7 +78,7 @@ def trainer(
             # Workers that die while they start count as the controller's failures, as does starvation.
             failure_config=ray.train.FailureConfig(
                 max_failures=experiment.train.max_failures,
-                controller_failure_limit=_STARTS_PER_FAILURE * max(1, experiment.train.max_failures),
+                controller_failure_limit=max(3, experiment.train.max_failures) * starts,
             ),
         ),
     )

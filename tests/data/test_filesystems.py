@@ -164,6 +164,12 @@ def test_in_a_closed_network_the_profile_s_region_is_taken(
     assert filesystems.filesystem("s3://mine/key")[0].region == "eu-west-3"
 
 
+def test_a_proxy_of_a_kind_that_pyarrow_does_not_know_is_left_alone(settings: pytest.MonkeyPatch) -> None:
+    settings.setenv("HTTPS_PROXY", "socks5h://127.0.0.1:1080")
+    settings.setenv("AWS_REGION", "eu-west-3")
+    assert filesystems.filesystem("s3://mine/key")[0].region == "eu-west-3"
+
+
 def test_behind_a_proxy_no_region_is_asked_for(settings: pytest.MonkeyPatch) -> None:
     """pyarrow would ask without the proxy, in vain."""
     settings.setenv("HTTPS_PROXY", "http://proxy:3128")

@@ -233,8 +233,10 @@ def test_a_web_server_that_refuses_connections_is_asked_again(monkeypatch: pytes
         return filesystem(uri)
 
     monkeypatch.setattr(storage, "fsspec_filesystem", counted)
-    with patience(0.5), pytest.raises(StorageError, match="unreachable"):
-        storage.size("http://127.0.0.1:9/cat.ndjson")
+    for patient_s in (0.0, 0.5):  # the first look imports what it looks with
+        looks.clear()
+        with patience(patient_s), pytest.raises(StorageError, match="unreachable"):
+            storage.size("http://127.0.0.1:9/cat.ndjson")
     assert len(looks) > 2
 
 
