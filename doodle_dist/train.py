@@ -121,9 +121,8 @@ def _run(
 
     from doodle_dist.training.ray_trainer import died_as_it_began, trainer
 
-    failures = 0
+    newest, failures = _newest(run_uri), 0
     while True:
-        before = _newest(run_uri)
         ray_trainer = trainer(experiment, run_uri, board, lease=lease, wait_s=wait_s)
         if experiment.scaling.is_elastic:
             take_over(run_uri, ray_trainer.train_run_context.run_id)
@@ -131,14 +130,15 @@ def _run(
             _fit(ray_trainer, board, asked, is_lost)
             return
         except TrainingFailedError as error:
-            noted, is_further = "", False
+            noted, before = "", newest
             with suppress(StorageError):
                 noted = noted_reason(run_uri)
-                is_further = _newest(run_uri) > before
+                newest = _newest(run_uri)
+            is_further = newest > before
             failures = 0 if is_further else failures
-            is_over = bool(noted) or asked.is_set() or is_lost.is_set()
+            is_to_end = bool(noted) or asked.is_set() or is_lost.is_set()
             is_worth_it = is_further or died_as_it_began(error)
-            if is_over or failures >= experiment.train.max_failures or not is_worth_it:
+            if is_to_end or failures >= experiment.train.max_failures or not is_worth_it:
                 raise WorkFailedError(noted or f"run {experiment.run} failed: {told(error)}") from error
             failures += 1
             what = "the run had come further" if is_further else "the workers did not get going"

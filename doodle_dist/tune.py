@@ -130,7 +130,8 @@ def plan_search(
             f"search: {space.grid[0].key} = {space.grid[0].draw}: a grid has no use with --search optuna, which tries "
             "most what was good before; --search random goes through it, and choice(…) leaves the choice to optuna"
         )
-    if searcher == "random" and (points := len(space.points(base, seed, trials))) < trials:
+    is_finite = searcher == "random" and space.size is not None
+    if is_finite and (points := len(space.points(base, seed, trials))) < trials:
         say(f"the grid has {points} points: as many trials, not {trials}")
         trials = points
     search = Search(

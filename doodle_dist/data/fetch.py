@@ -124,20 +124,23 @@ def fetch(
         raise ValueError("categories: none given")
     if locations.split_uri(to)[0] == "http":
         raise ValueError(f"'{locations.public(to)}' is read-only: fetch to a local path, s3:// or gs://")
-    work = _Work(to, len(categories), progress)
     suffix = _FOLDERS[format][1]
     urls = {f"{category}{suffix}": file_url(category, format, base_url) for category in categories}
-    with work.folder_to_work_in(), ThreadPoolExecutor(threads, "fetch") as pool, work.stopping_on_error():
-        remotes = dict(zip(urls, _all(pool, work.look, urls.values()), strict=True))
-        there = {entry.uri: entry.size for entry in storage.list_files(to, missing_ok=True)}
-        missing = [
-            name for name, remote in remotes.items() if there.get(locations.join(to, name), -1) != remote.size
-        ]
-        work.expect([remotes[name].size for name in missing], len(urls) - len(missing))
-        work.require_space()
-        with storage_errors.under_way():
-            lengths = _all(pool, lambda name: work.download(urls[name], name, remotes[name]), missing)
-        sizes = dict(zip(missing, lengths, strict=True))
+    with _folder_to_work_in(to) as folder:
+        work = _Work(to, folder, len(categories), progress)
+        with ThreadPoolExecutor(threads, "fetch") as pool, work.stopping_on_error():
+            remotes = dict(zip(urls, _all(pool, work.look, urls.values()), strict=True))
+            there = {entry.uri: entry.size for entry in storage.list_files(to, missing_ok=True)}
+            missing = [
+                name
+                for name, remote in remotes.items()
+                if there.get(locations.join(to, name), -1) != remote.size
+            ]
+            work.expect([remotes[name].size for name in missing], len(urls) - len(missing))
+            work.require_space()
+            with storage_errors.under_way():
+                lengths = _all(pool, lambda name: work.download(urls[name], name, remotes[name]), missing)
+            sizes = dict(zip(missing, lengths, strict=True))
     return [
         Fetched(locations.join(to, name), sizes.get(name, remotes[name].size or 0), name not in sizes)
         for name in urls
@@ -158,27 +161,30 @@ def _all(pool: ThreadPoolExecutor, call: Callable[[Item], T], items: Iterable[It
         raise
 
 
+@contextlib.contextmanager
+def _folder_to_work_in(to: str) -> Iterator[Path]:
+    """Where files come to be: the folder itself, or a brief one on their way to an object store."""
+    kind, path = locations.split_uri(to)
+    if kind == "file":
+        yield Path(path)
+    else:
+        with scratch.brief_folder("fetch") as folder:
+            yield folder
+
+
 class _Work:
     """One call of ``fetch``: counts, the signal to stop, and the steps for each file."""
 
-    def __init__(self, to: str, files: int, progress: Callable[[Progress], None] | None) -> None:
-        self.to = to
+    def __init__(
+        self, to: str, folder: Path, files: int, progress: Callable[[Progress], None] | None
+    ) -> None:
+        self.to, self.folder = to, folder
         self.progress = progress
         self.stop = threading.Event()
         self.lock = threading.Lock()
         self.files, self.files_total, self.bytes = 0, files, 0
         self.bytes_total: int | None = None
-        self.kind, path = locations.split_uri(to)
-        self.is_local = self.kind == "file"
-        self.folder = Path(path) if self.is_local else scratch.new_folder("fetch")
-
-    @contextlib.contextmanager
-    def folder_to_work_in(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            if not self.is_local:
-                shutil.rmtree(self.folder, ignore_errors=True)
+        self.is_local = locations.split_uri(to)[0] == "file"
 
     @contextlib.contextmanager
     def stopping_on_error(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,7 +55,7 @@ def text_blocks(chunk: Chunk) -> Iterator[LineBlock]:
     """The chunk's blocks of lines, without the byte order mark that the file may begin with."""
     begins = chunk.start == 0
     for block in line_blocks(chunk):
-        yield block._replace(data=block.data.removeprefix(b"\xef\xbb\xbf")) if begins else block
+        yield block._replace(data=block.data.removeprefix(BOM_UTF8)) if begins else block
         begins = False
 
 

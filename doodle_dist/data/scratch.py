@@ -30,7 +30,7 @@ def brief_folder(kind: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # what stays is swept some time
 
 
 def _sweep_abandoned(parent: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -194,7 +195,7 @@ def _look_at(entry: storage.FileEntry, options: PictureOptions) -> Source:
 
 
 def _first_record(head: bytes) -> dict[str, Any]:
-    for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+    for line in head.removeprefix(BOM_UTF8).split(b"\n"):
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError:
